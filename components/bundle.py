@@ -1,0 +1,170 @@
+"""A bundle: one model directory with everything that serving it needs.
+
+::
+
+    bundle.json          what it is: task, labels, recipe, lineage, scores
+    model.safetensors    weights, beside classifier.json, config.json and the tokenizer
+    profile.json         what the drift step remembers of the training data,
+    profile.safetensors  its numbers
+    manifest.json        sha256 of every other file, written last
+
+A directory without a manifest is not a bundle, so a half-written one can never be
+served. The digest of the manifest names the bundle, in the store and in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.errors import BundleError
+from components.settings import Section, canonical_json
+from components.store import ObjectMissing, Store
+from components.tasks import TaskConfig
+
+MANIFEST = "manifest.json"
+DESCRIPTION = "bundle.json"
+SCHEMA_VERSION = 1
+
+
+class Description(Section):
+    """The content of ``bundle.json``; nothing in it depends on when or where it ran."""
+
+    schema_version: int = SCHEMA_VERSION
+    task: TaskConfig
+    recipe: dict[str, Any]
+    """The configuration that trained the model; empty for an adopted one."""
+    lineage: dict[str, str]
+    """Digests of what it was made from: ``data``, ``base``, ``champion``, ``code``."""
+    scores: dict[str, float]
+    """Metrics on the validation rows."""
+    test_share: float
+    """The hash interval ``[0, test_share)`` that was kept out of training."""
+    examples: list[str]
+    """A few inputs, to warm a server and to show the format."""
+
+
+def seal(folder: Path, description: Description) -> str:
+    """Write ``bundle.json`` and, last, the manifest; return the bundle's digest."""
+    (folder / DESCRIPTION).write_text(description.to_json())
+    files = {name: _sha256(folder / name) for name in _names(folder)}
+    manifest = canonical_json({"schema_version": SCHEMA_VERSION, "files": files})
+    (folder / MANIFEST).write_text(manifest)
+    return hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def verify(folder: Path, digest: str | None = None) -> Description:
+    """Check every file against the manifest and return the description.
+
+    Args:
+        folder: the bundle.
+        digest: the digest it must have, if known.
+
+    Raises:
+        BundleError: incomplete, altered, of a newer schema, or another bundle.
+    """
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder} is not a complete bundle: no {MANIFEST}") from error
+    found = hashlib.sha256(manifest).hexdigest()
+    if digest is not None and found != digest:
+        raise BundleError(f"{folder} holds bundle {found[:12]}, not {digest[:12]}")
+    try:
+        content = json.loads(manifest)
+        version, files = content["schema_version"], content["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / MANIFEST} is damaged") from error
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} was written by a newer Tokiwa (schema {version}); upgrade to read it"
+        )
+    extra = set(_names(folder)) - set(files)
+    if extra:
+        raise BundleError(f"{folder} holds files that its manifest does not: {sorted(extra)}")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise BundleError(f"{path} is missing or was altered after the bundle was sealed")
+    try:
+        return Description.from_json((folder / DESCRIPTION).read_text())
+    except ValidationError as error:
+        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {error}") from error
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Return the digest of a sealed bundle without checking its files."""
+    try:
+        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"{folder} is not a complete bundle: no {MANIFEST}") from error
+
+
+def key_of(digest: str) -> str:
+    """Return where the store keeps a bundle."""
+    return f"bundles/{digest}"
+
+
+def publish(store: Store, folder: Path) -> str:
+    """Copy a sealed bundle into the store, manifest last; return its digest."""
+    digest = digest_of_folder(folder)
+    if not store.exists(f"{key_of(digest)}/{MANIFEST}"):
+        for name in _names(folder):
+            store.put_file(f"{key_of(digest)}/{name}", folder / name)
+        store.put_file(f"{key_of(digest)}/{MANIFEST}", folder / MANIFEST)
+    return digest
+
+
+def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
+    """Return a verified local folder with a bundle of the store.
+
+    Objects on local disk are used where they lie; others are downloaded once.
+
+    Args:
+        store: where bundles are published.
+        digest: which one.
+        cache: where downloads are kept; a temporary folder of this machine by default.
+
+    Raises:
+        BundleError: the store has no such bundle, or it does not verify.
+    """
+    local = store.local_path(key_of(digest))
+    if local is not None:
+        verify(local, digest)
+        return local
+    cache = cache or Path(tempfile.gettempdir()) / "tokiwa-bundles"
+    folder = cache / digest
+    if not (folder / MANIFEST).exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        arriving = Path(tempfile.mkdtemp(dir=cache))
+        try:
+            store.download_directory(key_of(digest), arriving)
+            verify(arriving, digest)
+            arriving.replace(folder)
+        except ObjectMissing as error:
+            raise BundleError(f"the store holds no bundle {digest[:12]}") from error
+        except OSError:
+            # Another process may have put the same bundle there first.
+            if not (folder / MANIFEST).exists():
+                raise
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
+    verify(folder, digest)
+    return folder
+
+
+def _names(folder: Path) -> list[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if name != MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

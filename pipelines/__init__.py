@@ -1,0 +1,1 @@
+"""The graphs, how they run, and the commands."""
