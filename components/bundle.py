@@ -159,6 +159,14 @@ def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
     return folder
 
 
+def fetch_champion(store: Store, digest: str) -> Path | None:
+    """Return a verified folder with the champion's bundle, None if there is no champion.
+
+    A champion whose bundle is missing or altered is an error, never "no champion".
+    """
+    return fetch(store, digest) if digest else None
+
+
 def _names(folder: Path) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)

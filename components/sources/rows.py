@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -26,11 +27,17 @@ class Rows:
 
     def fingerprint(self) -> str:
         """Return the sha256 of the content, the same for the same rows."""
-        digest = hashlib.sha256()
-        for column in COLUMNS:
-            for value in self.frame[column]:
-                digest.update(
-                    b"\0-" if value is None else b"\0+" + value.encode("utf-8", "surrogatepass")
-                )
-            digest.update(b"\1")
-        return digest.hexdigest()
+        return fingerprint(self.frame, COLUMNS)
+
+
+def fingerprint(frame: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return the sha256 of columns of strings; a missing value differs from every string."""
+    digest = hashlib.sha256()
+    for column in columns:
+        for value in frame[column]:
+            missing = not isinstance(value, str)
+            data = b"" if missing else value.encode("utf-8", "surrogatepass")
+            digest.update(b"-" if missing else b"+%d:" % len(data))
+            digest.update(data)
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Step ``collect``: what production saw, through the champion's eyes."""

@@ -1,0 +1,131 @@
+"""Gather production's rows with the champion's answers, and labels where they have come.
+
+Labels of the current window are not used: in production they are not there yet. The
+windows whose labels have come give the stream of errors, in the order of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components import bundle
+from components.plan import Live, WindowData
+from components.profile import as_frame, embedding_features, text_features
+from components.settings import Section, digest_of
+from components.sources import Source, open_source
+from components.split import is_test
+from components.tasks import TASKS
+from components.tasks.text_classification import TextClassifier
+
+CURRENT = "current.parquet"
+ERRORS = "errors.parquet"
+
+
+class CollectConfig(Section):
+    """Section ``collect``."""
+
+    max_rows: int = Field(default=5000, ge=100)
+    """Look at no more rows of a window; the first by time and id."""
+
+
+class CollectReport(Section):
+    """What was gathered."""
+
+    schema_version: int = 1
+    digest: str
+    window: str
+    rows: int
+    """Rows of the current window, without labels."""
+    labelled_windows: list[str]
+    labelled_rows: int
+
+    @property
+    def headline(self) -> str:
+        """The one thing to see."""
+        return f"{self.rows:,} rows without labels, {self.labelled_rows:,} earlier ones with"
+
+
+def collect(
+    live: Live,
+    champion: Path,
+    folder: Path,
+    config: CollectConfig,
+    vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> CollectReport:
+    """Write ``current.parquet`` and ``errors.parquet``.
+
+    ``current.parquet`` has ``id``, ``is_test``, ``answer``, ``confidence`` and a column
+    per feature for each row of the current window; ``errors.parquet`` has ``id``,
+    ``window`` and ``error`` (0 or 1) for each labelled row.
+
+    Args:
+        live: the plan's part for production.
+        champion: bundle in production.
+        folder: where to write.
+        config: the section ``collect``.
+        vectors_of: embeds the current window's texts with the base model.
+    """
+    description = bundle.verify(champion)
+    classifier: TextClassifier = TASKS[description.task.kind].load(champion)
+    source = open_source(live.source)
+    rows = _with_text(source, live.current).head(config.max_rows)
+    texts = rows["text"].tolist()
+    probabilities = classifier.predict(texts)
+    features = text_features(texts, classifier.tokenizer) | embedding_features(vectors_of(texts))
+    current = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "id": rows["id"].to_numpy(),
+                    "is_test": is_test(rows["group"]),
+                    "answer": _answers(classifier, probabilities),
+                    "confidence": probabilities.max(1),
+                }
+            ),
+            as_frame(features),
+        ],
+        axis=1,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    current.to_parquet(folder / CURRENT, index=False)
+    errors = [_errors(classifier, source, each) for each in live.labelled]
+    stream = pd.concat(errors) if errors else pd.DataFrame({"id": [], "window": [], "error": []})
+    stream.to_parquet(folder / ERRORS, index=False)
+    windows = [each.window.name for each in live.labelled]
+    return CollectReport(
+        digest=digest_of(
+            [bundle.digest_of_folder(champion), live.to_json(), config.to_json()]
+        ),
+        window=live.current.window.name,
+        rows=len(current),
+        labelled_windows=windows,
+        labelled_rows=len(stream),
+    )
+
+
+def _with_text(source: Source, planned: WindowData) -> pd.DataFrame:
+    frame = source.read(planned.window).frame
+    return frame[frame["text"].notna()].reset_index(drop=True)
+
+
+def _answers(classifier: TextClassifier, probabilities: NDArray[np.float64]) -> list[str]:
+    return [classifier.labels[best] for best in probabilities.argmax(1)]
+
+
+def _errors(classifier: TextClassifier, source: Source, planned: WindowData) -> pd.DataFrame:
+    rows = _with_text(source, planned)
+    rows = rows[rows["label"].isin(classifier.labels)]
+    answers = _answers(classifier, classifier.predict(rows["text"].tolist()))
+    return pd.DataFrame(
+        {
+            "id": rows["id"],
+            "window": planned.window.name,
+            "error": (rows["label"].to_numpy() != np.array(answers)).astype(np.int8),
+        }
+    )

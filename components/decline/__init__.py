@@ -1,0 +1,1 @@
+"""Step ``decline``: say why a run trains nothing."""

@@ -1,0 +1,1 @@
+"""Step ``deploy``: prove the bundle in the server's own code, then promote it."""

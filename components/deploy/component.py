@@ -1,0 +1,44 @@
+"""Kubeflow wrapper of ``deploy``. Uncached, and idempotent by run and bundle."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def deploy(
+    predictions: dsl.Input[dsl.Dataset],
+    bundle: str,
+    version: str,
+    reason: str,
+    generation: int,
+    project: str,
+    run: str,
+    ledger: str,
+    config: str,
+    report: dsl.Output[dsl.Artifact],
+):
+    """Prove the bundle in the server's own code, then append it to the ledger."""
+    from pathlib import Path
+
+    from components import home, step
+    from components.deploy import core
+    from components.ledger import Ledger
+    from components.records import Records
+
+    with step.running("deploy") as log:
+        store = home.store()
+        result = core.deploy(
+            bundle,
+            Path(predictions.path),
+            version=version,
+            generation=generation,
+            run=run,
+            reason=reason,
+            store=store,
+            ledger=Ledger(store, ledger),
+            registry=home.registry(project),
+            config=core.DeployConfig.from_json(config),
+        )
+        log.hand_over(result, report.path)
+        Records(store, ledger, run).write("deploy", result.model_dump(mode="json"))

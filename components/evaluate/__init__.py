@@ -1,0 +1,1 @@
+"""Step ``evaluate``: the challenger wins, loses, or it cannot be told."""

@@ -1,0 +1,49 @@
+"""Kubeflow wrapper of ``evaluate``."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def evaluate(
+    prepared: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    digest: str,
+    bundle: str,
+    champion: str,
+    task: str,
+    code: str,
+    config: str,
+    predictions: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+) -> NamedTuple("Outputs", [("verdict", str)]):
+    """Compare with the champion; ``digest``, ``bundle`` and ``code`` are for the cache key."""
+    from pathlib import Path
+
+    from components import home, step
+    from components.bundle import fetch_champion
+    from components.evaluate import core
+    from components.tasks import TaskConfig
+
+    with step.running("evaluate") as log:
+        result = core.evaluate(
+            Path(prepared.path),
+            Path(model.path),
+            fetch_champion(home.store(), champion),
+            Path(predictions.path),
+            TaskConfig.from_json(task),
+            core.EvaluateConfig.from_json(config),
+        )
+        log.hand_over(result, report.path)
+        Path(page.path).write_text(core.to_html(result))
+        metrics.metadata.update(core.to_metrics(result))
+        Path(metrics.path).write_text(step.as_json(metrics.metadata))
+        confusion.log_confusion_matrix(list(result.labels), result.confusion)
+        Path(confusion.path).write_text(step.as_json(confusion.metadata))
+    return (result.verdict,)

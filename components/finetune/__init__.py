@@ -1,0 +1,1 @@
+"""Step ``finetune``: a pretrained encoder, or the champion, learns the new rows."""

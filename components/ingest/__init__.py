@@ -1,0 +1,1 @@
+"""Step ``ingest``: rows of the planned windows into an immutable snapshot."""

@@ -1,0 +1,1 @@
+"""Step ``notify``: how the run ended, for people and for programs."""

@@ -1,0 +1,118 @@
+"""Put together what the steps of a run recorded, and close the event it worked on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from components.errors import LedgerError
+from components.ledger import Events
+from components.page import page, paragraph, section, table, verdict
+from components.settings import Section
+
+
+class NotifyConfig(Section):
+    """Section ``notify``."""
+
+    title: str = ""
+    """Title of the page; the project's name by default."""
+
+
+class Outcome(Section):
+    """How a run ended.
+
+    ``result`` is ``promoted``, ``kept``, ``inconclusive``, ``quiet`` (no retrain was
+    needed), ``nothing to train on``, or ``failed``.
+    """
+
+    schema_version: int = 1
+    project: str
+    run: str
+    result: Literal["promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"]
+    reason: str
+    window: str
+    cause: str
+    """Why it trained: ``manual``, ``schedule``, ``drift``, ``performance``; empty if it did not."""
+    champion_version: str
+    """In production when the run ended, empty for none."""
+    records: dict[str, dict[str, Any]]
+
+    @property
+    def headline(self) -> str:
+        """The one thing to see."""
+        return f"{self.result}: {self.reason}"
+
+
+def conclude(
+    *, project: str, run: str, cause: str, state: str, error: str,
+    records: dict[str, dict[str, Any]],
+) -> Outcome:
+    """Return the outcome of a run.
+
+    Args:
+        project: the project's name.
+        run: id of the run.
+        cause: why the run was started.
+        state: kfp's final state of the graph, such as ``SUCCEEDED``.
+        error: kfp's error message, if any.
+        records: what the uncached steps recorded.
+    """
+    resolved = records.get("resolve", {})
+    trigger = records.get("trigger")
+    registered, deployed = records.get("register"), records.get("deploy")
+    version = str(resolved.get("champion_version", ""))
+    trained_for = trigger["cause"] if trigger else cause
+    result: Literal[
+        "promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"
+    ]
+    if deployed:
+        result, version = "promoted", deployed["version"]
+        reason = registered["reason"] if registered else ""
+    elif state != "SUCCEEDED":
+        result, reason = "failed", error or "a step failed; its log says why"
+    elif "decline" in records:
+        result, reason = "nothing to train on", records["decline"]["reason"]
+    elif registered:
+        result = "kept" if registered["verdict"] == "keep" else "inconclusive"
+        reason = registered["reason"]
+    else:
+        result, reason, trained_for = "quiet", trigger["reason"] if trigger else "", ""
+    return Outcome(
+        project=project, run=run, result=result, reason=reason,
+        window=str(resolved.get("window", "")), cause=trained_for,
+        champion_version=version, records=records,
+    )
+
+
+def close_event(outcome: Outcome, events: Events) -> None:
+    """Mark the event that this run claimed as done, or as failed for another to take."""
+    event = outcome.records.get("trigger", {}).get("event")
+    if event:
+        try:
+            events.close(
+                event,
+                outcome.run,
+                "failed" if outcome.result == "failed" else "done",
+                outcome.headline,
+            )
+        except LedgerError:
+            # The lease ran out and another run took over; the event is in its hands.
+            return
+
+
+def to_html(outcome: Outcome, config: NotifyConfig) -> str:
+    """Return the outcome as a page."""
+    mood = {"promoted": "good", "quiet": "good", "failed": "bad"}.get(outcome.result, "open")
+    facts = [
+        ("window", outcome.window),
+        ("trained because of", outcome.cause or "–"),
+        ("version in production", outcome.champion_version or "none"),
+        ("run", outcome.run),
+    ]
+    parts = [verdict(outcome.headline, mood), table(("", ""), facts)]
+    trigger = outcome.records.get("trigger")
+    if trigger:
+        parts.append(section("Trigger", paragraph(trigger["reason"])))
+    registered = outcome.records.get("register")
+    if registered:
+        parts.append(section("Gate", *map(paragraph, registered["checks"])))
+    return page(config.title or f"{outcome.project}: {outcome.window}", *parts)

@@ -1,0 +1,115 @@
+"""Small self-contained HTML pages: no script, no network, readable in a dark room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_STYLE = """
+:root{color-scheme:light dark;--good:#1a7f37;--bad:#b3261e;--open:#9a6700;--line:#8884}
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
+table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;text-align:left;
+border-bottom:1px solid var(--line)}td.n{text-align:right;font-variant-numeric:tabular-nums}
+.good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
+.verdict{font-size:1.2rem;padding:.6rem 1rem;border-left:.3rem solid currentColor}
+svg{display:block}.bar{fill:#57f8}.over{fill:var(--bad)}small{opacity:.7}
+"""
+
+
+def page(title: str, *parts: str) -> str:
+    """Return a whole page; ``parts`` are HTML made by the functions below."""
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
+        f'<meta name=viewport content="width=device-width"><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1>{''.join(parts)}</html>"
+    )
+
+
+def verdict(text: str, mood: str) -> str:
+    """Return a large line; ``mood`` is ``good``, ``bad`` or ``open``."""
+    return f'<p class="verdict {mood}">{escape(text)}</p>'
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a titled part of a page."""
+    return f"<h2>{escape(title)}</h2>{''.join(parts)}"
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; numbers are right-aligned, floats shown with three decimals."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def interval_plot(rows: Sequence[tuple[str, float, float, float]], limit: float) -> str:
+    """Return estimates with their intervals around zero as SVG.
+
+    Args:
+        rows: ``(name, low, estimate, high)``.
+        limit: the axis runs from ``-limit`` to ``limit``.
+    """
+    width, height, left = 640, 26 * len(rows) + 24, 180
+
+    def x(value: float) -> float:
+        clipped = max(-limit, min(limit, value))
+        return left + (clipped + limit) / (2 * limit) * (width - left - 10)
+
+    marks = [
+        f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{height - 20}" '
+        'stroke="currentColor" stroke-dasharray="3"/>'
+    ]
+    for index, (name, low, estimate, high) in enumerate(rows):
+        y = 26 * index + 16
+        marks.append(
+            f'<text x="0" y="{y + 4}" fill="currentColor" font-size="13">{escape(name)}</text>'
+            f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}" '
+            f'stroke="currentColor" stroke-width="2"/>'
+            f'<circle cx="{x(estimate):.1f}" cy="{y}" r="4" fill="currentColor"/>'
+        )
+    for value in (-limit, 0.0, limit):
+        marks.append(
+            f'<text x="{x(value):.1f}" y="{height - 4}" fill="currentColor" font-size="11" '
+            f'text-anchor="middle">{value:+.2f}</text>'
+        )
+    return _svg(width, height, marks)
+
+
+def bar_plot(rows: Sequence[tuple[str, float]], threshold: float) -> str:
+    """Return horizontal bars from 0 to 1; those over ``threshold`` stand out."""
+    width, left = 640, 180
+    scale = width - left - 60
+    marks = []
+    for index, (name, value) in enumerate(rows):
+        y = 22 * index
+        shade = "over" if value >= threshold else "bar"
+        marks.append(
+            f'<text x="0" y="{y + 15}" fill="currentColor" font-size="13">{escape(name)}</text>'
+            f'<rect class="{shade}" x="{left}" y="{y + 3}" height="15" '
+            f'width="{max(0.5, value * scale):.1f}"/>'
+            f'<text x="{left + value * scale + 6:.1f}" y="{y + 15}" fill="currentColor" '
+            f'font-size="12">{value:.2f}</text>'
+        )
+    at = left + threshold * scale
+    marks.append(
+        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{22 * len(rows)}" '
+        'stroke="currentColor" stroke-dasharray="3"/>'
+    )
+    return _svg(width, 22 * len(rows) + 4, marks)
+
+
+def _svg(width: int, height: int, marks: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(marks)}</svg>'
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"<td>{escape(str(value))}</td>"
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+    return f'<td class="n">{shown}</td>'

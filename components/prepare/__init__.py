@@ -1,0 +1,1 @@
+"""Step ``prepare``: train, valid, test and guard rows without a leak, embedded once."""

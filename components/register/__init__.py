@@ -1,0 +1,1 @@
+"""Step ``register``: the challenger becomes a version, whatever the verdict."""

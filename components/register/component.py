@@ -1,0 +1,43 @@
+"""Kubeflow wrapper of ``register``. Uncached, and idempotent by the bundle's digest."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.BASE, install_kfp_package=False)
+def register(
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    training_run: str,
+    project: str,
+    run: str,
+    ledger: str,
+    cause: str,
+    config: str,
+    report: dsl.Output[dsl.Artifact],
+) -> NamedTuple("Outputs", [("version", str), ("reason", str)]):
+    """Publish the challenger and give it a version, whatever the verdict."""
+    from pathlib import Path
+
+    from components import home, step
+    from components.records import Records
+    from components.register import core
+
+    with step.running("register") as log:
+        store = home.store()
+        result = core.register(
+            Path(model.path),
+            core.Evidence.read(Path(evaluation.path)),
+            store=store,
+            registry=home.registry(project),
+            cause=cause,
+            run=run,
+            training_run=training_run,
+            config=core.RegisterConfig.from_json(config),
+        )
+        log.hand_over(result, report.path)
+        Records(store, ledger, run).write("register", result.model_dump(mode="json"))
+    return result.version, result.reason

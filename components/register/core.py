@@ -1,0 +1,104 @@
+"""Publish a challenger's bundle to the store and give it a version in MLflow.
+
+Every challenger that reached a verdict is kept, so that any of them can be looked at
+or promoted by hand later.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from components import bundle
+from components.registry import Registry
+from components.settings import Section
+from components.store import Store
+
+
+class RegisterConfig(Section):
+    """Section ``register``."""
+
+    tags: dict[str, str] = {}
+    """Tags of your own for every version."""
+
+
+class Evidence(Section):
+    """What the gate said, as far as the registry cares."""
+
+    verdict: str
+    reasons: list[str]
+    scores: dict[str, dict[str, dict[str, float]]]
+
+    @classmethod
+    def read(cls, report: Path) -> Evidence:
+        """Read what matters from the evaluate step's report."""
+        found = json.loads(report.read_text())
+        return cls(
+            verdict=found["verdict"],
+            reasons=[check["reason"] for check in found["checks"]],
+            scores=found["scores"],
+        )
+
+
+class RegisterReport(Section):
+    """The version of the challenger."""
+
+    schema_version: int = 1
+    version: str
+    bundle: str
+    source: str
+    verdict: str
+    reason: str
+    """Of the first check."""
+    checks: list[str]
+    scores: dict[str, dict[str, dict[str, float]]]
+
+    @property
+    def headline(self) -> str:
+        """The one thing to see."""
+        return f"version {self.version}, verdict {self.verdict}"
+
+
+def register(
+    challenger: Path,
+    evidence: Evidence,
+    *,
+    store: Store,
+    registry: Registry,
+    cause: str,
+    run: str,
+    training_run: str,
+    config: RegisterConfig,
+) -> RegisterReport:
+    """Publish and register; doing it again changes nothing but the tags.
+
+    Args:
+        challenger: sealed bundle.
+        evidence: what the gate said.
+        store: where bundles are published.
+        registry: MLflow.
+        cause: why the training run started.
+        run: id of the pipeline run.
+        training_run: id of the MLflow run that trained it, empty if there is none.
+        config: the section ``register``.
+    """
+    description = bundle.verify(challenger)
+    digest = bundle.publish(store, challenger)
+    source = store.uri(bundle.key_of(digest))
+    tags = {
+        **config.tags,
+        "tokiwa.verdict": evidence.verdict,
+        "tokiwa.trigger": cause,
+        "tokiwa.run": run,
+        **{f"tokiwa.{name}": value for name, value in description.lineage.items()},
+    }
+    version = registry.register(digest, source, training_run or None, tags)
+    return RegisterReport(
+        version=version,
+        bundle=digest,
+        source=source,
+        verdict=evidence.verdict,
+        reason=evidence.reasons[0],
+        checks=evidence.reasons,
+        scores=evidence.scores,
+    )

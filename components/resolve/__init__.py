@@ -1,0 +1,1 @@
+"""Step ``resolve``: every read of outside state, once."""

@@ -1,0 +1,80 @@
+"""Kubeflow wrapper of ``resolve``. Uncached: it is the step that looks at the world."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.BASE, install_kfp_package=False)
+def resolve(
+    project: str,
+    source: str,
+    base: str,
+    base_requirement: str,
+    config: str,
+    window: str,
+    purpose: str,
+    run: str,
+    job: str,
+    ledger: str,
+    cause: str,
+    report: dsl.Output[dsl.Artifact],
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("data", str),
+        ("live", str),
+        ("base", str),
+        ("champion", str),
+        ("generation", int),
+        ("code", str),
+        ("window", str),
+        ("window_end", str),
+        ("fingerprint", str),
+        ("run", str),
+    ],
+):
+    """Look at the outside world once; one output per consumer."""
+    from datetime import UTC, datetime
+
+    from components import home, step
+    from components.ledger import Ledger
+    from components.records import Records
+    from components.resolve import core
+    from components.sources import SourceConfig
+
+    with step.running("resolve") as log:
+        store, this_run = home.store(), run or job
+        plan = core.resolve(
+            project=project,
+            source=SourceConfig.from_json(source),
+            base=base,
+            base_requirement=base_requirement,
+            config=core.ResolveConfig.from_json(config),
+            window=window,
+            purpose=purpose,
+            head=Ledger(store, ledger).head(),
+            store=store,
+            now=datetime.now(UTC),
+        )
+        current = plan.live.current
+        result = core.ResolveReport(
+            plan=plan, window=current.window.name, champion_version=plan.champion_version,
+            cause=cause,
+        )
+        log.hand_over(result, report.path)
+        Records(store, ledger, this_run).write("resolve", result.model_dump(mode="json"))
+    return (
+        plan.data.to_json(),
+        plan.live.to_json(),
+        plan.base.to_json(),
+        plan.champion,
+        plan.generation,
+        plan.code,
+        current.window.name,
+        current.window.end,
+        current.fingerprint,
+        this_run,
+    )

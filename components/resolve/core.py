@@ -1,0 +1,236 @@
+"""Look at the outside world once, so that every later step is a pure function.
+
+Unchanged data then hits the cache and changed data never does, and a run can be
+played again from its plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, model_validator
+
+from components import bundle
+from components.errors import BundleError, NoChampion, SourceError, UserError
+from components.ledger import Entry
+from components.packages import locate
+from components.plan import Base, Data, Live, Plan, WindowData
+from components.settings import Section
+from components.sources import Source, SourceConfig, open_source
+from components.store import Store
+from components.windows import ALL_TIME, Window, consecutive
+
+_NUMERIC = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"no such time zone: {name!r}") from error
+    return name
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+class ResolveConfig(Section):
+    """Section ``resolve``: the windows of the project."""
+
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    window_days: int | None = Field(default=None, ge=1, le=3660)
+    """Length of a window in local calendar days; None takes all rows as one window."""
+    start: Annotated[str, AfterValidator(_day)] | None = None
+    """First day of the first window, YYYY-MM-DD."""
+    history_windows: int = Field(default=8, ge=0, le=520)
+    """How many earlier windows a training run sees, for rehearsal and for the guard."""
+    label_delay_windows: int = Field(default=1, ge=0)
+    """After how many windows the labels of a window are known."""
+
+    @model_validator(mode="after")
+    def _windows_need_a_start(self) -> ResolveConfig:
+        if (self.window_days is None) != (self.start is None):
+            raise ValueError("window_days and start go together: set both or neither")
+        return self
+
+
+class ResolveReport(Section):
+    """The plan, and the few words of it that later pages show."""
+
+    schema_version: int = 1
+    plan: Plan
+    window: str
+    champion_version: str
+    cause: str
+
+    @property
+    def headline(self) -> str:
+        """The one thing to see."""
+        champion = f"champion version {self.champion_version}" if self.plan.champion else "no champion"
+        return f"window {self.window}, {self.plan.live.current.rows:,} rows, {champion}"
+
+
+def resolve(
+    *,
+    project: str,
+    source: SourceConfig,
+    base: str,
+    base_requirement: str,
+    config: ResolveConfig,
+    window: str,
+    purpose: Literal["training", "monitoring"],
+    head: Entry | None,
+    store: Store,
+    now: datetime,
+) -> Plan:
+    """Return the plan of a run.
+
+    Args:
+        project: the project's name.
+        source: where rows come from.
+        base: the pretrained model, a folder or ``package:folder``.
+        base_requirement: what to tell pip when that package is missing.
+        config: the section ``resolve``.
+        window: ``latest`` (the last whole window that has rows), ``now`` (the last
+            whole window), or the first day of a window.
+        purpose: monitoring needs a champion, training does not.
+        head: the ledger's last entry.
+        store: holds the champion's bundle.
+        now: the present, with an offset.
+
+    Raises:
+        UserError: there is no such window.
+        NoChampion: nothing to monitor yet.
+        MissingPackage, SourceError, BundleError: data or weights are not there.
+    """
+    if purpose == "monitoring" and head is None:
+        raise NoChampion(
+            f"{project} has no model in production to watch; train one: tokiwa run {project}"
+        )
+    opened = open_source(source)
+    windows = known_windows(config, opened, now)
+    current = _choose(windows, window, opened, project)
+    position = windows.index(current)
+    earlier = windows[max(0, position - config.history_windows) : position]
+    data = [_fingerprint(opened, each) for each in [*earlier, current]]
+    return Plan(
+        project=project,
+        data=Data(source=source, windows=data),
+        live=Live(
+            source=source,
+            current=data[-1],
+            labelled=_labelled(data, config.label_delay_windows, head, store),
+        ),
+        base=Base(
+            place=base,
+            requirement=base_requirement,
+            digest=weights_digest(locate(base, base_requirement)),
+        ),
+        champion=head.bundle if head else "",
+        champion_version=head.version if head else "",
+        generation=head.number if head else 0,
+        code=code_version(),
+    )
+
+
+def known_windows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
+    """Return all whole windows up to now, or up to the last row if that is later.
+
+    The rows of a played collection may be dated ahead of the clock.
+    """
+    if config.window_days is None or config.start is None:
+        return [ALL_TIME]
+    zone = ZoneInfo(config.timezone)
+    windows = consecutive(date.fromisoformat(config.start), config.window_days, zone, now)
+    return windows
+
+
+def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
+    """Return the whole windows that have rows, in order."""
+    return [
+        window for window in known_windows(config, source, now) if len(source.read(window).frame)
+    ]
+
+
+def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str) -> Window:
+    if not windows:
+        raise UserError(f"{project}: no window is complete yet; see resolve.start")
+    if wanted == "now":
+        return windows[-1]
+    if wanted == "latest":
+        filled = (window for window in reversed(windows) if len(source.read(window).frame))
+        return next(filled, windows[-1])
+    for window in windows:
+        if window.name == wanted:
+            return window
+    raise UserError(
+        f"{project} has no window {wanted!r}; "
+        f"windows begin on {windows[0].name} … {windows[-1].name}"
+    )
+
+
+def _fingerprint(source: Source, window: Window) -> WindowData:
+    rows = source.read(window)
+    return WindowData(window=window, fingerprint=rows.fingerprint(), rows=len(rows.frame))
+
+
+def _labelled(
+    data: Sequence[WindowData], delay_windows: int, head: Entry | None, store: Store
+) -> list[WindowData]:
+    if head is None:
+        return []
+    raw = store.get(f"{bundle.key_of(head.bundle)}/{bundle.DESCRIPTION}")
+    trained_until = bundle.Description.from_json(raw.decode()).lineage.get("window_end", "")
+    come = data[: len(data) - delay_windows]
+    return [
+        each
+        for each in come
+        if trained_until and each.window.begins >= datetime.fromisoformat(trained_until)
+    ]
+
+
+@cache
+def weights_digest(folder: Path) -> str:
+    """Return the digest of a pretrained model's weights, configuration and tokenizer.
+
+    Raises:
+        BundleError: the folder holds no safetensors weights.
+    """
+    if not any(folder.glob("*.safetensors")):
+        pickled = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
+        held = f"; {', '.join(pickled)} is pickle, which is never loaded" if pickled else ""
+        raise BundleError(f"{folder} holds no safetensors weights{held}")
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".txt", ".model") and path.is_file():
+            digest.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """Return the digest of the steps' source and of the libraries that decide numbers.
+
+    A package that was edited or upgraded must not be answered from the cache.
+    """
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for name in _NUMERIC:
+        try:
+            digest.update(f"{name}=={metadata.version(name)}".encode())
+        except metadata.PackageNotFoundError as error:
+            raise SourceError(f"{name} is not installed beside Tokiwa") from error
+    return digest.hexdigest()[:16]

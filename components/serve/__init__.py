@@ -1,0 +1,83 @@
+"""The model server: KServe's ``ModelServer``, kept on the ledger's champion.
+
+::
+
+    model.py     a bundle that predicts, without any server; deploy checks challengers with it
+    follow.py    loads each new champion beside the old one, then swaps
+    server.py    KServe's protocols V1 and V2 over what follow.py holds
+
+It answers on loopback unless told otherwise and needs nothing but the object store.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from components.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
+
+def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: float) -> None:
+    """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
+
+    Without a champion the server starts all the same, says that it is not ready, and
+    begins to answer when there is one. Port 0 takes a free port and logs it.
+
+    Args:
+        store_url: object store with ledger and bundles, see ``components.store.open_store``.
+        prefix: of the project in the store.
+        name: of the model in the server's addresses, ``/v2/models/{name}``.
+        host: address to listen on; ``0.0.0.0`` opens it to the network.
+        port: to listen on.
+        poll_s: seconds between looks at the ledger.
+
+    Raises:
+        ConfigError: the store's address or the name is unusable.
+        WorldError: host and port cannot be listened on.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"the model's name {name!r} cannot stand in an address; "
+            "use up to 64 letters, digits, '-', '_' and '.'"
+        )
+    # Does nothing where the caller has set up logging.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with _signals_end_cleanly():
+        from components.serve.follow import Follower
+        from components.store import open_store
+
+        follower = Follower(open_store(store_url), prefix, poll_s)
+        # KServe reads the command line of the process when it is imported.
+        arguments, sys.argv = sys.argv, sys.argv[:1]
+        try:
+            from components.serve.server import ChampionModel, ChampionServer
+        finally:
+            sys.argv = arguments
+        with ChampionServer(follower, host, port) as server, follower.following():
+            server.start([ChampionModel(name, follower)])
+
+
+@contextmanager
+def _signals_end_cleanly() -> Iterator[None]:
+    """Let a signal that comes before the server listens end the process with exit code 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

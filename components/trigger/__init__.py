@@ -1,0 +1,1 @@
+"""Step ``trigger``: retrain or not, and why."""

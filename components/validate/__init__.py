@@ -1,0 +1,1 @@
+"""Step ``validate``: bad rows into quarantine, the rest onwards."""

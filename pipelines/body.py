@@ -1,0 +1,113 @@
+"""The part that both graphs share: from a plan to a promotion, or to a reason why not.
+
+::
+
+    ingest → validate → prepare → finetune → evaluate → register ─ promote? ─ deploy
+                      └ nothing to train on: decline
+"""
+
+from kfp import dsl
+
+from components.decline.component import decline
+from components.deploy.component import deploy
+from components.evaluate.component import evaluate
+from components.finetune.component import finetune
+from components.ingest.component import ingest
+from components.prepare.component import prepare
+from components.register.component import register
+from components.validate.component import validate
+
+
+@dsl.pipeline(name="body")
+def body(
+    project: str,
+    task: str,
+    data: str,
+    base: str,
+    champion: str,
+    generation: int,
+    code: str,
+    window: str,
+    window_end: str,
+    fingerprint: str,
+    run: str,
+    ledger: str,
+    cause: str,
+    ingest_config: str,
+    validate_config: str,
+    prepare_config: str,
+    finetune_config: str,
+    evaluate_config: str,
+    register_config: str,
+    deploy_config: str,
+):
+    """Train a challenger on a plan and let it win or lose."""
+    ingested = ingest(data=data, code=code, config=ingest_config)
+    validated = validate(
+        snapshot=ingested.outputs["snapshot"],
+        digest=ingested.outputs["digest"],
+        window=window,
+        task=task,
+        code=code,
+        config=validate_config,
+    )
+    with dsl.If(validated.outputs["trainable"] == False):  # noqa: E712 - kfp compares, not Python
+        decline(
+            refusal=validated.outputs["refusal"], run=run, ledger=ledger
+        ).set_caching_options(False)
+    with dsl.If(validated.outputs["trainable"] == True):  # noqa: E712 - as above
+        prepared = prepare(
+            good=validated.outputs["good"],
+            digest=validated.outputs["digest"],
+            window=window,
+            window_end=window_end,
+            fingerprint=fingerprint,
+            task=task,
+            base=base,
+            code=code,
+            config=prepare_config,
+        )
+        finetuned = finetune(
+            prepared=prepared.outputs["prepared"],
+            digest=prepared.outputs["digest"],
+            project=project,
+            window=window,
+            window_end=window_end,
+            task=task,
+            base=base,
+            champion=champion,
+            code=code,
+            config=finetune_config,
+        )
+        evaluated = evaluate(
+            prepared=prepared.outputs["prepared"],
+            model=finetuned.outputs["model"],
+            digest=prepared.outputs["digest"],
+            bundle=finetuned.outputs["bundle"],
+            champion=champion,
+            task=task,
+            code=code,
+            config=evaluate_config,
+        )
+        registered = register(
+            model=finetuned.outputs["model"],
+            evaluation=evaluated.outputs["report"],
+            training_run=finetuned.outputs["training_run"],
+            project=project,
+            run=run,
+            ledger=ledger,
+            cause=cause,
+            config=register_config,
+        ).set_caching_options(False)
+        with dsl.If(evaluated.outputs["verdict"] == "promote"):
+            deploy(
+                predictions=evaluated.outputs["predictions"],
+                bundle=finetuned.outputs["bundle"],
+                version=registered.outputs["version"],
+                reason=registered.outputs["reason"],
+                generation=generation,
+                project=project,
+                run=run,
+                ledger=ledger,
+                config=deploy_config,
+            ).set_caching_options(False)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+
+@contextmanager
+def process(world, *more):
+    """Run the container's entry; give it and its log, and end it whatever happens."""
+    command = [sys.executable, "-W", "error", "-m", "components.serve", "--port", "0"]
+    place = ["--store", str(world.store.root), "--prefix", world.prefix, "--poll-s", "0.05"]
+    with subprocess.Popen(
+        [*command, *place, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(iter(server.stderr.readline, "")))
+        reader.start()
+        try:
+            yield server, lines
+        finally:
+            if server.poll() is None:
+                server.kill()
+            reader.join(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_cleanly(world, until, number):
+    world.promote(world.publish(1))
+    with process(world) as (server, lines):
+        until(lambda: any("listening" in line for line in lines), "a server that listens")
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+        with httpx.Client(base_url=found.group(0), timeout=20) as client:
+            until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+            answer = client.post("/v1/models/demo:predict", json={"instances": ["good"]})
+            assert answer.json()["generation"] == 1
+            # The client's connection is still open: it must not hold up the end.
+            server.send_signal(number)
+            assert server.wait(20) == 0
+    log = "".join(lines)
+    assert "stopped" in log
+    assert "Traceback" not in log
+    assert "Warning" not in log
+
+
+def test_a_signal_before_the_server_listens_ends_it_cleanly(world, until):
+    # Its own first line comes before any import that takes time.
+    with process(world) as (server, lines):
+        until(lambda: lines, "the first line")
+        server.terminate()
+        assert server.wait(20) == 0
+    assert "Traceback" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        (["--port", "70000"], 2, "a port is 0 to 65535"),
+        (["--poll-s", "0"], 2, "more than 0 seconds"),
+        (["--name", "a/b"], 2, "cannot stand in an address"),
+        (["--store", "ftp://x"], 2, "the address of the object store"),
+        (["--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:0"),
+    ],
+)
+def test_what_cannot_start_says_why(world, more, code, says):
+    with process(world, *more) as (server, lines):
+        assert server.wait(20) == code
+    assert says in "".join(lines)
+    assert "Traceback" not in "".join(lines)

@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from components.errors import WorldError
+from components.serve.model import MAX_CHARACTERS, MAX_TEXTS, BundleModel
+from components.serve.server import JSON_LENGTH, MAX_BODY_BYTES
+
+V1 = "/v1/models/demo:predict"
+V2 = "/v2/models/demo/infer"
+TEXTS = ["the film was good", "awful"]
+AS_JSON = {"content-type": "application/json"}
+
+
+def tensor(data, **changes):
+    shape = [len(data)] if isinstance(data, list) else [1]
+    return {"name": "text", "datatype": "BYTES", "shape": shape, "data": data} | changes
+
+
+def binary(texts, **changes):
+    """Return body and headers of a V2 request with its texts after the JSON."""
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    head = {
+        "name": "text",
+        "datatype": "BYTES",
+        "shape": [len(texts)],
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    document = json.dumps({"inputs": [head | changes]}).encode()
+    headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(document))}
+    return document + raw, headers
+
+
+@pytest.fixture
+def expected(make):
+    from components.tasks.text_classification import TextClassifier
+
+    return TextClassifier.load(make(1)).predict(TEXTS)
+
+
+def test_v1_takes_strings_and_objects(served, expected):
+    answer = served.post(V1, json={"instances": [TEXTS[0], {"text": TEXTS[1]}]})
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    assert content["model_name"] == "demo"
+    assert content["model_version"] == "7"
+    assert content["generation"] == 1
+    assert answer.headers["x-model-version"] == "7"
+    assert answer.headers["x-model-generation"] == "1"
+    for prediction, row in zip(content["predictions"], expected, strict=True):
+        assert list(prediction["probabilities"].values()) == pytest.approx(list(row))
+        assert prediction["confidence"] == max(prediction["probabilities"].values())
+        assert prediction["probabilities"][prediction["label"]] == prediction["confidence"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        tensor(TEXTS),
+        tensor(TEXTS, shape=[2, 1]),
+        tensor([[text] for text in TEXTS], shape=[2, 1]),
+        tensor(TEXTS, datatype="bytes"),
+    ],
+)
+def test_v2_answers_with_three_tensors(served, expected, given):
+    answer = served.post(V2, json={"id": "ask-1", "inputs": [given]})
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    assert content["id"] == "ask-1"
+    assert (content["model_name"], content["model_version"]) == ("demo", "7")
+    assert content["parameters"] == {"version": "7", "generation": 1}
+    label, confidence, probabilities = content["outputs"]
+    assert (label["name"], label["datatype"], label["shape"]) == ("label", "BYTES", [2])
+    assert (confidence["name"], confidence["datatype"]) == ("confidence", "FP64")
+    assert (probabilities["datatype"], probabilities["shape"]) == ("FP64", [2, 2])
+    assert probabilities["data"] == pytest.approx(list(expected.ravel()))
+    assert json.loads(probabilities["parameters"]["labels"]) == ["negative", "positive"]
+    assert answer.headers["x-model-generation"] == "1"
+
+
+def test_v2_binary_tensors_in_and_out(served, expected):
+    body, headers = binary([text.encode() for text in TEXTS])
+    plain = served.post(V2, content=body, headers=headers)
+    assert plain.status_code == 200, plain.text
+    assert plain.json()["outputs"][2]["data"] == pytest.approx(list(expected.ravel()))
+    wanted = [{"name": "probabilities", "parameters": {"binary_data": True}}]
+    answer = served.post(V2, json={"inputs": [tensor(TEXTS)], "outputs": wanted})
+    length = int(answer.headers[JSON_LENGTH])
+    (output,) = json.loads(answer.content[:length])["outputs"]
+    assert output["name"] == "probabilities"
+    assert struct.unpack("<4d", answer.content[length:]) == pytest.approx(list(expected.ravel()))
+
+
+def test_kserve_client_understands_the_server(served):
+    import asyncio
+
+    from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+    async def ask():
+        client = InferenceRESTClient(RESTConfig(protocol="v2"))
+        base = str(served.base_url)
+        asked = InferRequest("demo", [InferInput("text", [2], "BYTES", TEXTS)])
+        try:
+            answer = await client.infer(base, asked, model_name="demo")
+            return answer, await client.is_server_ready(base), await client.is_model_ready(
+                base, "demo"
+            )
+        finally:
+            await client.close()
+
+    answer, server_ready, model_ready = asyncio.run(ask())
+    assert server_ready and model_ready
+    assert [output.name for output in answer.outputs] == ["label", "confidence", "probabilities"]
+
+
+def test_metadata_and_health(served):
+    content = served.get("/v2/models/demo").json()
+    assert (content["name"], content["versions"]) == ("demo", ["7"])
+    assert content["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert content["outputs"][2] == {
+        "name": "probabilities",
+        "datatype": "FP64",
+        "shape": [-1, 2],
+    }
+    assert content["parameters"]["state"] == "serving"
+    assert content["parameters"]["generation"] == 1
+    assert "reason" not in content["parameters"]
+    for path in ("/v2/health/ready", "/v2/models/demo/ready", "/v1/models/demo"):
+        assert served.get(path).json()["ready"] is True, path
+    assert served.get("/v2/health/live").json()["live"] is True
+    assert served.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert served.get("/v2/models").json() == served.get("/v1/models").json() == {
+        "models": ["demo"]
+    }
+    assert "request_predict_seconds" in served.get("/metrics").text
+
+
+LONG = "a" * (MAX_CHARACTERS + 1)
+MANY = ["a"] * (MAX_TEXTS + 1)
+DEEP = "[" * 100_000
+
+MALFORMED = {
+    "v1 empty": (V1, b"", AS_JSON, 400, "not JSON"),
+    "v1 broken": (V1, b'{"instances": [', AS_JSON, 400, "not JSON"),
+    "v1 deep": (V1, DEEP.encode(), AS_JSON, 400, "not JSON"),
+    "v1 NaN": (V1, b'{"instances": [NaN]}', AS_JSON, 400, "not JSON"),
+    "v1 not UTF-8": (V1, b'{"instances": ["\xff"]}', AS_JSON, 400, "not JSON"),
+    "v1 surrogate": (V1, b'{"instances": ["\\ud800"]}', AS_JSON, 400, "not JSON"),
+    "v1 no type": (V1, b'{"instances": ["a"]}', {}, 415, "Content-Type"),
+    "v1 form": (
+        V1,
+        b'{"instances": ["a"]}',
+        {"content-type": "application/x-www-form-urlencoded"},
+        415,
+        "Content-Type",
+    ),
+    "v1 list": (V1, ["a"], AS_JSON, 400, "instances"),
+    "v1 string": (V1, "a", AS_JSON, 400, "instances"),
+    "v1 no instances": (V1, {"inputs": ["a"]}, AS_JSON, 400, "instances"),
+    "v1 null": (V1, {"instances": None}, AS_JSON, 400, "must be a list"),
+    "v1 text": (V1, {"instances": "a"}, AS_JSON, 400, "must be a list"),
+    "v1 object": (V1, {"instances": {"text": "a"}}, AS_JSON, 400, "must be a list"),
+    "v1 none": (V1, {"instances": []}, AS_JSON, 400, "no text"),
+    "v1 number": (V1, {"instances": ["a", 1]}, AS_JSON, 400, "text 1 is not a string"),
+    "v1 nested": (V1, {"instances": [["a"]]}, AS_JSON, 400, "a list"),
+    "v1 other key": (V1, {"instances": [{"txt": "a"}]}, AS_JSON, 400, "an object"),
+    "v1 text of null": (V1, {"instances": [{"text": None}]}, AS_JSON, 400, "null"),
+    "v1 many": (V1, {"instances": MANY}, AS_JSON, 413, "too many"),
+    "v1 long": (V1, {"instances": [LONG]}, AS_JSON, 413, "characters"),
+    "v1 huge": (V1, b" " * (MAX_BODY_BYTES + 1), AS_JSON, 413, "bytes"),
+    "v1 other model": ("/v1/models/x:predict", {"instances": ["a"]}, AS_JSON, 404, "no model 'x'"),
+    "v1 odd model": ("/v1/models/%ff:predict", {"instances": ["a"]}, AS_JSON, 404, "no model"),
+    "v1 explain": ("/v1/models/demo:explain", {"instances": ["a"]}, AS_JSON, 404, "Not Found"),
+    "v2 empty": (V2, b"", AS_JSON, 400, "protocol V2"),
+    "v2 broken": (V2, b"{", AS_JSON, 400, "protocol V2"),
+    "v2 deep": (V2, DEEP.encode(), AS_JSON, 400, "protocol V2"),
+    "v2 surrogate": (
+        V2,
+        json.dumps({"inputs": [tensor(["\ud800"])]}).encode(),
+        AS_JSON,
+        400,
+        "protocol V2",
+    ),
+    "v2 surrogate id": (
+        V2,
+        json.dumps({"id": "\ud800", "inputs": [tensor(["a"])]}).encode(),
+        AS_JSON,
+        400,
+        "protocol V2",
+    ),
+    "v2 no type": (V2, json.dumps({"inputs": [tensor(["a"])]}).encode(), {}, 415, "Content-Type"),
+    "v2 no length": (
+        V2,
+        b"abc",
+        {"content-type": "application/octet-stream"},
+        415,
+        "application/json",
+    ),
+    "v2 no inputs": (V2, {}, AS_JSON, 400, "inputs"),
+    "v2 none": (V2, {"inputs": []}, AS_JSON, 400, "one input"),
+    "v2 two": (V2, {"inputs": [tensor(["a"])] * 2}, AS_JSON, 400, "one input"),
+    "v2 name": (V2, {"inputs": [tensor(["a"], name="x")]}, AS_JSON, 400, "one input"),
+    "v2 datatype": (V2, {"inputs": [tensor([1], datatype="INT64")]}, AS_JSON, 400, "BYTES"),
+    "v2 half": (V2, {"inputs": [tensor([1.0], datatype="FP16")]}, AS_JSON, 400, "FP16"),
+    "v2 numbers": (V2, {"inputs": [tensor([1])]}, AS_JSON, 400, "not a string"),
+    "v2 data": (V2, {"inputs": [tensor("a")]}, AS_JSON, 400, "data"),
+    "v2 empty data": (V2, {"inputs": [tensor([])]}, AS_JSON, 400, "no text"),
+    "v2 shape": (V2, {"inputs": [tensor(["a"], shape=[2])]}, AS_JSON, 400, "shape"),
+    "v2 negative": (V2, {"inputs": [tensor(["a"], shape=[-1])]}, AS_JSON, 400, "shape"),
+    "v2 wide": (V2, {"inputs": [tensor(["a", "b"], shape=[1, 2])]}, AS_JSON, 400, "shape"),
+    "v2 scalar": (V2, {"inputs": [tensor(["a"], shape=[])]}, AS_JSON, 400, "shape"),
+    "v2 many": (V2, {"inputs": [tensor(MANY)]}, AS_JSON, 413, "too many"),
+    "v2 long": (V2, {"inputs": [tensor([LONG])]}, AS_JSON, 413, "characters"),
+    "v2 output": (
+        V2,
+        {"inputs": [tensor(["a"])], "outputs": [{"name": "logits"}]},
+        AS_JSON,
+        400,
+        "no output 'logits'",
+    ),
+    "v2 other model": ("/v2/models/x/infer", {"inputs": []}, AS_JSON, 404, "no model 'x'"),
+    "v2 version": ("/v2/models/demo/versions/7/infer", {}, AS_JSON, 404, "Not Found"),
+    "v2 binary not UTF-8": (V2, *binary([b"\xff"]), 400, "binary"),
+    "v2 binary shape": (V2, *binary([b"a"], shape=[3]), 400, "binary"),
+    "v2 binary cut": (V2, binary([b"abcd"])[0][:-2], binary([b"abcd"])[1], 400, "binary"),
+    "v2 binary size": (
+        V2,
+        *binary([b"a"], parameters={"binary_data_size": "x"}),
+        400,
+        "binary",
+    ),
+    "v2 binary length": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "-1"}, 400, "length"),
+    "v2 binary too long": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "99"}, 400, "length"),
+    "v2 binary no inputs": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
+    "v2 binary list": (V2, b"[]", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
+    "v2 binary none": (V2, *binary([]), 400, "no text"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_bad_requests_get_one_clear_sentence(served, case):
+    path, body, headers, status, says = MALFORMED[case]
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = served.post(path, content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    sentence = answer.json()["error"]
+    assert says in sentence
+    assert len(sentence) < 300
+    assert "Traceback" not in answer.text
+
+
+def test_cloud_event_headers_change_nothing(served):
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "x", "ce-type": "y"}
+    answer = served.post(V1, json={"instances": ["a"]}, headers=headers)
+    assert answer.status_code == 200
+    assert "predictions" in answer.json()
+
+
+def test_a_body_that_breaks_off_does_no_harm(served):
+    url = served.base_url
+    with socket.create_connection((url.host, url.port)) as connection:
+        head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+    assert served.post(V1, json={"instances": ["a"]}).status_code == 200
+
+
+@pytest.mark.parametrize("act", ["load", "unload", "index"])
+@pytest.mark.parametrize("place", ["/v2/repository/models/demo/", "/v2/repository/"])
+def test_the_model_repository_is_closed(served, place, act):
+    answer = served.post(place + act)
+    assert answer.status_code == 404
+    assert "error" in answer.json()
+    assert served.get("/v2/models/demo/ready").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/v3", "/openai/v1/models"])
+def test_nothing_else_is_open(served, path):
+    assert served.get(path).status_code == 404
+
+
+def test_wrong_method_is_told(served):
+    answer = served.get(V2)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert "Not Allowed" in answer.json()["error"]
+
+
+def test_listens_on_loopback_only(served):
+    port = f"{served.base_url.port:04X}"
+    with open("/proc/net/tcp") as table:  # noqa: PTH123
+        rows = [line.split() for line in table.readlines()[1:]]
+    listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port}")]
+    assert listening == [f"0100007F:{port}"]
+
+
+def test_a_port_in_use_is_one_clear_line(world, served):
+    from components.serve import serve
+
+    port = served.base_url.port
+    with pytest.raises(WorldError, match=f"127.0.0.1:{port}: Address already in use"):
+        serve(str(world.store.root), "demo", "demo", "127.0.0.1", port, 1.0)
+
+
+def test_waits_for_the_first_champion(world, running, until):
+    with running(world) as client:
+        for path in ("/v2/health/ready", "/v2/models/demo/ready", "/v1/models/demo"):
+            answer = client.get(path)
+            assert answer.status_code == 503, path
+            assert answer.json()["error"] == "no champion yet"
+        answer = client.post(V1, json={"instances": ["a"]})
+        assert answer.status_code == 503
+        assert "no champion yet" in answer.json()["error"]
+        assert client.get("/v2/health/live").status_code == 200
+        assert client.get("/v2/models/demo").json()["parameters"] == {
+            "state": "waiting",
+            "reason": "no champion yet",
+        }
+        world.promote(world.publish(1), version="")
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "the first champion")
+        content = client.post(V1, json={"instances": ["a"]}).json()
+        assert content["model_version"] == world.ledger.head().bundle[:12]
+
+
+def test_an_altered_bundle_is_refused_while_the_old_one_answers(world, running, until):
+    good, bad = world.publish(1), world.publish(2)
+    world.promote(good)
+    with running(world) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        before = client.post(V1, json={"instances": TEXTS}).json()
+        weights = world.file(bad, "model.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+        world.promote(bad)
+
+        def state():
+            return client.get("/v2/models/demo").json()["parameters"]
+
+        until(lambda: state()["state"] == "degraded", "the refusal")
+        assert "altered" in state()["reason"]
+        ready = client.get("/v2/health/ready")
+        assert ready.status_code == 200
+        assert (ready.json()["state"], "altered" in ready.json()["reason"]) == ("degraded", True)
+        assert client.post(V1, json={"instances": TEXTS}).json() == before
+        world.promote(good)
+        until(lambda: state()["state"] == "serving", "the rollback")
+        assert client.post(V1, json={"instances": TEXTS}).json()["generation"] == 3
+
+
+def test_swaps_under_load_drop_nothing(world, running, until):
+    swaps, clients = 6, 8
+    digests = [world.publish(seed) for seed in (1, 2, 3)]
+    models = [BundleModel.load(world.store, digest) for digest in digests]
+    expected = [
+        [pytest.approx(list(one.probabilities.values())) for one in model.predict(TEXTS)]
+        for model in models
+    ]
+    world.promote(digests[0])
+    over = threading.Event()
+
+    def ask(number):
+        answers = []
+        with httpx.Client(base_url=base, timeout=20) as client:
+            while not over.is_set():
+                if number % 2:
+                    content = client.post(V1, json={"instances": TEXTS}).raise_for_status().json()
+                    rows = [list(one["probabilities"].values()) for one in content["predictions"]]
+                    answers.append((content["generation"], content["model_version"], rows))
+                else:
+                    asked = {"inputs": [tensor(TEXTS)]}
+                    content = client.post(V2, json=asked).raise_for_status().json()
+                    flat = content["outputs"][2]["data"]
+                    told = content["parameters"]
+                    answers.append((told["generation"], told["version"], [flat[:2], flat[2:]]))
+        return answers
+
+    with running(world) as client, ThreadPoolExecutor(clients) as pool:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        base = str(client.base_url)
+        work = [pool.submit(ask, number) for number in range(clients)]
+        try:
+            for generation in range(2, swaps + 2):
+                world.promote(digests[(generation - 1) % 3])
+                until(
+                    lambda now=generation: client.get("/v2/models/demo").json()["parameters"][
+                        "generation"
+                    ]
+                    == now,
+                    "a swap",
+                )
+        finally:
+            over.set()
+        by_client = [one.result() for one in work]  # any failed request raises here
+    answers = [answer for answers in by_client for answer in answers]
+    print(f"{len(answers)} requests over {swaps} swaps, none failed")
+    assert len(answers) > 300
+    assert {generation for generation, _, _ in answers} == set(range(1, swaps + 2))
+    for generation, version, rows in answers:
+        assert version == f"v{generation}"
+        assert rows == expected[(generation - 1) % 3]
+    for answers in by_client:
+        told = [generation for generation, _, _ in answers]
+        assert told == sorted(told), "a client never sees the old champion again"
+
+
+def test_a_slow_prediction_stalls_nobody_else(world, running, until, monkeypatch):
+    world.promote(world.publish(1))
+    asked, go_on = threading.Event(), threading.Event()
+    with running(world) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        genuine = BundleModel.predict
+
+        def slow(self, texts):
+            asked.set()
+            assert go_on.wait(20)
+            return genuine(self, texts)
+
+        monkeypatch.setattr(BundleModel, "predict", slow)
+        with ThreadPoolExecutor(12) as pool:
+            waiting = [pool.submit(client.post, V1, json={"instances": ["a"]}) for _ in range(12)]
+            assert asked.wait(20)
+            assert client.get("/v2/health/live").elapsed.total_seconds() < 1
+            go_on.set()
+            assert {one.result().status_code for one in waiting} == {200}
+
+
+def test_a_failing_model_is_a_500_without_its_traceback(world, running, until, monkeypatch):
+    world.promote(world.publish(1))
+
+    def broken(self, texts):
+        raise RuntimeError("secret of the inside")
+
+    with running(world) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        monkeypatch.setattr(BundleModel, "predict", broken)
+        answer = client.post(V1, json={"instances": ["a"]})
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the server failed; its log says why"}
+
+
+def test_pipelined_garbage_is_not_a_crash(served):
+    connection = http.client.HTTPConnection(served.base_url.host, served.base_url.port, timeout=20)
+    connection.putrequest("POST", V1, skip_accept_encoding=True)
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    connection.send(b"zz\r\nnot a chunk\r\n")
+    assert connection.getresponse().status == 400
+    connection.close()
+    assert served.get("/v2/health/live").status_code == 200
