@@ -116,8 +116,8 @@ def publish(store: Store, folder: Path) -> str:
     digest = digest_of_folder(folder)
     if not store.exists(f"{key_of(digest)}/{MANIFEST}"):
         for name in _names(folder):
-            store.put_file(f"{key_of(digest)}/{name}", folder / name)
-        store.put_file(f"{key_of(digest)}/{MANIFEST}", folder / MANIFEST)
+            store.upload(f"{key_of(digest)}/{name}", folder / name)
+        store.upload(f"{key_of(digest)}/{MANIFEST}", folder / MANIFEST)
     return digest
 
 

@@ -35,7 +35,7 @@ Closing = Literal["done", "failed"]
 
 _PAST_TENSE: dict[str, str] = {
     "promote": "promoted",
-    "rollback": "rolled back to",
+    "rollback": "restored",
     "adopt": "adopted",
     "publish": "published",
 }

@@ -66,7 +66,7 @@ class Log:
         """Write a step's report as JSON, and say the one thing that a person wants to see."""
         record = {"headline": report.headline, **report.model_dump(mode="json")}
         Path(path).write_text(json.dumps(record, ensure_ascii=False, sort_keys=True))
-        self.line("headline", text=report.headline)
+        self.line("headline", text=report.headline, report=path)
 
 
 def as_json(value: Any) -> str:
@@ -86,10 +86,10 @@ def running(step: str) -> Iterator[Log]:
     try:
         yield log
     except TokiwaError as error:
-        log.line("failed", error=str(error), kind=type(error).__name__)
+        log.line("failed", error=str(error), exit_code=error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
-        log.line("failed", error=f"{type(error).__name__}: {error}", kind="bug")
+        log.line("failed", error=f"{type(error).__name__}: {error}", exit_code=1)
         sys.exit(1)
     log.line("finished")

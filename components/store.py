@@ -20,7 +20,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -87,7 +87,7 @@ class Store(ABC):
 
     @abstractmethod
     def upload(self, key: str, file: Path) -> None:
-        """Write an object from a file without holding it in memory."""
+        """Write an object from a file without holding it in memory; ``OSError`` if unreadable."""
 
     @abstractmethod
     def download(self, key: str, file: Path) -> None:
@@ -336,8 +336,7 @@ class S3Store(Store):
         self.bucket = bucket
         self.prefix = f"{checked_key(prefix)}/" if prefix else ""
         # Both are made at once, here: a client may be shared by threads, its making may not.
-        self._client = _s3_client(endpoint_url, attempts=5)
-        self._client_once = _s3_client(endpoint_url, attempts=1)
+        self._client, self._client_once = _s3_clients(endpoint_url, 5, 1)
         self._server = _without_password(self._client.meta.endpoint_url)
         self._create_is_safe = False
 
@@ -434,13 +433,16 @@ class S3Store(Store):
 
         One that ignores ``If-None-Match`` would let two promoters win without a word.
         """
-        with suppress(OutcomeUnknown):
-            if self._create(key, data):
-                raise StoreError(
-                    f"{self._server} ignores If-None-Match, so two writers could both win; "
-                    "use a server that honours it, such as SeaweedFS 4, MinIO or AWS S3"
-                )
-            self._create_is_safe = True
+        try:
+            won_twice = self._create(key, data)
+        except StoreError:
+            return  # the win stands; the next one will be repeated instead
+        if won_twice:
+            raise StoreError(
+                f"{self._server} ignores If-None-Match, so two writers could both win; "
+                "use a server that honours it, such as SeaweedFS 4 or AWS S3"
+            )
+        self._create_is_safe = True
 
     def _unknown(self, key: str) -> OutcomeUnknown:
         return OutcomeUnknown(
@@ -482,20 +484,25 @@ class S3Store(Store):
         return StoreError(f"cannot {act} {where}: {self._server} answers {status} {code}")
 
 
-def _s3_client(endpoint_url: str | None, *, attempts: int) -> Any:
+def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
+    """Make one client for each given number of attempts at a request."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-    )
+    configs = [
+        Config(
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            retries={"mode": "standard", "total_max_attempts": total},
+        )
+        for total in attempts
+    ]
     try:
         # A session of its own: boto3's default one is not made for threads.
-        return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+        session = boto3.session.Session()
+        return [session.client("s3", endpoint_url=endpoint_url, config=one) for one in configs]
     except (BotoCoreError, ValueError) as error:
         reason = type(error).__name__
         raise StoreError(f"the S3 settings in the environment are wrong: {reason}") from error

@@ -51,14 +51,14 @@ def body(
         code=code,
         config=validate_config,
     )
-    with dsl.If(validated.outputs["trainable"] == False):  # noqa: E712 - kfp compares, not Python
+    with dsl.If(validated.outputs["Output"] == False):  # noqa: E712 - kfp compares, not Python
         decline(
             refusal=validated.outputs["refusal"], run=run, ledger=ledger
         ).set_caching_options(False)
-    with dsl.If(validated.outputs["trainable"] == True):  # noqa: E712 - as above
+    with dsl.If(validated.outputs["Output"] == True):  # noqa: E712 - as above
         prepared = prepare(
             good=validated.outputs["good"],
-            digest=validated.outputs["digest"],
+            digest=validated.outputs["good_digest"],
             window=window,
             window_end=window_end,
             fingerprint=fingerprint,
@@ -99,7 +99,7 @@ def body(
             cause=cause,
             config=register_config,
         ).set_caching_options(False)
-        with dsl.If(evaluated.outputs["verdict"] == "promote"):
+        with dsl.If(evaluated.outputs["Output"] == "promote"):
             deploy(
                 predictions=evaluated.outputs["predictions"],
                 bundle=finetuned.outputs["bundle"],

@@ -79,14 +79,13 @@ def monitoring(
         )
         triggered = trigger(
             drift=drifted.outputs["report"],
-            collected=collected.outputs["collected"],
             champion=resolved.outputs["champion"],
             window=resolved.outputs["window"],
             run=resolved.outputs["run"],
             ledger=ledger,
             config=trigger_config,
         ).set_caching_options(False)
-        with dsl.If(triggered.outputs["retrain"] == True):  # noqa: E712 - kfp compares, not Python
+        with dsl.If(triggered.outputs["Output"] == True):  # noqa: E712 - kfp compares, not Python
             body(
                 project=project,
                 task=task,

@@ -1,7 +1,5 @@
 """Kubeflow wrapper of ``evaluate``."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components import images
@@ -22,7 +20,7 @@ def evaluate(
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
-) -> NamedTuple("Outputs", [("verdict", str)]):
+) -> str:
     """Compare with the champion; ``digest``, ``bundle`` and ``code`` are for the cache key."""
     from pathlib import Path
 
@@ -46,4 +44,4 @@ def evaluate(
         Path(metrics.path).write_text(step.as_json(metrics.metadata))
         confusion.log_confusion_matrix(list(result.labels), result.confusion)
         Path(confusion.path).write_text(step.as_json(confusion.metadata))
-    return (result.verdict,)
+    return result.verdict

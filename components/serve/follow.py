@@ -25,7 +25,7 @@ NO_CHAMPION = "no champion yet"
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0
 """Between attempts to load the same champion: hashing a large bundle is not free."""
-STOP_S = 10.0
+STOP_S = 5.0
 """How long a load that is under way may hold up the end of the process."""
 
 

@@ -50,6 +50,9 @@ MAX_BODY_BYTES = 16 * 2**20
 GRACE_S = 20
 """How long requests in flight may take to finish; Kubernetes kills after 30."""
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
 JSON = "application/json"
 BINARY = "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
@@ -209,13 +212,14 @@ class ChampionServer(kserve.ModelServer):
             self.register_model(model)
         self._rest_server = _RestServer(self.dataplane, models, self._listener, self.http_port)
         self.register_signal_handler()
+        try:
+            self._listener.listen(BACKLOG)
+        except OSError as error:
+            raise _unusable(self.host, self.port, error) from error
         log.info("listening on http://%s:%d", self.host, self.port)
         loops = self._rest_server.config.get_loop_factory()
         with asyncio.Runner(loop_factory=loops) as runner:
-            try:
-                runner.run(self._rest_server.start())
-            except OSError as error:
-                raise _unusable(self.host, self.port, error) from error
+            runner.run(self._rest_server.start())
         log.info("stopped")
 
     def stop(self, sig: int = signal.SIGTERM) -> None:

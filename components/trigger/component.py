@@ -1,7 +1,5 @@
 """Kubeflow wrapper of ``trigger``. Uncached, and idempotent by the event's key."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components import images
@@ -16,7 +14,8 @@ def trigger(
     ledger: str,
     config: str,
     report: dsl.Output[dsl.Artifact],
-) -> NamedTuple("Outputs", [("retrain", bool), ("cause", str)]):
+    cause: dsl.OutputPath(str),
+) -> bool:
     """Decide on a retrain and claim its event."""
     from pathlib import Path
 
@@ -37,4 +36,5 @@ def trigger(
         )
         log.hand_over(result, report.path)
         Records(store, ledger, run).write("trigger", result.model_dump(mode="json"))
-    return result.retrain, result.cause
+        Path(cause).write_text(result.cause)
+    return result.retrain

@@ -1,6 +1,8 @@
-"""Kubeflow wrapper of ``validate``."""
+"""Kubeflow wrapper of ``validate``.
 
-from typing import NamedTuple
+kfp.local evaluates a condition only on a component's plain return value, so what the
+graph branches on is returned and everything else is written to an output path.
+"""
 
 from kfp import dsl
 
@@ -18,8 +20,10 @@ def validate(
     good: dsl.Output[dsl.Dataset],
     quarantine: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.Artifact],
-) -> NamedTuple("Outputs", [("digest", str), ("trainable", bool), ("refusal", str)]):
-    """Quarantine bad rows; ``digest`` and ``code`` are there for the cache key."""
+    good_digest: dsl.OutputPath(str),
+    refusal: dsl.OutputPath(str),
+) -> bool:
+    """Quarantine bad rows; tell whether the rest suffices to train on."""
     from pathlib import Path
 
     from components import step
@@ -38,4 +42,6 @@ def validate(
         good.metadata.update(rows=result.rows, digest=result.digest)
         quarantine.metadata.update(rows=result.quarantined, **result.reasons)
         log.hand_over(result, report.path)
-    return result.digest, result.trainable, result.refusal
+        Path(good_digest).write_text(result.digest)
+        Path(refusal).write_text(result.refusal)
+    return result.trainable

@@ -15,7 +15,7 @@ from components.ledger import Entry, Ledger
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassification, TextClassifier
 
-WORDS = "the a film was is not good bad great awful dull bright story actor and very it".split()
+WORDS = ("the", "a", "film", "story", "was", "not", "very", "good", "bad", "awful", "dull", "and")
 LABELS = ("negative", "positive")
 TASK = TextClassification(labels=LABELS, max_tokens=16)
 EXAMPLES = ["the film was good", "a very dull story"]
@@ -37,7 +37,7 @@ class World:
     def publish(self, seed: int) -> str:
         return bundle.publish(self.store, self.make(seed))
 
-    def promote(self, digest: str, version: str = "") -> Entry:
+    def promote(self, digest: str, version: str | None = None) -> Entry:
         expected = self.ledger.generation
         return self.ledger.append(
             action="promote",
@@ -46,7 +46,7 @@ class World:
             by="test",
             reason="",
             expected=expected,
-            version=version or f"v{expected + 1}",
+            version=f"v{expected + 1}" if version is None else version,
         )
 
     def file(self, digest: str, name: str) -> Path:
@@ -119,8 +119,8 @@ def _tiny_classifier(seed: int) -> TextClassifier:
 
     from components.tasks.networks import MeanPoolClassifier
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate(special + WORDS)}
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    vocabulary = {word: number for number, word in enumerate((*special, *WORDS))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -11,6 +11,15 @@ from components.serve.follow import NO_CHAMPION, Follower
 from components.serve.model import BundleModel
 
 
+def word(follower):
+    return follower.state.word
+
+
+def served(follower):
+    assert follower.state.served
+    return follower.state.served
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands still until it is moved."""
@@ -48,12 +57,12 @@ def loads():
 def test_waits_for_the_first_champion(world, loads):
     follower = Follower(world.store, world.prefix, load=loads)
     follower.look()
-    assert (follower.state.word, follower.state.trouble) == ("waiting", NO_CHAMPION)
+    assert (word(follower), follower.state.trouble) == ("waiting", NO_CHAMPION)
     entry = world.promote(world.publish(1))
     follower.look()
     follower.look()
-    assert follower.state.word == "serving"
-    assert follower.state.served.entry == entry
+    assert word(follower) == "serving"
+    assert served(follower).entry == entry
     assert loads.digests == [entry.bundle]
 
 
@@ -62,11 +71,11 @@ def test_same_bundle_under_a_new_generation_is_not_loaded_again(world, loads):
     follower = Follower(world.store, world.prefix, load=loads)
     world.promote(digest)
     follower.look()
-    model = follower.state.served.model
+    model = served(follower).model
     entry = world.promote(digest)
     follower.look()
-    assert follower.state.served.entry == entry
-    assert follower.state.served.model is model
+    assert served(follower).entry == entry
+    assert served(follower).model is model
     assert len(loads.digests) == 1
 
 
@@ -82,9 +91,9 @@ def test_a_bundle_that_does_not_verify_never_answers(world, clock, loads, caplog
     world.promote(bad)
     for _ in range(5):
         follower.look()
-    assert follower.state.word == "degraded"
+    assert word(follower) == "degraded"
     assert "generation 2 cannot be served" in follower.state.trouble
-    assert follower.state.served.entry.bundle == good
+    assert served(follower).entry.bundle == good
     # It rests longer and longer between attempts, and says so once.
     assert loads.digests.count(bad) == 1
     for _ in range(200):
@@ -96,8 +105,8 @@ def test_a_bundle_that_does_not_verify_never_answers(world, clock, loads, caplog
     weights.write_bytes(genuine)
     clock.now += follow.LONGEST_REST_S
     follower.look()
-    assert follower.state.word == "serving"
-    assert follower.state.served.entry.number == 2
+    assert word(follower) == "serving"
+    assert served(follower).entry.number == 2
 
 
 def test_a_rollback_ends_the_trouble_at_once(world, clock, loads):
@@ -107,11 +116,11 @@ def test_a_rollback_ends_the_trouble_at_once(world, clock, loads):
     follower.look()
     world.promote(bad)
     follower.look()
-    assert follower.state.word == "degraded"
+    assert word(follower) == "degraded"
     world.promote(good)
     follower.look()
-    assert follower.state.word == "serving"
-    assert follower.state.served.entry.number == 3
+    assert word(follower) == "serving"
+    assert served(follower).entry.number == 3
 
 
 def test_no_failure_of_a_load_ends_the_follower(world, clock, loads, caplog):
@@ -121,13 +130,13 @@ def test_no_failure_of_a_load_ends_the_follower(world, clock, loads, caplog):
     for _ in range(3):
         clock.now += 10
         follower.look()
-    assert follower.state.word == "waiting"
+    assert word(follower) == "waiting"
     assert "MemoryError: too large" in follower.state.trouble
     assert len([one for one in caplog.records if one.exc_info]) == 1
     loads.error = None
     clock.now += follow.LONGEST_REST_S
     follower.look()
-    assert follower.state.word == "serving"
+    assert word(follower) == "serving"
 
 
 def test_a_store_that_goes_away_leaves_the_champion(world, loads, monkeypatch, caplog):
@@ -142,15 +151,15 @@ def test_a_store_that_goes_away_leaves_the_champion(world, loads, monkeypatch, c
         patch.setattr(world.store, "list", away)
         for _ in range(3):
             follower.look()
-    assert follower.state.word == "degraded"
+    assert word(follower) == "degraded"
     assert follower.state.trouble == "the ledger cannot be read: cannot reach the store"
     assert sum("cannot reach" in line for line in caplog.messages) == 1
     follower.look()
-    assert follower.state.word == "serving"
+    assert word(follower) == "serving"
     shutil.rmtree(world.store.root)
     follower.look()
-    assert follower.state.word == "degraded"
-    assert follower.state.served.model.predict(["good"])
+    assert word(follower) == "degraded"
+    assert served(follower).model.predict(["good"])
 
 
 def test_poll_must_be_positive(world):

@@ -19,8 +19,8 @@ def process(world, *more):
     with subprocess.Popen(
         [*command, *place, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
-        lines = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(server.stderr.readline, "")))
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(server.stderr or ()))
         reader.start()
         try:
             yield server, lines
@@ -30,32 +30,51 @@ def process(world, *more):
             reader.join(20)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_cleanly(world, until, number):
-    world.promote(world.publish(1))
-    with process(world) as (server, lines):
-        until(lambda: any("listening" in line for line in lines), "a server that listens")
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
-        with httpx.Client(base_url=found.group(0), timeout=20) as client:
-            until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
-            answer = client.post("/v1/models/demo:predict", json={"instances": ["good"]})
-            assert answer.json()["generation"] == 1
-            # The client's connection is still open: it must not hold up the end.
-            server.send_signal(number)
-            assert server.wait(20) == 0
+@contextmanager
+def client_of(lines, until):
+    until(lambda: any("listening" in line for line in lines), "a server that listens")
+    found = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
+    assert found, "loopback is the default"
+    with httpx.Client(base_url=found.group(), timeout=20) as client:
+        yield client
+
+
+def check_log(lines):
     log = "".join(lines)
     assert "stopped" in log
     assert "Traceback" not in log
     assert "Warning" not in log
 
 
-def test_a_signal_before_the_server_listens_ends_it_cleanly(world, until):
-    # Its own first line comes before any import that takes time.
-    with process(world) as (server, lines):
-        until(lambda: lines, "the first line")
+def test_sigterm_ends_a_serving_server_cleanly(world, until):
+    world.promote(world.publish(1))
+    with process(world) as (server, lines), client_of(lines, until) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        answer = client.post("/v1/models/demo:predict", json={"instances": ["good"]})
+        assert answer.json()["generation"] == 1
+        # The client's connection is still open: it must not hold up the end.
         server.terminate()
         assert server.wait(20) == 0
-    assert "Traceback" not in "".join(lines)
+    check_log(lines)
+
+
+def test_ctrl_c_ends_a_waiting_server_cleanly(world, until):
+    with process(world) as (server, lines), client_of(lines, until) as client:
+        assert client.get("/v2/health/ready").status_code == 503
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+    check_log(lines)
+
+
+def test_a_signal_before_the_server_listens_ends_it_cleanly():
+    code = """
+import os, signal
+from components import serve, store
+store.open_store = lambda url: os.kill(os.getpid(), signal.SIGTERM)
+serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,10 @@ def test_kserve_client_understands_the_server(served):
         asked = InferRequest("demo", [InferInput("text", [2], "BYTES", TEXTS)])
         try:
             answer = await client.infer(base, asked, model_name="demo")
-            return answer, await client.is_server_ready(base), await client.is_model_ready(
-                base, "demo"
+            return (
+                answer,
+                await client.is_server_ready(base),
+                await client.is_model_ready(base, "demo"),
             )
         finally:
             await client.close()
@@ -137,9 +139,9 @@ def test_metadata_and_health(served):
         assert served.get(path).json()["ready"] is True, path
     assert served.get("/v2/health/live").json()["live"] is True
     assert served.get("/v2").json()["extensions"] == ["binary_tensor_data"]
-    assert served.get("/v2/models").json() == served.get("/v1/models").json() == {
-        "models": ["demo"]
-    }
+    assert (
+        served.get("/v2/models").json() == served.get("/v1/models").json() == {"models": ["demo"]}
+    )
     assert "request_predict_seconds" in served.get("/metrics").text
 
 
@@ -178,7 +180,7 @@ MALFORMED = {
     "v1 huge": (V1, b" " * (MAX_BODY_BYTES + 1), AS_JSON, 413, "bytes"),
     "v1 other model": ("/v1/models/x:predict", {"instances": ["a"]}, AS_JSON, 404, "no model 'x'"),
     "v1 odd model": ("/v1/models/%ff:predict", {"instances": ["a"]}, AS_JSON, 404, "no model"),
-    "v1 explain": ("/v1/models/demo:explain", {"instances": ["a"]}, AS_JSON, 404, "Not Found"),
+    "v1 explain": ("/v1/models/demo:explain", {"instances": ["a"]}, AS_JSON, 405, "Not Allowed"),
     "v2 empty": (V2, b"", AS_JSON, 400, "protocol V2"),
     "v2 broken": (V2, b"{", AS_JSON, 400, "protocol V2"),
     "v2 deep": (V2, DEEP.encode(), AS_JSON, 400, "protocol V2"),
@@ -363,9 +365,10 @@ def test_swaps_under_load_drop_nothing(world, running, until):
     ]
     world.promote(digests[0])
     over = threading.Event()
+    by_client: list[list[tuple[int, str, list[list[float]]]]] = [[] for _ in range(clients)]
 
     def ask(number):
-        answers = []
+        answers = by_client[number]
         with httpx.Client(base_url=base, timeout=20) as client:
             while not over.is_set():
                 if number % 2:
@@ -378,28 +381,37 @@ def test_swaps_under_load_drop_nothing(world, running, until):
                     flat = content["outputs"][2]["data"]
                     told = content["parameters"]
                     answers.append((told["generation"], told["version"], [flat[:2], flat[2:]]))
-        return answers
+
+    def busy(requests):
+        """Wait until so many more were answered, or a client has failed."""
+        goal = sum(map(len, by_client)) + requests
+        until(
+            lambda: sum(map(len, by_client)) >= goal or any(one.done() for one in work),
+            "answers under load",
+        )
 
     with running(world) as client, ThreadPoolExecutor(clients) as pool:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
         base = str(client.base_url)
         work = [pool.submit(ask, number) for number in range(clients)]
         try:
+            busy(60)
             for generation in range(2, swaps + 2):
                 world.promote(digests[(generation - 1) % 3])
                 until(
-                    lambda now=generation: client.get("/v2/models/demo").json()["parameters"][
-                        "generation"
-                    ]
-                    == now,
+                    lambda now=generation: (
+                        client.get("/v2/models/demo").json()["parameters"]["generation"] == now
+                    ),
                     "a swap",
                 )
+                busy(60)
         finally:
             over.set()
-        by_client = [one.result() for one in work]  # any failed request raises here
+        for one in work:
+            one.result()  # any failed request raises here
     answers = [answer for answers in by_client for answer in answers]
     print(f"{len(answers)} requests over {swaps} swaps, none failed")
-    assert len(answers) > 300
+    assert len(answers) >= 60 * (swaps + 1)
     assert {generation for generation, _, _ in answers} == set(range(1, swaps + 2))
     for generation, version, rows in answers:
         assert version == f"v{generation}"
@@ -428,6 +440,27 @@ def test_a_slow_prediction_stalls_nobody_else(world, running, until, monkeypatch
             assert client.get("/v2/health/live").elapsed.total_seconds() < 1
             go_on.set()
             assert {one.result().status_code for one in waiting} == {200}
+
+
+def test_requests_in_flight_are_finished_before_the_end(world, running, until, monkeypatch):
+    world.promote(world.publish(1))
+    asked, go_on = threading.Event(), threading.Event()
+    genuine = BundleModel.predict
+
+    def slow(self, texts):
+        asked.set()
+        assert go_on.wait(20)
+        return genuine(self, texts)
+
+    with ThreadPoolExecutor(1) as pool, running(world) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        monkeypatch.setattr(BundleModel, "predict", slow)
+        address = str(client.base_url.join(V1))
+        waiting = pool.submit(httpx.post, address, json={"instances": ["a"]}, timeout=20)
+        assert asked.wait(20)
+        # The server is told to stop first, at the end of this block.
+        threading.Timer(0.3, go_on.set).start()
+    assert waiting.result().status_code == 200
 
 
 def test_a_failing_model_is_a_500_without_its_traceback(world, running, until, monkeypatch):

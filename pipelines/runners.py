@@ -1,0 +1,307 @@
+"""Run a compiled graph on this machine, and watch it.
+
+The graph is compiled to IR YAML and that file is what kfp executes: nothing about the
+local run is a second code path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from components.errors import StepFailed
+
+State = Literal["running", "done", "cached", "failed"]
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_EXECUTING = re.compile(r"Executing task '([^']+)'")
+_FINISHED = re.compile(r"Task '([^']+)' finished with status (\w+)")
+_CACHED = re.compile(r"Task (\S+) cache hit \(key=(\w+)\)")
+_GRACE_S = 10.0
+
+
+@dataclass
+class Step:
+    """What is known of one step of a run.
+
+    Attributes:
+        name: the step.
+        state: how it stands.
+        seconds: how long it ran, or has been running.
+        headline: the one thing to see.
+        progress: what it is doing, while it runs.
+        report: its report as JSON, once it has one.
+        log: file with everything it printed, one JSON object a line.
+        error: what it said when it failed.
+        exit_code: 2 for the user's mistakes, 1 for the world's, when it failed.
+    """
+
+    name: str
+    state: State
+    started_s: float
+    log: Path
+    seconds: float = 0.0
+    headline: str = ""
+    progress: str = ""
+    report: Path | None = None
+    error: str = ""
+    exit_code: int = 1
+
+    def artifact(self, name: str) -> Path:
+        """Return the path of another output of this step."""
+        assert self.report is not None, f"{self.name} left no report"
+        return self.report.parent / name
+
+    def content(self) -> dict[str, Any]:
+        """Return the report."""
+        assert self.report is not None, f"{self.name} left no report"
+        content: dict[str, Any] = json.loads(self.report.read_text())
+        return content
+
+
+@dataclass
+class Run:
+    """One run of a graph and its steps in the order in which they came up."""
+
+    id: str
+    graph: str
+    folder: Path
+    steps: dict[str, Step] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> list[Step]:
+        """The steps that failed."""
+        return [step for step in self.steps.values() if step.state == "failed"]
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What ``notify`` concluded."""
+        notified = self.steps.get("notify")
+        if notified is None or notified.state != "done":
+            raise StepFailed(f"run {self.id} ended without an outcome; see {self.folder}")
+        return notified.content()
+
+
+Watch = Callable[[Run, Step | None, str], None]
+"""Told of every line: the run, the step it belongs to, and the raw line."""
+
+
+class Interrupted(BaseException):
+    """The user or the system asked to stop."""
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return an id that sorts by time."""
+    moment = now or datetime.now(UTC)
+    return f"{moment:%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_local(
+    graph: str,
+    arguments: Mapping[str, object],
+    *,
+    run: str,
+    home: Path,
+    caching: bool = True,
+    watch: Watch,
+) -> Run:
+    """Compile a graph, execute it with kfp on this machine, and return the run.
+
+    Args:
+        graph: ``training`` or ``monitoring``.
+        arguments: of the graph.
+        run: id of the run.
+        home: folder for logs, artifacts and cache.
+        caching: whether steps may be answered from the cache.
+        watch: told of everything as it happens.
+
+    Raises:
+        StepFailed: a step failed, and the run left no outcome either.
+        Interrupted: Ctrl-C or SIGTERM; all processes of the run are stopped.
+    """
+    folder = home / "runs" / run
+    folder.mkdir(parents=True)
+    job = folder / "job.json"
+    job.write_text(
+        json.dumps(
+            {
+                "graph": str(compiled(graph, folder)),
+                "arguments": dict(arguments),
+                "pipeline_root": str(home / "artifacts"),
+                "cache_root": str(home / "cache"),
+                "caching": caching,
+            }
+        )
+    )
+    result = Run(run, graph, folder)
+    started_s = time.monotonic()
+    with _worker(job, run) as process:
+        assert process.stdout is not None
+        reader = _Reader(result, home / "cache", watch)
+        for line in process.stdout:
+            reader.take(line)
+        process.wait()
+    result.seconds = time.monotonic() - started_s
+    if process.returncode != 0 and not result.failed:
+        raise StepFailed(f"run {run} broke off: {reader.last_words}; see {folder}")
+    return result
+
+
+def compiled(graph: str, folder: Path) -> Path:
+    """Compile a graph to IR YAML in ``folder`` and return the file."""
+    from kfp import compiler
+
+    path = folder / f"{graph}.yaml"
+    compiler.Compiler().compile(graph_of(graph), str(path))
+    return path
+
+
+def graph_of(name: str) -> Any:
+    """Return the pipeline called ``name``."""
+    if name == "training":
+        from pipelines.training import training
+
+        return training
+    from pipelines.monitoring import monitoring
+
+    return monitoring
+
+
+@contextmanager
+def _worker(job: Path, run: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the worker in a process group of its own; leave no process behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.worker", str(job)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env={**os.environ, "TOKIWA_RUN": run, "HF_HUB_OFFLINE": "1", "COLUMNS": "80"},
+    )
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield process
+    finally:
+        for number in before:
+            # A second Ctrl-C must not stop the stopping.
+            signal.signal(number, signal.SIG_IGN)
+        _end_group(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """Stop every process of the worker's group, gently first."""
+    for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        deadline_s = time.monotonic() + patience_s
+        while time.monotonic() < deadline_s:
+            process.poll()
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.02)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+class _Reader:
+    """Makes events of the lines that kfp and the steps print."""
+
+    def __init__(self, run: Run, cache: Path, watch: Watch) -> None:
+        self._run = run
+        self._cache = cache
+        self._watch = watch
+        self._raw = run.folder / "kfp.log"
+        self._current: Step | None = None
+        self.last_words = "it said nothing"
+
+    def take(self, raw: str) -> None:
+        line = _ANSI.sub("", raw).strip()
+        if not line or set(line) == {"-"}:
+            return
+        self.last_words = line
+        if found := _EXECUTING.search(line):
+            self._begin(found[1], "running")
+        elif found := _CACHED.search(line):
+            self._cached(self._begin(found[1], "cached"), found[2])
+        elif found := _FINISHED.search(line):
+            self._end(found[1], found[2])
+        elif self._current is not None:
+            self._own(self._current, line)
+        if self._current is not None and self._current.state == "running":
+            self._current.seconds = time.monotonic() - self._current.started_s
+        with self._raw.open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+        self._watch(self._run, self._current, line)
+
+    def _begin(self, name: str, state: State) -> Step:
+        log = self._run.folder / f"{name}.jsonl"
+        self._current = Step(name, state, time.monotonic(), log)
+        self._run.steps[name] = self._current
+        return self._current
+
+    def _cached(self, step: Step, key: str) -> None:
+        for entry in self._cache.glob(f"{key}*.json"):
+            outputs = json.loads(entry.read_text())
+            if "report" in outputs:
+                step.report = Path(outputs["report"]["uri"])
+                step.headline = step.content()["headline"]
+
+    def _end(self, name: str, status: str) -> None:
+        step = self._run.steps.get(name)
+        if step is not None:
+            step.seconds = time.monotonic() - step.started_s
+            step.state = "done" if status == "SUCCESS" else "failed"
+            step.progress = ""
+
+    def _own(self, step: Step, line: str) -> None:
+        """Take a line that a step printed: a structured one, or a library's."""
+        try:
+            record = json.loads(line)
+            structured = isinstance(record, dict) and "tokiwa" in record
+        except ValueError:
+            structured = False
+        if not structured:
+            record = {
+                "tokiwa": 1,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "run": self._run.id,
+                "step": step.name,
+                "event": "output",
+                "text": line,
+            }
+        with step.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record, ensure_ascii=False) + "\n")
+        match record["event"]:
+            case "headline":
+                step.headline, step.report = record["text"], Path(record["report"])
+            case "progress":
+                step.progress = f"{record['what']} {record['done']}/{record['total']}"
+            case "failed":
+                step.error, step.exit_code = record["error"], record["exit_code"]

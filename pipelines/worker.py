@@ -1,0 +1,52 @@
+"""The process in which kfp runs a compiled graph: ``python -m pipelines.worker JOB.json``.
+
+It is a process of its own so that the whole group of processes below it can be stopped
+at once, and so that kfp's output can be read as a stream of events.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the graph of a job; return the exit code."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    from kfp import components, local
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=job["pipeline_root"],
+        raise_on_error=True,
+        enable_caching=job["caching"],
+        cache_root=job["cache_root"],
+    )
+    graph = components.load_component_from_file(job["graph"])
+    try:
+        graph(**job["arguments"])
+    except RuntimeError as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+def _die_with_parent() -> None:
+    """Stop this process and all below it when the parent is gone.
+
+    The parent holds the other end of standard input and never writes to it, so that
+    the end of the file means the end of the parent, however it came.
+    """
+    sys.stdin.read()
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
