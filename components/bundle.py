@@ -21,8 +21,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from components.errors import BundleError
 from components.settings import Section, canonical_json
 from components.store import ObjectMissing, Store
@@ -78,7 +76,8 @@ def verify(folder: Path, digest: str | None = None) -> Description:
         raise BundleError(f"{folder} holds bundle {found[:12]}, not {digest[:12]}")
     try:
         content = json.loads(manifest)
-        version, files = content["schema_version"], content["files"]
+        version, files = int(content["schema_version"]), dict(content["files"])
+        files[DESCRIPTION]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder / MANIFEST} is damaged") from error
     if version > SCHEMA_VERSION:
@@ -94,7 +93,7 @@ def verify(folder: Path, digest: str | None = None) -> Description:
             raise BundleError(f"{path} is missing or was altered after the bundle was sealed")
     try:
         return Description.from_json((folder / DESCRIPTION).read_text())
-    except ValidationError as error:
+    except (OSError, ValueError) as error:
         raise BundleError(f"{folder / DESCRIPTION} cannot be read: {error}") from error
 
 
@@ -140,22 +139,26 @@ def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
         return local
     cache = cache or Path(tempfile.gettempdir()) / "tokiwa-bundles"
     folder = cache / digest
-    if not (folder / MANIFEST).exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        arriving = Path(tempfile.mkdtemp(dir=cache))
-        try:
-            store.download_directory(key_of(digest), arriving)
-            verify(arriving, digest)
-            arriving.replace(folder)
-        except ObjectMissing as error:
-            raise BundleError(f"the store holds no bundle {digest[:12]}") from error
-        except OSError:
-            # Another process may have put the same bundle there first.
-            if not (folder / MANIFEST).exists():
-                raise
-        finally:
-            shutil.rmtree(arriving, ignore_errors=True)
-    verify(folder, digest)
+    try:
+        verify(folder, digest)
+    except BundleError:
+        # Absent, or damaged here; a bad copy says nothing about the bundle itself.
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    arriving = Path(tempfile.mkdtemp(dir=cache))
+    try:
+        store.download_directory(key_of(digest), arriving)
+        verify(arriving, digest)
+        arriving.replace(folder)
+    except ObjectMissing as error:
+        raise BundleError(f"the store holds no bundle {digest[:12]}") from error
+    except OSError:
+        # Another process may have put the same bundle there first.
+        verify(folder, digest)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
     return folder
 
 

@@ -41,6 +41,11 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def link(text: str, address: str) -> str:
+    """Return a paragraph that leads to another page."""
+    return f'<p><a href="{escape(address)}">{escape(text)}</a></p>'
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table; numbers are right-aligned, floats shown with three decimals."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)

@@ -22,7 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from components.errors import StepFailed
+from components import home
+from components.errors import StepFailed, TokiwaError, UserError
+from components.ledger import Events
+from components.notify import core as notify
+from components.records import Records
+from pipelines.project import ProjectConfig
 
 State = Literal["running", "done", "cached", "failed"]
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -169,6 +174,25 @@ def compiled(graph: str, folder: Path) -> Path:
     return path
 
 
+def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
+    """Compile both graphs with a project's settings as their defaults; return the files."""
+    from kfp import compiler
+
+    files = []
+    for name in ("training", "monitoring"):
+        graph = graph_of(name)
+        parameters = graph.pipeline_spec.root.input_definitions.parameters
+        path = folder / f"{project.name}-{name}.yaml"
+        compiler.Compiler().compile(
+            graph,
+            str(path),
+            pipeline_name=f"{project.name}-{name}",
+            pipeline_parameters=project.arguments(parameters),
+        )
+        files.append(path)
+    return files
+
+
 def graph_of(name: str) -> Any:
     """Return the pipeline called ``name``."""
     if name == "training":
@@ -305,3 +329,72 @@ class _Reader:
                 step.progress = f"{record['what']} {record['done']}/{record['total']}"
             case "failed":
                 step.error, step.exit_code = record["error"], record["exit_code"]
+
+
+def run_project(
+    project: ProjectConfig,
+    graph: str,
+    *,
+    window: str,
+    cause: str,
+    ledger: str | None = None,
+    caching: bool = True,
+    watch: Watch,
+) -> Run:
+    """Run a graph of a project on this machine.
+
+    Args:
+        project: what to run.
+        graph: ``training`` or ``monitoring``.
+        window: see ``components.resolve.core.resolve``.
+        cause: why the run starts.
+        ledger: prefix of another ledger than the project's own.
+        caching: whether steps may be answered from the cache.
+        watch: told of everything as it happens.
+
+    Raises:
+        StepFailed: a step failed; the message says which, why, and where its log is.
+        Interrupted: stopped; the event that the run had claimed is free again.
+    """
+    place = ledger or project.ledger
+    run = new_run_id()
+    parameters = graph_of(graph).pipeline_spec.root.input_definitions.parameters
+    arguments = project.arguments(parameters) | {
+        "window": window,
+        "cause": cause,
+        "run": run,
+        "ledger": place,
+    }
+    try:
+        result = run_local(
+            graph, arguments, run=run, home=home.home(), caching=caching, watch=watch
+        )
+    except Interrupted:
+        _abandon(project.name, run, place, cause)
+        raise
+    if result.failed:
+        step = result.failed[0]
+        raise failure(step)
+    return result
+
+
+def failure(step: Step) -> TokiwaError:
+    """Return the error of a failed step, of the kind that the step met."""
+    kind = UserError if step.exit_code == UserError.exit_code else StepFailed
+    return kind(f"{step.name}: {step.error or 'it ended without a word'}\nits log: {step.log}")
+
+
+def _abandon(project: str, run: str, ledger: str, cause: str) -> None:
+    """Conclude a run that was stopped, for its exit handler was stopped with it."""
+    store = home.store()
+    records = Records(store, ledger, run)
+    outcome = notify.conclude(
+        project=project,
+        run=run,
+        cause=cause,
+        state="CANCELLED",
+        error="stopped before its end",
+        records=records.read(),
+    )
+    notify.close_event(outcome, Events(store, ledger))
+    records.write("notify", outcome.model_dump(mode="json"))

@@ -85,22 +85,12 @@ def finetune(
     frame = pd.read_parquet(prepared / "rows.parquet")
     classifier, start = start_of(base, champion, task, config)
     train = _rows(frame[frame["split"].isin(["train", "rehearsal"])], classifier)
-    valid_frame = frame[frame["split"] == "valid"]
-    valid = _rows(valid_frame, classifier)
+    valid = _rows(frame[frame["split"] == "valid"], classifier)
     history = METHODS[config.method](classifier, train, valid, config, watcher)
-    probabilities = classifier.predict(valid_frame["text"].tolist())
-    predicted = probabilities.argmax(1)
-    scores = {
-        "valid_f1": macro_f1(valid.targets, predicted, len(classifier.labels)),
-        "valid_accuracy": float((valid.targets == predicted).mean()),
-    }
+    profile, scores = profile_of(prepared, frame, classifier)
     examples = [text[:200] for text in frame["text"][frame["split"] == "train"].head(EXAMPLES)]
     classifier.save(folder)
-    Profile(
-        features=_profile(prepared, frame, classifier, probabilities.max(1)),
-        error_rate=1 - scores["valid_accuracy"],
-        window=str(frame["window"].iloc[0]),
-    ).save(folder)
+    profile.save(folder)
     mlmodel.write(folder, classifier.labels, examples)
     digest = bundle.seal(
         folder,
@@ -145,22 +135,41 @@ def start_of(
 def _rows(frame: pd.DataFrame, classifier: TextClassifier) -> Rows:
     from components.finetune.batches import Rows
 
+    return Rows(classifier.encode(frame["text"].tolist()), _targets(frame, classifier))
+
+
+def _targets(frame: pd.DataFrame, classifier: TextClassifier) -> NDArray[np.int64]:
     place = {label: index for index, label in enumerate(classifier.labels)}
-    targets = np.array([place[label] for label in frame["label"]], dtype=np.int64)
-    return Rows(classifier.encode(frame["text"].tolist()), targets)
+    return np.array([place[label] for label in frame["label"]], dtype=np.int64)
 
 
-def _profile(
-    prepared: Path, frame: pd.DataFrame, classifier: TextClassifier, confidence: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the reference values of every feature; see ``components.profile``."""
+def profile_of(
+    prepared: Path, frame: pd.DataFrame, classifier: TextClassifier
+) -> tuple[Profile, dict[str, float]]:
+    """Return the profile of a classifier on prepared rows, and its validation scores.
+
+    Args:
+        prepared: folder that ``prepare`` wrote, for the embeddings.
+        frame: its rows.
+        classifier: the trained model.
+    """
     from safetensors.numpy import load_file
 
+    valid = frame[frame["split"] == "valid"]
+    expected = _targets(valid, classifier)
+    probabilities = classifier.predict(valid["text"].tolist())
+    predicted = probabilities.argmax(1)
+    scores = {
+        "valid_f1": macro_f1(expected, predicted, len(classifier.labels)),
+        "valid_accuracy": float((expected == predicted).mean()),
+    }
     # The embeddings are those of the current window's rows, which come first.
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     train = (frame["split"] == "train").to_numpy()
-    return {
+    features = {
         **text_features(frame["text"][train].tolist(), classifier.tokenizer),
         **embedding_features(vectors[train[: len(vectors)]]),
-        "confidence": confidence,
+        "confidence": probabilities.max(1),
     }
+    error_rate = 1 - scores["valid_accuracy"]
+    return Profile(features, error_rate, str(frame["window"].iloc[0])), scores

@@ -117,7 +117,7 @@ def resolve(
             f"{project} has no model in production to watch; train one: tokiwa run {project}"
         )
     opened = open_source(source)
-    windows = known_windows(config, opened, now)
+    windows = known_windows(config, now)
     current = _choose(windows, window, opened, project)
     position = windows.index(current)
     earlier = windows[max(0, position - config.history_windows) : position]
@@ -142,22 +142,18 @@ def resolve(
     )
 
 
-def known_windows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
-    """Return all whole windows up to now, or up to the last row if that is later.
-
-    The rows of a played collection may be dated ahead of the clock.
-    """
+def known_windows(config: ResolveConfig, now: datetime) -> list[Window]:
+    """Return all windows that have ended by now, in order."""
     if config.window_days is None or config.start is None:
         return [ALL_TIME]
-    zone = ZoneInfo(config.timezone)
-    windows = consecutive(date.fromisoformat(config.start), config.window_days, zone, now)
-    return windows
+    first = date.fromisoformat(config.start)
+    return consecutive(first, config.window_days, ZoneInfo(config.timezone), now)
 
 
 def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
     """Return the whole windows that have rows, in order."""
     return [
-        window for window in known_windows(config, source, now) if len(source.read(window).frame)
+        window for window in known_windows(config, now) if len(source.read(window).frame)
     ]
 
 

@@ -128,7 +128,7 @@ class FilesSource:
 
     def _part(self, root: Path, part: Part) -> pd.DataFrame:
         path = root / part.path if root.is_dir() else root
-        raw = _read_table(
+        raw = read_table(
             path, self._config.separator, self._config.quoted, self._config.encoding_errors
         )
         names = self._config.columns
@@ -218,7 +218,7 @@ def _numbered(keys: list[str]) -> list[str]:
 
 
 @cache
-def _read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -> pd.DataFrame:
+def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -> pd.DataFrame:
     """Read a file with every value as a string."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst", ".bz2", ".xz")]
     kind = suffixes[-1].lower() if suffixes else ""

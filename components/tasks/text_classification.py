@@ -111,6 +111,7 @@ class TextClassifier:
         Raises:
             BundleError: files are missing, do not fit, or hold weights that are not finite.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
         from transformers import AutoTokenizer
@@ -130,7 +131,9 @@ class TextClassifier:
                 network = MeanPoolClassifier(backbone, len(labels), classifier["dropout"])
             weights = load_file(folder / "model.safetensors")
             network.load_state_dict(weights)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError
+        ) as error:
             raise BundleError(f"the model in {folder} does not load: {error}") from error
         for name, weight in weights.items():
             if weight.is_floating_point() and not bool(weight.isfinite().all()):

@@ -1,0 +1,145 @@
+"""Make an existing model the first champion: ``tokiwa adopt``.
+
+It gets a bundle like any other, with a profile of the window it is said to know, so
+that monitoring can begin at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from components import bundle, home, mlmodel
+from components.embeddings import KeptEmbeddings
+from components.errors import BadInput, BundleError
+from components.finetune.core import EXAMPLES, profile_of
+from components.ingest import core as ingest
+from components.ledger import Entry, Ledger
+from components.prepare import core as prepare
+from components.resolve import core as resolve
+from components.split import TEST_SHARE
+from components.step import Log
+from components.tasks import TASKS
+from components.validate import core as validate
+from pipelines.project import ProjectConfig
+
+
+def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
+    """Seal, register and promote an existing model; return its ledger entry.
+
+    Args:
+        project: whose first champion it becomes.
+        model: a transformers folder, or ``models:/name/version`` of MLflow.
+        window: the window that its profile describes, see ``resolve``.
+
+    Raises:
+        BadInput: the project has a champion already, or its window no usable rows.
+        BundleError: the model does not load, or has other labels.
+    """
+    store = home.store()
+    ledger = Ledger(store, project.ledger)
+    if ledger.head() is not None:
+        raise BadInput(
+            f"{project.name} has a champion already; a new model must win: tokiwa run {project.name}"
+        )
+    classifier = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
+    plan = resolve.resolve(
+        project=project.name,
+        source=project.source,
+        base=project.finetune.base,
+        base_requirement=project.finetune.base_requirement,
+        config=project.resolve,
+        window=window,
+        purpose="training",
+        head=None,
+        store=store,
+        now=datetime.now(UTC),
+    )
+    current = plan.live.current
+    log = Log("adopt")
+    embeddings = KeptEmbeddings(store, plan.base, project.task.max_tokens)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        ingest.ingest(plan.data, place / "snapshot", project.ingest)
+        checked = validate.validate(
+            place / "snapshot",
+            current.window.name,
+            place / "good",
+            place / "quarantine.parquet",
+            project.task,
+            project.validate_,
+        )
+        if not checked.trainable:
+            raise BadInput(f"no profile can be made of window {current.window.name}: {checked.refusal}")
+        prepared = prepare.prepare(
+            place / "good",
+            current.window.name,
+            current.window.end,
+            place / "prepared",
+            project.prepare,
+            lambda texts: embeddings.vectors(current.fingerprint, texts, log.progress),
+        )
+        frame = pd.read_parquet(place / "prepared" / prepare.ROWS)
+        profile, scores = profile_of(place / "prepared", frame, classifier)
+        folder = place / "bundle"
+        classifier.save(folder)
+        profile.save(folder)
+        examples = [text[:200] for text in frame["text"].head(EXAMPLES)]
+        mlmodel.write(folder, classifier.labels, examples)
+        digest = bundle.seal(
+            folder,
+            bundle.Description(
+                task=project.task,
+                recipe={},
+                lineage={
+                    "adopted": model,
+                    "data": prepared.digest,
+                    "window": current.window.name,
+                    "window_end": current.window.end,
+                },
+                scores=scores,
+                test_share=TEST_SHARE,
+                examples=examples,
+            ),
+        )
+        bundle.publish(store, folder)
+    registry = home.registry(project.name)
+    version = registry.register(
+        digest, store.uri(bundle.key_of(digest)), None, {"tokiwa.adopted": model}
+    )
+    entry = ledger.append(
+        action="adopt",
+        bundle=digest,
+        version=version,
+        key=f"adopt-{digest}",
+        by="tokiwa adopt",
+        reason=f"adopted from {model}",
+        expected=0,
+    )
+    registry.mirror(version)
+    return entry
+
+
+def folder_of(project: ProjectConfig, model: str) -> Path:
+    """Return the local folder of a model that a person named.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if model.startswith("models:/"):
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            folder = Path(download_artifacts(model, tracking_uri=home.tracking_uri()))
+        except (MlflowException, OSError) as error:
+            raise BundleError(f"MLflow has no model {model}: {error}") from error
+        # MLflow's transformers flavour keeps the model in a folder below.
+        return folder / "model" if (folder / "model" / "config.json").exists() else folder
+    folder = Path(model).expanduser()
+    if not (folder / "config.json").is_file():
+        raise BundleError(f"{model} is no transformers model: it has no config.json")
+    return folder

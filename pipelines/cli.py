@@ -1,0 +1,385 @@
+"""The command ``tokiwa``. Each command parses, calls one function, and shows the result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from components.errors import BadInput, TokiwaError
+from pipelines import runners
+from pipelines.project import ProjectConfig, load, shipped_projects
+
+app = typer.Typer(
+    name="tokiwa",
+    help="Keeps fine-tuned models fresh on Kubeflow Pipelines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+
+Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: finetune.epochs=3. Repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show every line of the steps.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do every step again.")]
+Window = Annotated[
+    str,
+    typer.Option(help="First day of a window; latest: the last with rows; now: the last whole."),
+]
+
+
+@app.command()
+def run(
+    project: Project,
+    window: Window = "latest",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Train a challenger on a window, and promote it if it wins."""
+    _run_graph("training", project, window, overrides, as_json, verbose, no_cache)
+
+
+@app.command()
+def monitor(
+    project: Project,
+    window: Window = "latest",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Look for drift in a window, and retrain if need be."""
+    _run_graph("monitoring", project, window, overrides, as_json, verbose, no_cache)
+
+
+@app.command()
+def replay(
+    project: Project,
+    windows: Annotated[int | None, typer.Option(min=1, help="Play only the first N.")] = None,
+    publish: Annotated[
+        bool, typer.Option(help="Make the last champion the project's own.")
+    ] = True,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Play the project's windows in order: train, watch, retrain where the world moved."""
+    from components import home
+    from pipelines import replay as replays
+
+    config = _ready(project, overrides)
+
+    def watching(title: str) -> AbstractContextManager[runners.Watch]:
+        return _watching(title, verbose, as_json)
+
+    results = replays.replay(
+        config, windows=windows, publish=publish, caching=not no_cache, watching=watching
+    )
+    page = home.home() / "reports" / f"{config.name}-replay.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(replays.to_html(config, results))
+    if as_json:
+        _print_json([result.model_dump(mode="json") for result in results])
+        return
+    _print_replay(config, results)
+    _print_next_steps(config, page)
+
+
+@app.command()
+def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Show the champion, the last runs and open events."""
+    from pipelines.history import state_of
+
+    state = state_of(load(project, overrides or ()))
+    if as_json:
+        _print_json(state)
+        return
+    champion = state["champion"]
+    if champion is None:
+        out.print(f"{state['project']} has no champion yet; train one: tokiwa run {project}")
+    else:
+        out.print(
+            f"[bold]{state['project']}[/] serves version {champion['version'] or '–'} "
+            f"(generation {champion['number']}, {champion['action']} at {champion['at']})\n"
+            f"{champion['reason']}"
+        )
+    _print_table(("run", "window", "result", "reason"), state["runs"])
+    _print_table(("event", "owner", "state", "detail"), state["events"])
+
+
+@app.command()
+def history(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """List all promotions and rollbacks, oldest first."""
+    from pipelines.history import entries_of
+
+    entries = entries_of(load(project, overrides or ()))
+    if as_json:
+        _print_json(entries)
+        return
+    if not entries:
+        out.print(f"the ledger is empty; train a first champion: tokiwa run {project}")
+    _print_table(("number", "at", "action", "version", "by", "reason"), entries)
+
+
+@app.command()
+def serve(
+    project: Project,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between looks.")] = 1.0,
+    overrides: Overrides = None,
+) -> None:
+    """Serve the champion over HTTP; a new champion is picked up without a restart."""
+    from components import home
+    from components.serve import serve as serve_until_stopped
+
+    config = load(project, overrides or ())
+    serve_until_stopped(home.store_url(), config.ledger, config.name, host, port, poll_s)
+
+
+@app.command()
+def predict(
+    project: Project,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; without any, lines of standard input.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer texts with the champion."""
+    from pipelines.history import champion_of
+
+    config = load(project, overrides or ())
+    asked = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    if not asked:
+        raise BadInput("there is no text to classify; give texts or pipe lines in")
+    model, entry = champion_of(config)
+    try:
+        answers = model.predict(asked)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    rows = [
+        {"text": text, "label": answer.label, "confidence": round(answer.confidence, 4)}
+        for text, answer in zip(asked, answers, strict=True)
+    ]
+    if as_json:
+        _print_json({"version": entry.version, "generation": entry.number, "predictions": rows})
+        return
+    _print_table(("label", "confidence", "text"), rows)
+
+
+@app.command(name="compile")
+def compile_graphs(
+    project: Annotated[str | None, typer.Argument(help="All shipped ones by default.")] = None,
+    folder: Annotated[Path, typer.Option("--out", help="Where the YAML goes.")] = Path("build"),
+    overrides: Overrides = None,
+) -> None:
+    """Compile both graphs to IR YAML, with the project's settings as defaults."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [project] if project else shipped_projects():
+        for path in runners.compile_project(load(name, overrides or ()), folder):
+            out.print(str(path))
+
+
+@app.command()
+def check(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a project file, its data and its base model; run nothing."""
+    from pipelines.history import windows_of
+
+    config = _ready(project, overrides)
+    rows = windows_of(config)
+    if as_json:
+        _print_json(rows)
+        return
+    out.print(f"{config.name}: the file, the data and the base model are there")
+    _print_table(("window", "rows", "labels"), rows)
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet.")],
+    output: Annotated[Path | None, typer.Option("--out", help="The project file.")] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+) -> None:
+    """Draft a commented project file from the columns of a table."""
+    from pipelines.draft import draft
+
+    text, columns = draft(data)
+    path = output or Path(f"{data.name.split('.')[0]}.yaml")
+    if path.exists() and not force:
+        raise BadInput(f"{path} exists already; --force overwrites it")
+    path.write_text(text)
+    load(str(path))
+    out.print(f"wrote {path}: text is {columns.text!r}, label is {columns.label!r}")
+    out.print(f"next: tokiwa run {path}, then tokiwa serve {path}", soft_wrap=True)
+
+
+@app.command()
+def adopt(
+    project: Project,
+    model: Annotated[str, typer.Argument(help="A transformers folder, or models:/name/version.")],
+    window: Window = "latest",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an existing model the first champion."""
+    from pipelines.adopt import adopt as adopt_model
+
+    entry = adopt_model(_ready(project, overrides), model, window)
+    if as_json:
+        _print_json(entry.model_dump(mode="json"))
+        return
+    out.print(f"version {entry.version} is the champion, generation {entry.number}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of project files, for editors to complete and check them."""
+    _print_json(ProjectConfig.model_json_schema(by_alias=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 2 the user's mistakes, 1 the world's."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except TokiwaError as error:
+        Console(stderr=True, highlight=False).print(
+            f"error: {error}", style="red", markup=False, soft_wrap=True
+        )
+        return error.exit_code
+    except (runners.Interrupted, KeyboardInterrupt):
+        print("stopped; nothing was left half-written, run it again", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _run_graph(
+    graph: str,
+    project: str,
+    window: str,
+    overrides: list[str] | None,
+    as_json: bool,
+    verbose: bool,
+    no_cache: bool,
+) -> None:
+    config = _ready(project, overrides)
+    with _watching(f"{graph} of {config.name}", verbose, as_json) as watch:
+        done = runners.run_project(
+            config, graph, window=window, cause="manual", caching=not no_cache, watch=watch
+        )
+    outcome = done.outcome
+    if as_json:
+        _print_json({key: value for key, value in outcome.items() if key != "records"})
+        return
+    out.print(f"[bold]{outcome['result']}[/]: {outcome['reason']}", soft_wrap=True)
+    out.print(f"report: {done.steps['notify'].artifact('page')}", soft_wrap=True)
+
+
+def _ready(project: str, overrides: list[str] | None) -> ProjectConfig:
+    """Load a project and make sure, before anything runs, that its packages are there."""
+    from components.packages import locate
+    from components.resolve.core import weights_digest
+
+    config = load(project, overrides or ())
+    locate(config.source.root, config.source.requirement)
+    weights_digest(locate(config.finetune.base, config.finetune.base_requirement))
+    return config
+
+
+def _watching(title: str, verbose: bool, quiet: bool) -> AbstractContextManager[runners.Watch]:
+    from pipelines.progress import watching
+
+    return watching(title, verbose=verbose, quiet=quiet)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    rows = list(rows)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    out.print(table)
+
+
+def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    header = ("window", "rows", "drift", "trained for", "decision", "version", "accuracy", "time")
+    for column in header:
+        table.add_column(column)
+    moods = {"promote": "green", "keep": "red", "inconclusive": "yellow"}
+    for result in results:
+        before, after = result.accuracy_before, result.accuracy_after
+        accuracy = " → ".join(f"{value:.3f}" for value in (before, after) if value is not None)
+        drift = {None: "–", True: "[yellow]drifted[/]", False: "quiet"}[result.drifted]
+        mood = moods.get(result.decision)
+        table.add_row(
+            result.window,
+            result.rows,
+            drift,
+            result.trigger or "–",
+            f"[{mood}]{result.decision}[/]" if mood else result.decision,
+            result.champion,
+            accuracy if before is not None and before != after else accuracy.split(" → ")[0],
+            f"{result.seconds:.0f} s",
+        )
+    out.print(table)
+    out.print("accuracy: on the window's own test rows, before → after its run", style="dim")
+
+
+def _print_next_steps(config: ProjectConfig, page: Path) -> None:
+    from components import home
+    from pipelines.replay import LABELS_NOTE
+
+    here = Path(sys.argv[0])
+    tokiwa = "tokiwa" if shutil.which("tokiwa") else _relative(here)
+    mlflow = "mlflow" if shutil.which("mlflow") else _relative(here.with_name("mlflow"))
+    out.print(LABELS_NOTE, style="dim")
+    out.print("\n[bold]look further[/]")
+    for what, command in (
+        ("report", _relative(page)),
+        ("training curves", f"{mlflow} ui --backend-store-uri {home.tracking_uri()}"),
+        ("who served when", f"{tokiwa} history {config.name}"),
+        ("ask the champion", f'{tokiwa} predict {config.name} "what a lovely day"'),
+        ("serve it", f"{tokiwa} serve {config.name}"),
+    ):
+        out.print(f"  {what:<17} {command}", soft_wrap=True)
+
+
+def _relative(path: Path) -> str:
+    """Return a path as short as a person would type it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def entry() -> None:
+    """Entry point of the command."""
+    sys.exit(main())

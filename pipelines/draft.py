@@ -1,0 +1,169 @@
+"""Draft a project file from a table: ``tokiwa init data.csv``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from components.errors import BadInput, SourceError
+from components.finetune.config import FinetuneConfig
+from components.sources.files import read_table
+
+MAX_CLASSES = 100
+_TEXT_NAMES = ("text", "sentence", "review", "body", "message", "comment", "content", "title")
+_LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y")
+_TIME_NAMES = ("time", "date", "timestamp", "created", "at")
+_GROUP_NAMES = ("group", "user", "customer", "document", "author", "session", "thread")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column was taken for what; None where none was found."""
+
+    text: str
+    label: str
+    id: str | None
+    group: str | None
+    time: str | None
+
+
+def draft(path: Path) -> tuple[str, Columns]:
+    """Return the text of a project file for a table, and what its columns were taken for.
+
+    Raises:
+        BadInput: the table cannot be read, or has no text or no label.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
+    separator = "\t" if path.name.split(".")[1:2] == ["tsv"] else ","
+    try:
+        frame = read_table(path, separator, True, "strict")
+    except SourceError as error:
+        raise BadInput(str(error)) from error
+    if frame.empty:
+        raise BadInput(f"{path} has no rows")
+    columns = guess(frame)
+    labels = sorted(frame[columns.label].dropna().unique())
+    return _render(path, separator, columns, labels, frame), columns
+
+
+def guess(frame: pd.DataFrame) -> Columns:
+    """Return what each column of a table of strings is likely to hold.
+
+    Raises:
+        BadInput: no column looks like text, or none like a label.
+    """
+    rows = len(frame)
+    distinct = {name: frame[name].nunique() for name in frame}
+    length = {name: frame[name].dropna().str.len().mean() or 0.0 for name in frame}
+    times = [name for name in frame if _named(name, _TIME_NAMES) and _is_time(frame[name])]
+    texts = [name for name in frame if length[name] >= 8 and name not in times]
+    if not texts:
+        raise BadInput(
+            f"no column looks like text among {', '.join(frame)}; "
+            "start from a shipped project file and name the columns yourself"
+        )
+    text = max(texts, key=lambda name: (_named(name, _TEXT_NAMES), length[name]))
+    labels = [
+        name
+        for name in frame
+        if name not in (text, *times)
+        and 2 <= distinct[name] <= min(MAX_CLASSES, max(2, rows // 5))
+    ]
+    if not labels:
+        raise BadInput(
+            f"no column looks like a label among {', '.join(frame)}: "
+            f"one with 2 to {MAX_CLASSES} different values is needed"
+        )
+    label = max(labels, key=lambda name: (_named(name, _LABEL_NAMES), -distinct[name]))
+    rest = [name for name in frame if name not in (text, label, *times)]
+    ids = [
+        name
+        for name in rest
+        if re.search(r"(^|_)id$|^key$|^uuid$", name.lower()) and distinct[name] == rows
+    ]
+    groups = [name for name in rest if name not in ids and _named(name, _GROUP_NAMES)]
+    return Columns(text, label, *((found or [None])[0] for found in (ids, groups, times)))
+
+
+def _named(name: str, words: tuple[str, ...]) -> bool:
+    return any(word in re.split(r"[^a-z]+", name.lower()) for word in words)
+
+
+def _is_time(column: pd.Series[str]) -> bool:
+    try:
+        pd.to_datetime(column, format="ISO8601")
+    except (ValueError, TypeError):
+        return False
+    return bool(column.notna().all())
+
+
+def _render(
+    path: Path, separator: str, columns: Columns, labels: list[str], frame: pd.DataFrame
+) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-")[:40]
+    if not name[:1].isalpha():
+        name = f"p-{name}"[:40].rstrip("-")
+    if columns.time:
+        first = pd.to_datetime(frame[columns.time], format="ISO8601").min()
+        windows = (
+            "resolve:\n"
+            "  timezone: UTC               # of the windows, and of times without an offset\n"
+            "  window_days: 7              # a window is a week\n"
+            f'  start: "{first:%Y-%m-%d}"         # the first day of the first window\n'
+        )
+    else:
+        windows = (
+            "# No column holds times, so all rows are one window. With a time column, set\n"
+            "# source.columns.time here and window_days and start below.\n"
+            "resolve: {}\n"
+        )
+    optional = "".join(
+        f"    {key}: {_quote(column)}\n" if column else f"    # {key}: {hint}\n"
+        for key, column, hint in (
+            ("id", columns.id, "a column that names each row"),
+            ("group", columns.group, "rows that must not be torn apart, such as a customer's"),
+            ("time", columns.time, "when the row happened, ISO 8601"),
+        )
+    )
+    return f"""\
+# tokiwa run {name}.yaml
+#
+# Drafted from {path.name}: {len(frame):,} rows. Every key has a default; `tokiwa check`
+# says what is wrong with a change.
+
+name: {name}
+
+task:
+  kind: text-classification
+  labels: [{", ".join(map(_quote, labels))}]
+  max_tokens: 128               # longer texts are cut, and counted
+
+source:
+  kind: files
+  root: {_quote(str(path.resolve().parent))}
+  files:
+    - path: {_quote(path.name)}
+  separator: {_quote(separator)}
+  columns:
+    text: {_quote(columns.text)}
+    label: {_quote(columns.label)}
+{optional}  # max_rows_per_window: 2500   # a laptop trains on 1,500 rows in a minute
+
+{windows}
+finetune:
+  base: {FinetuneConfig().base}   # or a transformers folder
+  base_requirement: {FinetuneConfig().base_requirement}
+  method: full                  # or head: frozen encoder, seconds instead of minutes
+  epochs: 2
+"""
+
+
+def _quote(text: str) -> str:
+    """Return a YAML double-quoted scalar; JSON strings are a subset of it."""
+    import json
+
+    return json.dumps(text, ensure_ascii=True)

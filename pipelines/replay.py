@@ -1,0 +1,200 @@
+"""Play a project's windows in order, as production would have seen them.
+
+Window 1 goes through the training graph, each later one through the monitoring graph,
+in a ledger of its own that starts empty. The labels of a window reach the stream of
+errors one window late; a trigger that fires buys the labels of its window. At the end
+the last champion is published to the project's ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from components import home
+from components.errors import SourceError
+from components.ledger import Entry, Ledger
+from components.page import link, page, paragraph, section, table
+from components.resolve.core import windows_with_rows
+from components.settings import Section
+from components.sources import Source, open_source
+from components.windows import Window
+from pipelines.project import ProjectConfig
+from pipelines.runners import Run, Watch, new_run_id, run_project
+
+LABELS_NOTE = (
+    "The labels of a window reach the stream of errors one window late. "
+    "A retrain buys the labels of its own window."
+)
+
+
+class WindowResult(Section):
+    """What became of one window."""
+
+    window: str
+    rows: str
+    """Names of the files whose rows are in the window, if they have names."""
+    drifted: bool | None
+    """None for the first window, which nothing is compared with."""
+    trigger: str | None
+    """``manual``, ``drift``, ``performance``, or None without training."""
+    decision: str
+    """``promote``, ``keep``, ``inconclusive``, ``quiet`` or ``nothing to train on``."""
+    champion: str
+    """Version in production afterwards, empty for none."""
+    accuracy_before: float | None
+    """Of the champion before, on the window's test rows; None without a champion."""
+    accuracy_after: float | None
+    """Of the champion afterwards, on the same rows."""
+    seconds: float
+    report: str
+    """The page of the run."""
+
+
+_DECISIONS = {"promoted": "promote", "kept": "keep"}
+
+
+def replay(
+    project: ProjectConfig,
+    *,
+    windows: int | None,
+    publish: bool,
+    caching: bool,
+    watching: Callable[[str], AbstractContextManager[Watch]],
+) -> list[WindowResult]:
+    """Play the first ``windows`` windows, all without a number; return what became of each.
+
+    Args:
+        project: what to play.
+        windows: how many windows.
+        publish: whether the last champion goes into the project's own ledger.
+        caching: whether steps may be answered from the cache.
+        watching: shows a run under a title while it goes on.
+
+    Raises:
+        SourceError: there are no rows.
+        StepFailed: a step failed; the windows before it stand.
+    """
+    played = new_run_id()
+    ledger = f"replays/{project.name}/{played}"
+    # The alias follows the project's ledger, not this one.
+    quiet = project.deploy.model_copy(update={"mirror_alias": False})
+    rehearsal = project.model_copy(update={"deploy": quiet})
+    source = open_source(project.source)
+    calendar = windows_with_rows(project.resolve, source, datetime.now(UTC))[:windows]
+    if not calendar:
+        raise SourceError(f"{project.name} has no complete window with rows to play")
+    results: list[WindowResult] = []
+    for number, window in enumerate(calendar, 1):
+        names = names_in(project, window)
+        title = f"window {number} of {len(calendar)}: {window.name} {names}".rstrip()
+        has_champion = Ledger(home.store(), ledger).head() is not None
+        with watching(title) as watch:
+            run = run_project(
+                rehearsal,
+                "monitoring" if has_champion else "training",
+                window=window.name,
+                cause="manual",
+                ledger=ledger,
+                caching=caching,
+                watch=watch,
+            )
+        results.append(_result(window, names, run, source))
+    if publish:
+        publish_champion(project, Ledger(home.store(), ledger), played)
+    return results
+
+
+def names_in(project: ProjectConfig, window: Window) -> str:
+    """Return the names of the files that are played in a window."""
+    names = [part.name for part in project.source.files if part.at == window.name]
+    return ", ".join(sorted(set(filter(None, names))))
+
+
+def publish_champion(project: ProjectConfig, played: Ledger, by: str) -> Entry | None:
+    """Make a replay's last champion the project's, if it is not so already."""
+    last, own = played.head(), Ledger(home.store(), project.ledger)
+    if last is None:
+        return None
+    head = own.head()
+    if head is None or head.bundle != last.bundle:
+        head = own.append(
+            action="publish",
+            bundle=last.bundle,
+            version=last.version,
+            key=f"replay-{by}",
+            by=f"replay {by}",
+            reason="last champion of a replay",
+            expected=head.number if head else 0,
+        )
+    home.registry(project.name).mirror(head.version)
+    return head
+
+
+def _result(window: Window, names: str, run: Run, source: Source) -> WindowResult:
+    outcome = run.outcome
+    drift, evaluated = run.steps.get("drift"), run.steps.get("evaluate")
+    scores = evaluated.content()["scores"] if evaluated else {}
+    before: float | None = None
+    if "champion" in scores:
+        before = scores["champion"]["test"]["accuracy"]
+    elif "collect" in run.steps:
+        answers = run.steps["collect"].artifact("collected") / "current.parquet"
+        before = accuracy_on_test(answers, source.read(window).frame)
+    after = scores["challenger"]["test"]["accuracy"] if outcome["result"] == "promoted" else before
+    return WindowResult(
+        window=window.name,
+        rows=names,
+        drifted=drift.content()["drifted"] if drift else None,
+        trigger=outcome["cause"] or None,
+        decision=_DECISIONS.get(outcome["result"], outcome["result"]),
+        champion=outcome["champion_version"],
+        accuracy_before=before,
+        accuracy_after=after,
+        seconds=round(run.seconds, 1),
+        report=str(run.steps["notify"].artifact("page")),
+    )
+
+
+def accuracy_on_test(answers: Path, rows: pd.DataFrame) -> float | None:
+    """Return the accuracy of the answers that ``collect`` kept, on the test rows.
+
+    The labels are those that production gets later; they are used to report only.
+    """
+    frame = pd.read_parquet(answers, columns=["id", "is_test", "answer"])
+    test = frame[frame["is_test"]].merge(rows[["id", "label"]].dropna(), on="id")
+    return float((test["answer"] == test["label"]).mean()) if len(test) else None
+
+
+def to_html(project: ProjectConfig, results: list[WindowResult]) -> str:
+    """Return a page about a whole replay."""
+    header = ("window", "rows", "drifted", "trained for", "decision", "version", "before", "after")
+    return page(
+        f"Replay of {project.name}",
+        paragraph(LABELS_NOTE),
+        table(
+            header,
+            [
+                (
+                    result.window,
+                    result.rows,
+                    {None: "–", True: "drifted", False: "quiet"}[result.drifted],
+                    result.trigger or "–",
+                    result.decision,
+                    result.champion or "–",
+                    "–" if result.accuracy_before is None else result.accuracy_before,
+                    "–" if result.accuracy_after is None else result.accuracy_after,
+                )
+                for result in results
+            ],
+        ),
+        paragraph("Accuracy of the champion on the window's own test rows, before and after."),
+        section(
+            "Each window",
+            *(link(f"{each.window} {each.rows}", Path(each.report).as_uri()) for each in results),
+        ),
+    )
