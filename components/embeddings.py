@@ -79,7 +79,7 @@ class KeptEmbeddings:
         except ObjectMissing:
             kept, known = {}, {}
         missing = [index for index, digest in enumerate(digests) if digest not in known]
-        if not missing:
+        if kept and not missing:
             return _rows(kept["vectors"], [known[digest] for digest in digests])
         computed = embed(
             [texts[index] for index in missing],
@@ -88,6 +88,7 @@ class KeptEmbeddings:
             lambda done: progress(done, len(missing), "rows embedded"),
         )
         names = np.array([list(bytes.fromhex(digests[i])) for i in missing], dtype=np.uint8)
+        names = names.reshape(-1, 32)  # also without any
         if kept:
             computed = np.concatenate([kept["vectors"], computed])
             names = np.concatenate([kept["digests"], names])

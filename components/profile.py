@@ -55,12 +55,13 @@ class Profile:
         Raises:
             BundleError: there is none, or it has a newer schema.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         try:
             description = json.loads((folder / "profile.json").read_text())
             features = load_file(folder / "profile.safetensors")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BundleError(f"the bundle in {folder} has no readable profile") from error
         if description["schema_version"] > SCHEMA_VERSION:
             raise BundleError(f"the profile in {folder} needs a newer Tokiwa; upgrade to read it")

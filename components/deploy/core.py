@@ -94,7 +94,8 @@ def deploy(
         expected=generation,
     )
     if config.mirror_alias:
-        registry.mirror(version)
+        # Not always this version: a retry may come after somebody else's promotion.
+        registry.mirror((ledger.head() or entry).version)
     return DeployReport(
         number=entry.number, version=version, parity_rows=rows, max_difference=difference
     )

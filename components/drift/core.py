@@ -57,6 +57,8 @@ class DriftReport(Section):
     rows: int
     enough: bool
     """Whether there were rows enough for a verdict on the features."""
+    drifted: bool
+    """Inputs moved or errors rose: something speaks for a retrain."""
     moved: bool
     """At least one feature moved."""
     moved_features: int
@@ -69,11 +71,6 @@ class DriftReport(Section):
     """On the labelled rows since; None without any."""
     error_alarm_row: int | None
     """Where in the labelled rows Page-Hinkley first raised the alarm."""
-
-    @property
-    def drifted(self) -> bool:
-        """Whether anything speaks for a retrain."""
-        return self.moved or self.error_alarm_row is not None
 
     @property
     def headline(self) -> str:
@@ -104,6 +101,7 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     errors = pd.read_parquet(current / "errors.parquet")["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
     features = _features(reference, frame, config) if enough else []
+    moved_features = sum(feature.moved for feature in features)
     alarm, _ = page_hinkley(
         errors,
         delta=config.error_tolerance,
@@ -115,8 +113,9 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
         window=reference.window,
         rows=len(frame),
         enough=enough,
-        moved=any(feature.moved for feature in features),
-        moved_features=sum(feature.moved for feature in features),
+        drifted=moved_features > 0 or alarm is not None,
+        moved=moved_features > 0,
+        moved_features=moved_features,
         features=features,
         labelled_rows=len(errors),
         error_rate_before=reference.error_rate,

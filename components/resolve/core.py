@@ -186,7 +186,7 @@ def _labelled(
         return []
     raw = store.get(f"{bundle.key_of(head.bundle)}/{bundle.DESCRIPTION}")
     trained_until = bundle.Description.from_json(raw.decode()).lineage.get("window_end", "")
-    come = data[: len(data) - delay_windows]
+    come = data[: max(0, len(data) - delay_windows)]
     return [
         each
         for each in come

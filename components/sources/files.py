@@ -6,7 +6,11 @@ latter is how undated collections are played as consecutive windows.
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import json
+import lzma
 import re
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,6 +26,8 @@ from components.settings import Section
 from components.sources.rows import COLUMNS, Rows
 from components.split import content_digest, unit_interval
 from components.windows import ALL_TIME, Window
+
+_OFFSET = r"\d:?\d\d(?:[.,]\d+)?\s?(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 
 
 def _pattern(text: str) -> str:
@@ -147,7 +153,7 @@ class FilesSource:
         if names.id is None:
             frame["id"] = _numbered([content_digest(text or "")[:16] for text in frame["text"]])
         prefix = f"{part.name}:" if part.name else ""
-        frame["id"] = [f"{prefix}{value}" for value in frame["id"]]
+        frame["id"] = [None if value is None else f"{prefix}{value}" for value in frame["id"]]
         low, high = part.share
         if (low, high) != (0, 1):
             place = unit_interval(frame["id"], "share")
@@ -160,7 +166,7 @@ class FilesSource:
     def _fill_groups(self, frame: pd.DataFrame) -> None:
         if self._config.group_pattern is not None:
             pattern = re.compile(self._config.group_pattern)
-            found = [pattern.search(value) for value in frame["id"]]
+            found = [pattern.search(value or "") for value in frame["id"]]
             frame["group"] = [
                 match.group(1) if match else value
                 for match, value in zip(found, frame["id"], strict=True)
@@ -173,14 +179,17 @@ class FilesSource:
     def _fill_moments(self, frame: pd.DataFrame, part: Part, path: Path) -> None:
         zone = ZoneInfo(self._config.timezone)
         times = frame["time"] if part.at is None else pd.Series(part.at, index=frame.index)
+        with_offset = times.dropna().astype(str).str.contains(_OFFSET)
         try:
-            moments = pd.to_datetime(times, format="ISO8601")
+            if with_offset.any() and not with_offset.all():
+                raise ValueError("some carry an offset and some do not")
+            moments = pd.to_datetime(times, format="ISO8601", utc=bool(with_offset.any()))
             if moments.dt.tz is None:
                 moments = moments.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
             frame["_moment"] = moments.dt.tz_convert("UTC")
         except (ValueError, TypeError, AttributeError) as error:
             raise SourceError(
-                f"{path}: the times are not ISO 8601 dates with one kind of offset: {error}"
+                f"{path}: the times are not all ISO 8601: {error}"
             ) from error
         frame["time"] = [
             None if moment is pd.NaT else moment.isoformat() for moment in frame["_moment"]
@@ -217,6 +226,21 @@ def _numbered(keys: list[str]) -> list[str]:
     return unique
 
 
+def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
+    """Read one JSON object per line, numbers as they are written, nothing for null and NaN."""
+    opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower(), open)
+    with opened(path, "rt", encoding="utf-8", errors=encoding_errors) as lines:
+        records = [json.loads(line, parse_float=str) for line in lines if line.strip()]
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError("a line is not a JSON object")
+    # A lone surrogate can be written in JSON, but no text may hold it.
+    return pd.DataFrame(records, dtype=object).map(
+        lambda value: None
+        if value is None or value != value
+        else str(value).encode(errors=encoding_errors).decode()
+    )
+
+
 @cache
 def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -> pd.DataFrame:
     """Read a file with every value as a string."""
@@ -224,15 +248,14 @@ def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -
     kind = suffixes[-1].lower() if suffixes else ""
     try:
         if kind in (".parquet", ".pq"):
-            frame = pd.read_parquet(path)
+            # Arrow's types keep whole numbers whole where some are missing.
+            frame = pd.read_parquet(path, dtype_backend="pyarrow")
             return frame.astype(object).where(frame.notna(), None).map(
                 lambda value: None if value is None else str(value)
             )
         if kind in (".jsonl", ".ndjson"):
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False).map(
-                lambda value: None if value is None else str(value)
-            )
-        return pd.read_csv(
+            return _json_lines(path, encoding_errors)
+        frame = pd.read_csv(
             path,
             sep=separator,
             dtype=str,
@@ -242,5 +265,8 @@ def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -
             encoding_errors=encoding_errors,
             on_bad_lines="error",
         )
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("its rows have more fields than its header")
+        return frame
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise SourceError(f"cannot read {path}: {error}") from error
