@@ -85,7 +85,9 @@ class Registry:
             raise
         client.set_terminated(run_id, "FINISHED")
 
-    def register(self, bundle: str, source: str, run_id: str | None, tags: Mapping[str, str]) -> str:
+    def register(
+        self, bundle: str, source: str, run_id: str | None, tags: Mapping[str, str]
+    ) -> str:
         """Return the version of a bundle, created if it has none yet; update its tags.
 
         Args:

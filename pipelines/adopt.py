@@ -43,7 +43,8 @@ def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
     ledger = Ledger(store, project.ledger)
     if ledger.head() is not None:
         raise BadInput(
-            f"{project.name} has a champion already; a new model must win: tokiwa run {project.name}"
+            f"{project.name} has a champion already; "
+            f"a new model must win: tokiwa run {project.name}"
         )
     classifier = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
     plan = resolve.resolve(
@@ -73,7 +74,9 @@ def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
             project.validate_,
         )
         if not checked.trainable:
-            raise BadInput(f"no profile can be made of window {current.window.name}: {checked.refusal}")
+            raise BadInput(
+                f"no profile can be made of window {current.window.name}: {checked.refusal}"
+            )
         prepared = prepare.prepare(
             place / "good",
             current.window.name,

@@ -51,11 +51,11 @@ def body(
         code=code,
         config=validate_config,
     )
-    with dsl.If(validated.outputs["Output"] == False):  # noqa: E712 - kfp compares, not Python
-        decline(
-            refusal=validated.outputs["refusal"], run=run, ledger=ledger
-        ).set_caching_options(False)
-    with dsl.If(validated.outputs["Output"] == True):  # noqa: E712 - as above
+    with dsl.If(validated.outputs["Output"] == False):
+        decline(refusal=validated.outputs["refusal"], run=run, ledger=ledger).set_caching_options(
+            False
+        )
+    with dsl.If(validated.outputs["Output"] == True):
         prepared = prepare(
             good=validated.outputs["good"],
             digest=validated.outputs["good_digest"],
@@ -106,6 +106,7 @@ def body(
                 version=registered.outputs["version"],
                 reason=registered.outputs["reason"],
                 generation=generation,
+                code=code,
                 project=project,
                 run=run,
                 ledger=ledger,

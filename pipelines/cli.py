@@ -70,9 +70,7 @@ def monitor(
 def replay(
     project: Project,
     windows: Annotated[int | None, typer.Option(min=1, help="Play only the first N.")] = None,
-    publish: Annotated[
-        bool, typer.Option(help="Make the last champion the project's own.")
-    ] = True,
+    publish: Annotated[bool, typer.Option(help="Make the last champion the project's own.")] = True,
     overrides: Overrides = None,
     as_json: AsJson = False,
     verbose: Verbose = False,

@@ -70,8 +70,7 @@ def guess(frame: pd.DataFrame) -> Columns:
     labels = [
         name
         for name in frame
-        if name not in (text, *times)
-        and 2 <= distinct[name] <= min(MAX_CLASSES, max(2, rows // 5))
+        if name not in (text, *times) and 2 <= distinct[name] <= min(MAX_CLASSES, max(2, rows // 5))
     ]
     if not labels:
         raise BadInput(

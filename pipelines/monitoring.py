@@ -85,7 +85,7 @@ def monitoring(
             ledger=ledger,
             config=trigger_config,
         ).set_caching_options(False)
-        with dsl.If(triggered.outputs["Output"] == True):  # noqa: E712 - kfp compares, not Python
+        with dsl.If(triggered.outputs["Output"] == True):
             body(
                 project=project,
                 task=task,

@@ -1,26 +1,56 @@
-"""Fixtures that many tests share: a real S3 server, and a store of each kind."""
+"""Fixtures that many tests share: real, small parts instead of mocks.
+
+An S3 server, a store of each kind, MLflow on sqlite, a BERT of 20,000 weights, and a toy
+problem of three weeks that has gone through the steps.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 import sysconfig
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from components import bundle
+from components.embeddings import embed
+from components.finetune.config import FinetuneConfig
+from components.ingest.core import IngestConfig, ingest
+from components.plan import Data, WindowData
+from components.prepare.core import PrepareConfig, prepare
+from components.registry import Registry
+from components.sources import open_source
+from components.sources.files import ColumnNames, FilesConfig, Part
 from components.store import LocalStore, Store, open_store
+from components.tasks.text_classification import TextClassification, TextClassifier
+from components.validate.core import ValidateConfig, validate
+from components.windows import Window
 
 BUCKET = "tokiwa-tests"
 ACCESS_KEY = "tokiwa"
 SECRET_KEY = "only-for-tests"
 START_S = 60
+
+WORDS = ("the", "a", "film", "story", "was", "not", "very", "good", "bad", "awful", "dull", "and")
+LABELS = ("negative", "positive")
+TASK = TextClassification(labels=LABELS, max_tokens=16)
+EXAMPLES = ["the film was good", "a very dull story"]
+TOY_TRAINING = FinetuneConfig(
+    epochs=4, learning_rate=2e-3, head_learning_rate=2e-2, head_epochs=30, dropout=0.0
+)
 
 
 @pytest.fixture(scope="session")
@@ -136,3 +166,257 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return LocalStore(tmp_path / "store")
     return open_store(request.getfixturevalue("s3_url"))
+
+
+def _tiny_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    vocabulary = {word: number for number, word in enumerate((*special, *WORDS))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+def _tiny_encoder() -> Any:
+    from transformers import BertConfig, BertModel
+
+    return BertModel(
+        BertConfig(
+            vocab_size=len(WORDS) + 4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny but real BERT encoder and its tokenizer, as transformers writes them."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("base")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _tiny_encoder().save_pretrained(folder)
+    _tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_task() -> TextClassification:
+    """What the tiny models answer: ``negative`` or ``positive``."""
+    return TASK
+
+
+@pytest.fixture(scope="session")
+def make_classifier() -> Callable[..., TextClassifier]:
+    """Build an untrained tiny classifier; another seed, another model."""
+
+    def build(seed: int, labels: tuple[str, ...] = LABELS) -> TextClassifier:
+        import torch
+
+        from components.tasks.networks import MeanPoolClassifier
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = MeanPoolClassifier(_tiny_encoder(), len(labels), 0.1)
+            # Far apart from each other, so that an answer tells which model gave it.
+            torch.nn.init.normal_(network.head.weight, std=1.0)
+        return TextClassifier(network, _tiny_tokenizer(), labels, TASK.max_tokens)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def seal_bundle() -> Callable[..., str]:
+    """Make a bundle of a folder that holds a model: describe it and seal it."""
+
+    def seal(
+        folder: Path,
+        *,
+        task: TextClassification = TASK,
+        recipe: Mapping[str, Any] | None = None,
+        lineage: Mapping[str, str] | None = None,
+        test_share: float = 0.2,
+    ) -> str:
+        description = bundle.Description(
+            task=task,
+            recipe=dict(recipe or {}),
+            lineage=dict(lineage or {}),
+            scores={},
+            test_share=test_share,
+            examples=EXAMPLES,
+        )
+        return bundle.seal(folder, description)
+
+    return seal
+
+
+@pytest.fixture(scope="session")
+def make_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_classifier: Callable[..., TextClassifier],
+    seal_bundle: Callable[..., str],
+) -> Callable[[int], Path]:
+    """Build the sealed bundle of an untrained tiny model; read it, do not change it."""
+    made: dict[int, Path] = {}
+
+    def build(seed: int) -> Path:
+        if seed not in made:
+            folder = tmp_path_factory.mktemp(f"bundle-{seed}")
+            make_classifier(seed).save(folder)
+            seal_bundle(folder, recipe={"seed": seed})
+            made[seed] = folder
+        return made[seed]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow; to make one takes seconds, to copy one does not."""
+    from mlflow import MlflowClient
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def tracking_uri(tmp_path: Path, _mlflow_database: Path) -> str:
+    """The address of an MLflow database of the test's own."""
+    shutil.copy(_mlflow_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, tracking_uri: str) -> Registry:
+    """The project ``demo`` in a real, empty MLflow."""
+    return Registry(tracking_uri, "demo", (tmp_path / "mlartifacts").as_uri())
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A problem that one word in each text decides, in three weeks; the third looks unlike.
+
+    Attributes:
+        source: the rows of all weeks.
+        weeks: the windows, as a plan would promise them.
+        task: what there is to learn.
+        base: folder of the encoder to start from.
+        training: settings under which it is learned within a second.
+        first: prepared rows of the first week.
+        second: prepared rows of the second, with rehearsal and guard from the first.
+    """
+
+    source: FilesConfig
+    weeks: list[WindowData]
+    task: TextClassification
+    base: Path
+    training: FinetuneConfig
+    first: Path
+    second: Path
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Toy:
+    """The toy problem, run through the real ingest, validate and prepare."""
+    home = tmp_path_factory.mktemp("toy")
+    (home / "rows.jsonl").write_text("\n".join(map(json.dumps, _toy_rows())))
+    source = FilesConfig(
+        root=str(home),
+        files=[Part(path="rows.jsonl")],
+        columns=ColumnNames(id="id", time="time"),
+    )
+    weeks = []
+    for day in (5, 12, 19):
+        window = Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC"))
+        rows = open_source(source).read(window)
+        weeks.append(
+            WindowData(window=window, fingerprint=rows.fingerprint(), rows=len(rows.frame))
+        )
+    for count in (1, 2):
+        folder = home / str(count)
+        window = weeks[count - 1].window
+        ingest(Data(source=source, windows=weeks[:count]), folder / "snapshot", IngestConfig())
+        validate(
+            folder / "snapshot",
+            window.name,
+            folder / "good",
+            folder / "quarantine.parquet",
+            TASK,
+            ValidateConfig(),
+        )
+        prepare(
+            folder / "good",
+            window.name,
+            window.end,
+            folder / "prepared",
+            PrepareConfig(),
+            lambda texts: embed(texts, tiny_base, TASK.max_tokens),
+        )
+    return Toy(
+        source=source,
+        weeks=weeks,
+        task=TASK,
+        base=tiny_base,
+        training=TOY_TRAINING,
+        first=home / "1" / "prepared",
+        second=home / "2" / "prepared",
+    )
+
+
+def _toy_rows() -> Iterator[dict[str, str]]:
+    draw = random.Random(0)
+    for number in range(900):
+        words = draw.choices(("the", "a", "film", "story", "was", "very", "and"), k=6)
+        sign = draw.choice(("good", "bad"))
+        words[draw.randrange(6)] = sign
+        week, place = divmod(number, 300)
+        text = " ".join(words)
+        yield {
+            "id": f"row-{number:03d}",
+            "time": f"2026-01-{5 + 7 * week + place // 43:02d}T12:00:00Z",
+            "text": text if week < 2 else f"{text.upper()} 1234567890 ???",
+            "label": "positive" if sign == "good" else "negative",
+        }
+
+
+@pytest.fixture(scope="session")
+def toy_champion(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed bundle that has learned the toy problem from its first week."""
+    from components.finetune.core import finetune
+
+    class Silent:
+        def metrics(self, values: dict[str, float], step: int) -> None: ...
+
+        def progress(self, done: int, total: int, what: str) -> None: ...
+
+    folder = tmp_path_factory.mktemp("champion") / "bundle"
+    week = toy.weeks[0].window
+    finetune(
+        toy.first,
+        toy.base,
+        None,
+        folder,
+        toy.task,
+        toy.training,
+        {"window": week.name, "window_end": week.end},
+        Silent(),
+    )
+    return folder

@@ -36,6 +36,7 @@ def collect(
             seen,
             bundle.fetch(store, champion),
             Path(collected.path),
+            store,
             core.CollectConfig.from_json(config),
             lambda texts: embeddings.vectors(seen.current.fingerprint, texts, log.progress),
         )

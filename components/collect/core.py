@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components import bundle
+from components.collect.answers import KeptAnswers
 from components.plan import Live, WindowData
 from components.profile import as_frame, embedding_features, text_features
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
-from components.split import is_test
+from components.split import is_test, unit_interval
+from components.store import Store
 from components.tasks import TASKS
 from components.tasks.text_classification import TextClassifier
 
@@ -31,7 +33,7 @@ class CollectConfig(Section):
     """Section ``collect``."""
 
     max_rows: int = Field(default=5000, ge=100)
-    """Look at no more rows of a window; the first by time and id."""
+    """Look at no more rows of a window; of a larger one, a sample by the hash of ids."""
 
 
 class CollectReport(Section):
@@ -55,6 +57,7 @@ def collect(
     live: Live,
     champion: Path,
     folder: Path,
+    store: Store,
     config: CollectConfig,
     vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> CollectReport:
@@ -68,15 +71,18 @@ def collect(
         live: the plan's part for production.
         champion: bundle in production.
         folder: where to write.
+        store: keeps the champion's answers for the day their labels come.
         config: the section ``collect``.
         vectors_of: embeds the current window's texts with the base model.
     """
     description = bundle.verify(champion)
     classifier: TextClassifier = TASKS[description.task.kind].load(champion)
+    digest = bundle.digest_of_folder(champion)
+    answers = KeptAnswers(store, f"{digest}-{config.max_rows}", classifier)
     source = open_source(live.source)
-    rows = _with_text(source, live.current).head(config.max_rows)
+    rows = _sample(source, live.current, config)
     texts = rows["text"].tolist()
-    probabilities = classifier.predict(texts)
+    probabilities = answers.probabilities(live.current.fingerprint, texts)
     features = text_features(texts, classifier.tokenizer) | embedding_features(vectors_of(texts))
     current = pd.concat(
         [
@@ -94,14 +100,12 @@ def collect(
     )
     folder.mkdir(parents=True, exist_ok=True)
     current.to_parquet(folder / CURRENT, index=False)
-    errors = [_errors(classifier, source, each) for each in live.labelled]
+    errors = [_errors(answers, source, each, config) for each in live.labelled]
     stream = pd.concat(errors) if errors else pd.DataFrame({"id": [], "window": [], "error": []})
     stream.to_parquet(folder / ERRORS, index=False)
     windows = [each.window.name for each in live.labelled]
     return CollectReport(
-        digest=digest_of(
-            [bundle.digest_of_folder(champion), live.to_json(), config.to_json()]
-        ),
+        digest=digest_of([digest, live.to_json(), config.to_json()]),
         window=live.current.window.name,
         rows=len(current),
         labelled_windows=windows,
@@ -109,23 +113,34 @@ def collect(
     )
 
 
-def _with_text(source: Source, planned: WindowData) -> pd.DataFrame:
+def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.DataFrame:
+    """Return a window's rows that have a text, in the order of time."""
     frame = source.read(planned.window).frame
-    return frame[frame["text"].notna()].reset_index(drop=True)
+    frame = frame[frame["text"].notna()]
+    if len(frame) > config.max_rows:
+        place = unit_interval(frame["id"], "collect")
+        chosen = np.sort(np.argsort(place, kind="stable")[: config.max_rows])
+        frame = frame.iloc[chosen]
+    return frame.reset_index(drop=True)
 
 
 def _answers(classifier: TextClassifier, probabilities: NDArray[np.float64]) -> list[str]:
     return [classifier.labels[best] for best in probabilities.argmax(1)]
 
 
-def _errors(classifier: TextClassifier, source: Source, planned: WindowData) -> pd.DataFrame:
-    rows = _with_text(source, planned)
+def _errors(
+    answers: KeptAnswers, source: Source, planned: WindowData, config: CollectConfig
+) -> pd.DataFrame:
+    """Return 1 for each labelled row that the champion got wrong, 0 for the others."""
+    classifier = answers.classifier
+    rows = _sample(source, planned, config)
+    probabilities = answers.probabilities(planned.fingerprint, rows["text"].tolist())
+    rows["answer"] = _answers(classifier, probabilities)
     rows = rows[rows["label"].isin(classifier.labels)]
-    answers = _answers(classifier, classifier.predict(rows["text"].tolist()))
     return pd.DataFrame(
         {
             "id": rows["id"],
             "window": planned.window.name,
-            "error": (rows["label"].to_numpy() != np.array(answers)).astype(np.int8),
+            "error": (rows["label"] != rows["answer"]).astype(np.int8),
         }
     )

@@ -7,19 +7,17 @@ that were evaluated. Nothing is pushed to a server: servers follow the ledger.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from components import bundle
 from components.errors import BundleError
 from components.ledger import Ledger
 from components.registry import Registry
 from components.serve.model import MAX_CHARACTERS, MAX_TEXTS, BundleModel
-from components.settings import Section
-from components.store import Store
+from components.settings import Section, digest_of
+from components.store import ObjectMissing, Store
 
 
 class DeployConfig(Section):
@@ -34,6 +32,16 @@ class DeployConfig(Section):
     ledger is not the project's."""
 
 
+class Parity(Section):
+    """How far the server's answers are from the evaluated ones."""
+
+    schema_version: int = 1
+    rows: int
+    """Evaluated rows that were answered again."""
+    max_difference: float
+    """Largest difference of a probability."""
+
+
 class DeployReport(Section):
     """The promotion."""
 
@@ -41,8 +49,7 @@ class DeployReport(Section):
     number: int
     """The new ledger entry: the generation that is served from now on."""
     version: str
-    parity_rows: int
-    max_difference: float
+    parity: Parity
 
     @property
     def headline(self) -> str:
@@ -56,9 +63,9 @@ def deploy(
     *,
     version: str,
     generation: int,
+    code: str,
     run: str,
     reason: str,
-    action: Literal["promote", "publish", "adopt"] = "promote",
     store: Store,
     ledger: Ledger,
     registry: Registry,
@@ -71,9 +78,9 @@ def deploy(
         predictions: folder with the ``predictions.parquet`` of its evaluation.
         version: its version in MLflow.
         generation: the ledger's length when the run began.
+        code: version of the code that proves the bundle.
         run: id of this run; with the digest it makes a retry the same act.
         reason: one sentence for the ledger.
-        action: what the ledger should say.
         store: where the bundle is published.
         ledger: the project's, or a replay's.
         registry: MLflow, whose alias mirrors the ledger.
@@ -83,9 +90,9 @@ def deploy(
         BundleError: it does not load, or answers otherwise than when it was evaluated.
         StalePromotion: the champion moved since the run began.
     """
-    rows, difference = parity(digest, predictions, store, config)
+    checked = proof(digest, predictions, code, store, config)
     entry = ledger.append(
-        action=action,
+        action="promote",
         bundle=digest,
         version=version,
         key=f"{run}/{digest}",
@@ -96,18 +103,32 @@ def deploy(
     if config.mirror_alias:
         # Not always this version: a retry may come after somebody else's promotion.
         registry.mirror((ledger.head() or entry).version)
-    return DeployReport(
-        number=entry.number, version=version, parity_rows=rows, max_difference=difference
-    )
+    return DeployReport(number=entry.number, version=version, parity=checked)
 
 
-def parity(
-    digest: str, predictions: Path, store: Store, config: DeployConfig
-) -> tuple[int, float]:
-    """Return how many rows were answered again, and the largest difference.
+def proof(digest: str, predictions: Path, code: str, store: Store, config: DeployConfig) -> Parity:
+    """Return the proof that a bundle answers in the server as it was evaluated.
+
+    What one version of the code has proved of a bundle it need not prove again; the
+    proof lies beside the bundle, and the bundle is still verified before it is served.
 
     Raises:
-        BundleError: an answer or a probability is not what was evaluated.
+        BundleError: it does not load, or answers otherwise.
+    """
+    key = f"proofs/{digest}/{code}-{digest_of(config.model_dump(mode='json'))[:16]}.json"
+    try:
+        return Parity.from_json(store.get(key).decode())
+    except ObjectMissing:
+        found = parity(digest, predictions, store, config)
+        store.put(key, found.to_json().encode())
+        return found
+
+
+def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -> Parity:
+    """Answer evaluated rows again with the serving code, and compare.
+
+    Raises:
+        BundleError: it does not load, or a probability is not what was evaluated.
     """
     model = BundleModel.load(store, digest)
     frame = pd.read_parquet(predictions / "predictions.parquet")
@@ -121,4 +142,4 @@ def parity(
             f"bundle {digest[:12]} answers differently in the server than when it was evaluated: "
             f"probabilities differ by up to {difference:.4f}"
         )
-    return len(frame), difference
+    return Parity(rows=len(frame), max_difference=difference)

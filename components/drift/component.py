@@ -25,9 +25,7 @@ def drift(
 
     with step.running("drift") as log:
         settings = core.DriftConfig.from_json(config)
-        result = core.detect(
-            bundle.fetch(home.store(), champion), Path(collected.path), settings
-        )
+        result = core.detect(bundle.fetch(home.store(), champion), Path(collected.path), settings)
         log.hand_over(result, report.path)
         Path(page.path).write_text(core.to_html(result, window, settings))
         metrics.metadata.update(core.to_metrics(result))

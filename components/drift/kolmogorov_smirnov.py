@@ -22,12 +22,12 @@ def kolmogorov_smirnov(
     current
         Values ``[m]`` in any order.
 
-    Raises
+    Raises:
     ------
     ValueError
         A sample is empty.
 
-    Examples
+    Examples:
     --------
     >>> import numpy as np
     >>> kolmogorov_smirnov(np.arange(100.0), np.arange(100.0))
@@ -36,7 +36,7 @@ def kolmogorov_smirnov(
     >>> round(distance, 2), p < 0.001
     (0.3, True)
 
-    References
+    References:
     ----------
     Hodges (1958), The significance probability of the Smirnov two-sample test,
     Arkiv för Matematik 3.

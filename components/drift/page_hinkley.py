@@ -36,7 +36,7 @@ def page_hinkley(
         of mean ``prior_mean`` had come already, so that a stream that is bad from its
         first value is seen as well. None by default, which is the classic test.
 
-    Examples
+    Examples:
     --------
     >>> import numpy as np
     >>> calm = np.zeros(200)
@@ -45,7 +45,7 @@ def page_hinkley(
     >>> page_hinkley(np.append(calm, np.ones(100)), delta=0.05, threshold=20)[0]
     222
 
-    References
+    References:
     ----------
     Page (1954), Continuous inspection schemes, Biometrika 41.
     """

@@ -76,9 +76,9 @@ def f1_difference(
             weights = generator.multinomial(
                 len(names), np.full(len(names), 1 / len(names)), size=size
             )
-            drawn = np.zeros((size, classes**3))
-            drawn[:, used] = weights.astype(float) @ by_group[:, used]
-            parts.append(_difference(drawn, classes))
+            resampled = np.zeros((size, classes**3))
+            resampled[:, used] = weights.astype(float) @ by_group[:, used]
+            parts.append(_difference(resampled, classes))
         differences = np.concatenate(parts)
     low, high = np.quantile(differences, [alpha, 1 - alpha])
     return Difference(estimate, float(low), float(high))

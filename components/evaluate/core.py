@@ -78,7 +78,8 @@ class EvaluateReport(Section):
     def headline(self) -> str:
         """The one thing to see."""
         first = self.checks[0]
-        return f"{self.verdict}: {first.name} {first.measured:+.3f} [{first.low:+.3f}, {first.high:+.3f}]"
+        interval = f"[{first.low:+.3f}, {first.high:+.3f}]"
+        return f"{self.verdict}: {first.name} {first.measured:+.3f} {interval}"
 
 
 def evaluate(
@@ -123,9 +124,14 @@ def evaluate(
     def compare(opponent: str, name: str) -> Difference:
         rows = sets[name]
         return f1_difference(
-            expected[rows], answers[opponent][rows], answers["challenger"][rows],
+            expected[rows],
+            answers[opponent][rows],
+            answers["challenger"][rows],
             scored["group"].to_numpy(object)[rows],
-            classes=len(place), alpha=config.alpha, resamples=config.resamples, seed=config.seed,
+            classes=len(place),
+            alpha=config.alpha,
+            resamples=config.resamples,
+            seed=config.seed,
         )
 
     if champion is not None:
@@ -143,13 +149,18 @@ def evaluate(
         champion=bundle.digest_of_folder(champion) if champion else "",
         checks=checks,
         scores={
-            model: {name: _scores(expected[rows], answer[rows], len(place)) for name, rows in sets.items()}
+            model: {
+                name: _scores(expected[rows], answer[rows], len(place))
+                for name, rows in sets.items()
+            }
             for model, answer in answers.items()
         },
         labels=task.labels,
         confusion=_confusion(expected, answers["challenger"], sets["test"], len(place)),
     )
-    columns = {f"answer_{model}": [task.labels[i] for i in answer] for model, answer in answers.items()}
+    columns = {
+        f"answer_{model}": [task.labels[i] for i in answer] for model, answer in answers.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     scored[["id", "group", "window", "split", "text", "label"]].assign(
         **columns, **{f"probability_{label}": probabilities[:, i] for label, i in place.items()}
@@ -173,23 +184,42 @@ def _better(opponent: str, difference: Difference) -> Check:
 def _not_worse(opponent: str, difference: Difference) -> Check:
     failed = difference.high < 0
     word = "worse than" if failed else "not worse than"
-    return _check(f"test F1 against {opponent}", difference, 0.0, not failed, failed, word, opponent)
+    return _check(
+        f"test F1 against {opponent}", difference, 0.0, not failed, failed, word, opponent
+    )
 
 
 def _guarded(difference: Difference, margin: float) -> Check:
     passed, failed = difference.low > -margin, difference.high < -margin
     word = "not worse than" if passed else "worse than" if failed else "perhaps worse than"
-    return _check("guard F1 against champion", difference, -margin, passed, failed, word,
-                  "the champion on earlier windows")
+    return _check(
+        "guard F1 against champion",
+        difference,
+        -margin,
+        passed,
+        failed,
+        word,
+        "the champion on earlier windows",
+    )
 
 
 def _check(
-    name: str, difference: Difference, threshold: float, passed: bool, failed: bool,
-    word: str, opponent: str,
+    name: str,
+    difference: Difference,
+    threshold: float,
+    passed: bool,
+    failed: bool,
+    word: str,
+    opponent: str,
 ) -> Check:
     return Check(
-        name=name, passed=passed, failed=failed, measured=difference.estimate,
-        low=difference.low, high=difference.high, threshold=threshold,
+        name=name,
+        passed=passed,
+        failed=failed,
+        measured=difference.estimate,
+        low=difference.low,
+        high=difference.high,
+        threshold=threshold,
         reason=f"{word} {opponent}: difference {difference.estimate:+.3f} "
         f"in [{difference.low:+.3f}, {difference.high:+.3f}], threshold {threshold:+.3f}",
     )

@@ -56,4 +56,3 @@ def macro_f1(expected: NDArray[np.int64], predicted: NDArray[np.int64], classes:
     return float(
         f1_score(expected, predicted, labels=range(classes), average="macro", zero_division=0)
     )
-

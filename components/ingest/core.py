@@ -66,7 +66,10 @@ def ingest(data: Data, folder: Path, config: IngestConfig) -> IngestReport:
     read = len(frame)
     if config.drop_duplicates and read:
         content = pd.DataFrame(
-            {"text": [content_digest(text or "") for text in frame["text"]], "label": frame["label"]}
+            {
+                "text": [content_digest(text or "") for text in frame["text"]],
+                "label": frame["label"],
+            }
         )
         frame = frame[~content.duplicated()].reset_index(drop=True)
     folder.mkdir(parents=True, exist_ok=True)

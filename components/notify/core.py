@@ -43,7 +43,12 @@ class Outcome(Section):
 
 
 def conclude(
-    *, project: str, run: str, cause: str, state: str, error: str,
+    *,
+    project: str,
+    run: str,
+    cause: str,
+    state: str,
+    error: str,
     records: dict[str, dict[str, Any]],
 ) -> Outcome:
     """Return the outcome of a run.
@@ -61,9 +66,7 @@ def conclude(
     registered, deployed = records.get("register"), records.get("deploy")
     version = str(resolved.get("champion_version", ""))
     trained_for = trigger["cause"] if trigger else cause
-    result: Literal[
-        "promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"
-    ]
+    result: Literal["promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"]
     if deployed:
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""
@@ -77,9 +80,14 @@ def conclude(
     else:
         result, reason, trained_for = "quiet", trigger["reason"] if trigger else "", ""
     return Outcome(
-        project=project, run=run, result=result, reason=reason,
-        window=str(resolved.get("window", "")), cause=trained_for,
-        champion_version=version, records=records,
+        project=project,
+        run=run,
+        result=result,
+        reason=reason,
+        window=str(resolved.get("window", "")),
+        cause=trained_for,
+        champion_version=version,
+        records=records,
     )
 
 

@@ -121,9 +121,7 @@ def assign(frame: pd.DataFrame, window: str, config: PrepareConfig) -> NDArray[n
     return split
 
 
-def _lowest(
-    place: NDArray[np.float64], among: NDArray[np.bool_], count: int
-) -> NDArray[np.int64]:
+def _lowest(place: NDArray[np.float64], among: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
     """Return the positions of the ``count`` lowest places among some rows."""
     positions = np.flatnonzero(among)
     return positions[np.argsort(place[positions], kind="stable")[:count]]

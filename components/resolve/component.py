@@ -61,7 +61,9 @@ def resolve(
         )
         current = plan.live.current
         result = core.ResolveReport(
-            plan=plan, window=current.window.name, champion_version=plan.champion_version,
+            plan=plan,
+            window=current.window.name,
+            champion_version=plan.champion_version,
             cause=cause,
         )
         log.hand_over(result, report.path)

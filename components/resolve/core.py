@@ -12,7 +12,7 @@ from datetime import date, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
@@ -75,7 +75,9 @@ class ResolveReport(Section):
     @property
     def headline(self) -> str:
         """The one thing to see."""
-        champion = f"champion version {self.champion_version}" if self.plan.champion else "no champion"
+        champion = (
+            f"champion version {self.champion_version}" if self.plan.champion else "no champion"
+        )
         return f"window {self.window}, {self.plan.live.current.rows:,} rows, {champion}"
 
 
@@ -87,7 +89,7 @@ def resolve(
     base_requirement: str,
     config: ResolveConfig,
     window: str,
-    purpose: Literal["training", "monitoring"],
+    purpose: str,
     head: Entry | None,
     store: Store,
     now: datetime,
@@ -102,7 +104,7 @@ def resolve(
         config: the section ``resolve``.
         window: ``latest`` (the last whole window that has rows), ``now`` (the last
             whole window), or the first day of a window.
-        purpose: monitoring needs a champion, training does not.
+        purpose: ``monitoring`` needs a champion, ``training`` does not.
         head: the ledger's last entry.
         store: holds the champion's bundle.
         now: the present, with an offset.
@@ -152,9 +154,7 @@ def known_windows(config: ResolveConfig, now: datetime) -> list[Window]:
 
 def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
     """Return the whole windows that have rows, in order."""
-    return [
-        window for window in known_windows(config, now) if len(source.read(window).frame)
-    ]
+    return [window for window in known_windows(config, now) if len(source.read(window).frame)]
 
 
 def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str) -> Window:
@@ -202,7 +202,9 @@ def weights_digest(folder: Path) -> str:
         BundleError: the folder holds no safetensors weights.
     """
     if not any(folder.glob("*.safetensors")):
-        pickled = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
+        pickled = [
+            path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)
+        ]
         held = f"; {', '.join(pickled)} is pickle, which is never loaded" if pickled else ""
         raise BundleError(f"{folder} holds no safetensors weights{held}")
     digest = hashlib.sha256()

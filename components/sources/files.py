@@ -27,7 +27,8 @@ from components.sources.rows import COLUMNS, Rows
 from components.split import content_digest, unit_interval
 from components.windows import ALL_TIME, Window
 
-_OFFSET = r"\d:?\d\d(?:[.,]\d+)?\s?(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
+_OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
+"""Ends a time of day that says how far it is from UTC."""
 
 
 def _pattern(text: str) -> str:
@@ -188,9 +189,7 @@ class FilesSource:
                 moments = moments.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
             frame["_moment"] = moments.dt.tz_convert("UTC")
         except (ValueError, TypeError, AttributeError) as error:
-            raise SourceError(
-                f"{path}: the times are not all ISO 8601: {error}"
-            ) from error
+            raise SourceError(f"{path}: the times are not all ISO 8601: {error}") from error
         frame["time"] = [
             None if moment is pd.NaT else moment.isoformat() for moment in frame["_moment"]
         ]
@@ -235,9 +234,11 @@ def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
         raise ValueError("a line is not a JSON object")
     # A lone surrogate can be written in JSON, but no text may hold it.
     return pd.DataFrame(records, dtype=object).map(
-        lambda value: None
-        if value is None or value != value
-        else str(value).encode(errors=encoding_errors).decode()
+        lambda value: (
+            None
+            if value is None or value != value
+            else str(value).encode(errors=encoding_errors).decode()
+        )
     )
 
 
@@ -250,8 +251,10 @@ def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -
         if kind in (".parquet", ".pq"):
             # Arrow's types keep whole numbers whole where some are missing.
             frame = pd.read_parquet(path, dtype_backend="pyarrow")
-            return frame.astype(object).where(frame.notna(), None).map(
-                lambda value: None if value is None else str(value)
+            return (
+                frame.astype(object)
+                .where(frame.notna(), None)
+                .map(lambda value: None if value is None else str(value))
             )
         if kind in (".jsonl", ".ndjson"):
             return _json_lines(path, encoding_errors)

@@ -113,8 +113,12 @@ class TextClassifier:
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-        from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-        from transformers import AutoTokenizer
+        from transformers import (
+            AutoConfig,
+            AutoModel,
+            AutoModelForSequenceClassification,
+            AutoTokenizer,
+        )
 
         from components.tasks.networks import MeanPoolClassifier, NativeClassifier
 
@@ -131,9 +135,7 @@ class TextClassifier:
                 network = MeanPoolClassifier(backbone, len(labels), classifier["dropout"])
             weights = load_file(folder / "model.safetensors")
             network.load_state_dict(weights)
-        except (
-            OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError
-        ) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise BundleError(f"the model in {folder} does not load: {error}") from error
         for name, weight in weights.items():
             if weight.is_floating_point() and not bool(weight.isfinite().all()):
@@ -219,9 +221,7 @@ def encode(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[i
     return ids
 
 
-def pad(
-    ids: Sequence[Sequence[int]], pad_id: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(ids: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids padded to the longest, and the mask, both ``int64 [n, width]``."""
     import torch
 

@@ -122,4 +122,3 @@ def decide(
                 )
             return TriggerReport(retrain=True, cause=cause, event=event, reason=reason)
     return TriggerReport(retrain=False, cause="", event="", reason="nothing moved")
-

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -47,7 +49,11 @@ class ValidateReport(Section):
 
 
 def validate(
-    snapshot: Path, window: str, folder: Path, quarantine: Path, task: TaskConfig,
+    snapshot: Path,
+    window: str,
+    folder: Path,
+    quarantine: Path,
+    task: TaskConfig,
     config: ValidateConfig,
 ) -> ValidateReport:
     """Split a snapshot into good rows and quarantined ones.
@@ -102,7 +108,7 @@ def _schema_failures(
     """Return the rows that fail each check of the schema, by reason code."""
     import pandera.pandas as pa
 
-    def check(code: str, passes: object) -> pa.Check:
+    def check(code: str, passes: Callable[[Any], Any]) -> pa.Check:
         return pa.Check(passes, error=code, ignore_na=True)
 
     schema = pa.DataFrameSchema(

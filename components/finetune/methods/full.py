@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import torch
 from torch import nn
 
 from components.finetune.batches import Rows, predict, shuffled
@@ -46,7 +45,7 @@ def fit(
             history.steps += 1
             watcher.progress(history.steps, steps, f"loss {losses[-1]:.3f}")
             if history.steps % _REPORT_EVERY_STEPS == 0:
-                rate = schedule.get_last_lr()[0]
+                rate = float(schedule.get_last_lr()[0])
                 watcher.metrics({"loss": losses[-1], "learning_rate": rate}, history.steps)
         f1 = macro_f1(valid.targets, predict(classifier, valid.ids), len(classifier.labels))
         watcher.metrics({"valid_f1": f1, "epoch_loss": float(np.mean(losses))}, history.steps)

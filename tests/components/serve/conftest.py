@@ -13,12 +13,7 @@ import pytest
 from components import bundle
 from components.ledger import Entry, Ledger
 from components.store import LocalStore
-from components.tasks.text_classification import TextClassification, TextClassifier
 
-WORDS = ("the", "a", "film", "story", "was", "not", "very", "good", "bad", "awful", "dull", "and")
-LABELS = ("negative", "positive")
-TASK = TextClassification(labels=LABELS, max_tokens=16)
-EXAMPLES = ["the film was good", "a very dull story"]
 PATIENCE_S = 20.0
 
 
@@ -88,71 +83,9 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Build the sealed bundle of a tiny but real BERT; another seed, another model."""
-    made: dict[int, Path] = {}
-
-    def build(seed: int) -> Path:
-        if seed not in made:
-            folder = tmp_path_factory.mktemp(f"bundle-{seed}")
-            _tiny_classifier(seed).save(folder)
-            description = bundle.Description(
-                task=TASK,
-                recipe={"seed": seed},
-                lineage={},
-                scores={},
-                test_share=0.2,
-                examples=EXAMPLES,
-            )
-            bundle.seal(folder, description)
-            made[seed] = folder
-        return made[seed]
-
-    return build
-
-
-def _tiny_classifier(seed: int) -> TextClassifier:
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    from components.tasks.networks import MeanPoolClassifier
-
-    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-    vocabulary = {word: number for number, word in enumerate((*special, *WORDS))}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=len(vocabulary),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=32,
-        )
-        network = MeanPoolClassifier(BertModel(config), len(LABELS), 0.1)
-        # Far apart from each other, so that an answer tells which model gave it.
-        torch.nn.init.normal_(network.head.weight, std=1.0)
-    return TextClassifier(network, fast, LABELS, TASK.max_tokens)
-
-
 @pytest.fixture
-def world(make: Callable[[int], Path], tmp_path: Path) -> World:
-    return World(LocalStore(tmp_path / "objects"), make)
+def world(make_bundle: Callable[[int], Path], tmp_path: Path) -> World:
+    return World(LocalStore(tmp_path / "objects"), make_bundle)
 
 
 @pytest.fixture(name="until", scope="session")
@@ -167,10 +100,10 @@ def running_fixture() -> Callable[..., AbstractContextManager[httpx.Client]]:
 
 @pytest.fixture(scope="module")
 def served(
-    make: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
+    make_bundle: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
     """A server with champion 1, for tests that change nothing."""
-    world = World(LocalStore(tmp_path_factory.mktemp("objects")), make)
+    world = World(LocalStore(tmp_path_factory.mktemp("objects")), make_bundle)
     world.promote(world.publish(1), version="7")
     with running(world) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")

@@ -40,10 +40,10 @@ def binary(texts, **changes):
 
 
 @pytest.fixture
-def expected(make):
+def expected(make_bundle):
     from components.tasks.text_classification import TextClassifier
 
-    return TextClassifier.load(make(1)).predict(TEXTS)
+    return TextClassifier.load(make_bundle(1)).predict(TEXTS)
 
 
 def test_v1_takes_strings_and_objects(served, expected):

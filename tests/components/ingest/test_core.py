@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import itertools
+import tempfile
+from datetime import date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.errors import SourceError
+from components.ingest.core import MANIFEST, ROWS, IngestConfig, IngestReport, ingest
+from components.plan import Data, WindowData
+from components.sources import open_source
+from components.sources.files import ColumnNames, FilesConfig, Part
+from components.split import content_digest
+from components.windows import Window
+
+WEEKS = [Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC")) for day in (5, 12)]
+KEEP = IngestConfig(drop_duplicates=False)
+
+
+def data_of(rows, folder):
+    """Write ``(week, text, label)`` rows and plan to ingest them."""
+    table = pd.DataFrame(rows, columns=["week", "text", "label"])
+    table["when"] = [WEEKS[week].start for week in table["week"]]
+    table["id"] = [f"{number:04d}" for number in range(len(table))]
+    table.astype("string").to_parquet(folder / "source.parquet")
+    source = FilesConfig(
+        root=str(folder),
+        files=[Part(path="source.parquet")],
+        columns=ColumnNames(time="when", id="id"),
+    )
+    planned = []
+    for window in WEEKS:
+        read = open_source(source).read(window)
+        planned.append(
+            WindowData(window=window, fingerprint=read.fingerprint(), rows=len(read.frame))
+        )
+    return Data(source=source, windows=planned)
+
+
+TEXTS = st.none() | st.sampled_from(["a", "A ", "b", "語", ""]) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=5
+)  # fmt: skip
+ROWS_ = st.lists(st.tuples(st.integers(0, 1), TEXTS, st.sampled_from(["x", "y", None])), max_size=12)
+
+
+@settings(max_examples=60)
+@given(ROWS_)
+def test_every_row_that_was_read_is_kept_or_counted_as_a_duplicate(rows):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        report = ingest(data_of(rows, folder), folder / "snapshot", IngestConfig())
+        frame = pd.read_parquet(folder / "snapshot" / ROWS)
+    assert report.read == len(rows) == report.rows + report.duplicates
+    assert report.rows == len(frame) == sum(report.rows_by_window.values())
+    kept = [
+        (content_digest(text or ""), label)
+        for text, label in zip(frame["text"], frame["label"], strict=True)
+    ]
+    assert len(set(kept)) == len(kept)
+    assert set(kept) == {(content_digest(text or ""), label) for _, text, label in rows}
+
+
+@settings(max_examples=30)
+@given(ROWS_)
+def test_equal_content_gives_equal_bytes_and_nothing_is_lost_unasked(rows):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = data_of(rows, folder)
+        reports = [ingest(data, folder / name, KEEP) for name in ("one", "two")]
+        assert reports[0] == reports[1]
+        for name in (ROWS, MANIFEST):
+            assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+        frame = pd.read_parquet(folder / "one" / ROWS)
+    assert reports[0].read == reports[0].rows == len(rows)
+    expected = sorted(
+        [(WEEKS[week].name, str(text), str(label)) for week, text, label in rows]
+    )
+    found = zip(frame["window"], frame["text"].map(str), frame["label"].map(str), strict=True)
+    assert sorted(found) == expected
+
+
+def test_of_equal_rows_the_first_in_the_order_of_the_windows_is_kept(tmp_path):
+    rows = [(1, "The film", "x"), (0, "the  FILM", "x"), (1, "the film", "y"), (1, "more", "x")]
+    report = ingest(data_of(rows, tmp_path), tmp_path / "snapshot", IngestConfig())
+    frame = pd.read_parquet(tmp_path / "snapshot" / ROWS)
+    assert frame[["id", "window"]].to_records(index=False).tolist() == [
+        ("0001", "2026-01-05"),
+        ("0002", "2026-01-12"),
+        ("0003", "2026-01-12"),
+    ]
+    assert report.rows_by_window == {"2026-01-05": 1, "2026-01-12": 2}
+    assert (report.read, report.duplicates) == (4, 1)
+
+
+def test_the_digest_names_the_content(tmp_path):
+    digests = set()
+    for number, rows in enumerate(
+        itertools.permutations([(0, "a", "x"), (0, "b", "y"), (1, "c", "x")])
+    ):
+        (tmp_path / str(number)).mkdir()
+        data = data_of(rows, tmp_path / str(number))
+        digests.add(ingest(data, tmp_path / f"snapshot-{number}", IngestConfig()).digest)
+    assert len(digests) == 6  # the ids differ
+
+
+def test_the_manifest_is_the_report(tmp_path):
+    report = ingest(data_of([(0, "a", "x")], tmp_path), tmp_path / "snapshot", IngestConfig())
+    assert IngestReport.from_json((tmp_path / "snapshot" / MANIFEST).read_text()) == report
+
+
+def test_rows_that_changed_since_the_plan_stop_the_run(tmp_path):
+    data = data_of([(0, "a", "x"), (1, "b", "x")], tmp_path)
+    stale = data.windows[1].model_copy(update={"fingerprint": "0" * 64})
+    with pytest.raises(SourceError, match="2026-01-12 changed after the run began"):
+        ingest(
+            data.model_copy(update={"windows": [data.windows[0], stale]}),
+            tmp_path / "snapshot",
+            IngestConfig(),
+        )
+    assert not (tmp_path / "snapshot").exists()
+
+
+def test_what_the_source_leaves_out_is_summed_over_the_windows(tmp_path):
+    data = data_of([(0, "a", "0"), (0, "b", "9"), (1, "c", "0"), (1, "d", "0")], tmp_path)
+    source = data.source.model_copy(update={"label_bins": {"high": (1, None)}})
+    windows = [
+        each.model_copy(
+            update={"fingerprint": open_source(source).read(each.window).fingerprint()}
+        )
+        for each in data.windows
+    ]
+    report = ingest(Data(source=source, windows=windows), tmp_path / "snapshot", IngestConfig())
+    assert report.left_out == {"label-in-no-bin": 3}
+    assert report.rows == 1
+
+
+def test_the_snapshot_can_be_read_even_without_rows(tmp_path):
+    report = ingest(data_of([], tmp_path), tmp_path / "snapshot", IngestConfig())
+    frame = pd.read_parquet(tmp_path / "snapshot" / ROWS)
+    assert list(frame) == ["id", "group", "time", "text", "label", "window"]
+    assert report.rows == len(frame) == 0

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from components.prepare.core import ROWS, VECTORS, PrepareConfig, assign, prepare
+
+WINDOWS = ("w0", "w1", "w2")
+USES_TEST = {"test", "guard"}
+USES_TRAIN = {"train", "valid", "rehearsal"}
+
+
+@st.composite
+def frames(draw):
+    """Rows in three windows, several of a group, the groups spread over the windows."""
+    count = draw(st.integers(0, 40))
+    groups = draw(st.lists(st.integers(0, 15), min_size=count, max_size=count))
+    windows = draw(st.lists(st.sampled_from(WINDOWS), min_size=count, max_size=count))
+    salt = draw(st.integers(0, 10**6))
+    return pd.DataFrame(
+        {
+            "id": [f"{salt}-{number}" for number in range(count)],
+            "group": [f"{salt}-{group}" for group in groups],
+            "window": windows,
+        }
+    )
+
+
+CONFIGS = st.builds(
+    PrepareConfig,
+    valid_share=st.floats(0.01, 0.69),
+    rehearsal_share=st.floats(0, 10),
+    guard_rows=st.integers(0, 30),
+)
+
+
+def splits(frame, window, config):
+    return pd.Series(assign(frame, window, config), index=frame["id"])
+
+
+@given(frames(), CONFIGS)
+def test_no_group_is_in_two_of_train_valid_and_test(frame, config):
+    for window in WINDOWS:
+        used = frame.assign(split=assign(frame, window, config))
+        current = used[used["window"] == window]
+        assert set(current["split"]) <= {"train", "valid", "test"}
+        assert (current.groupby("group")["split"].nunique() <= 1).all()
+        earlier = used[used["window"] != window]
+        assert set(earlier["split"]) <= {"rehearsal", "guard", ""}
+
+
+@given(frames(), CONFIGS)
+def test_a_group_that_tests_in_one_window_is_learned_from_in_none(frame, config):
+    learned, tested, validated = set(), set(), set()
+    for window in WINDOWS:
+        split = assign(frame, window, config)
+        learned |= set(frame["group"][np.isin(split, ["train", "rehearsal"])])
+        validated |= set(frame["group"][split == "valid"])
+        tested |= set(frame["group"][np.isin(split, list(USES_TEST))])
+    assert not learned & tested
+    assert not validated & (learned | tested)
+
+
+@given(frames(), st.data())
+def test_a_row_keeps_its_split_whatever_other_rows_come_or_go(frame, data):
+    config = PrepareConfig()
+    some = data.draw(st.lists(st.booleans(), min_size=len(frame), max_size=len(frame)))
+    fewer = frame[np.array(some, dtype=bool)]
+    whole, part = splits(frame, "w1", config), splits(fewer, "w1", config)
+    for row, window in zip(fewer["id"], fewer["window"], strict=True):
+        if window == "w1":
+            assert whole[row] == part[row]
+        else:  # sampled or not, but never on the other side
+            used = {whole[row], part[row]} - {""}
+            assert used <= USES_TEST or used <= USES_TRAIN
+
+
+@given(frames(), CONFIGS, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_decides_nothing(frame, config, random):
+    order = list(range(len(frame)))
+    random.shuffle(order)
+    there = splits(frame, "w1", config)
+    pd.testing.assert_series_equal(
+        splits(frame.iloc[order], "w1", config).sort_index(), there.sort_index()
+    )
+
+
+@given(frames(), CONFIGS)
+def test_rehearsal_and_guard_take_as_many_as_wanted_and_there_are(frame, config):
+    split = assign(frame, "w1", config)
+    wanted = round(config.rehearsal_share * (split == "train").sum())
+    earlier = (frame["window"] != "w1").to_numpy()
+    assert (split == "rehearsal").sum() <= wanted
+    assert (split == "guard").sum() <= config.guard_rows
+    unused = frame[(split == "") & earlier]
+    again = assign(frame, "w1", config.model_copy(update={"rehearsal_share": 1e6, "guard_rows": 99}))
+    could = pd.Series(again, index=frame["id"])[unused["id"]]
+    assert (could == "rehearsal").sum() == 0 or (split == "rehearsal").sum() == wanted
+    assert (could == "guard").sum() == 0 or (split == "guard").sum() == config.guard_rows
+
+
+def test_the_shares_come_out_as_configured():
+    frame = pd.DataFrame({"id": map(str, range(10_000)), "window": "w1"})
+    frame["group"] = frame["id"]
+    shares = splits(frame, "w1", PrepareConfig(valid_share=0.3)).value_counts(normalize=True)
+    assert shares["test"] == pytest.approx(0.2, abs=0.02)
+    assert shares["valid"] == pytest.approx(0.3, abs=0.02)
+    assert shares["train"] == pytest.approx(0.5, abs=0.02)
+
+
+# --- the step ---
+
+
+def vector(text):
+    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:4]]
+
+
+def vectors_of(texts):
+    return np.array([vector(text) for text in texts], dtype=np.float32).reshape(-1, 4)
+
+
+@pytest.fixture
+def good(tmp_path):
+    """Folder of validated rows: fifty in each of two windows, the current one first."""
+    rows = [
+        {
+            "id": f"{window}-{number}",
+            "group": f"{window}-{number}",
+            "time": None,
+            "text": f"text {window} {number}",
+            "label": ("x", "y")[number % 2],
+            "window": window,
+        }
+        for window in ("w1", "w0")
+        for number in range(50)
+    ]
+    (tmp_path / "good").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "good" / "rows.parquet")
+    return tmp_path / "good"
+
+
+def test_the_current_rows_come_first_each_with_its_vector(good, tmp_path):
+    report = prepare(good, "w1", "2026-01-19", tmp_path / "out", PrepareConfig(), vectors_of)
+    frame = pd.read_parquet(tmp_path / "out" / ROWS)
+    vectors = load_file(tmp_path / "out" / VECTORS)["vectors"]
+    assert (frame["window"] == "w1").tolist() == [True] * 50 + [False] * (len(frame) - 50)
+    np.testing.assert_array_equal(vectors, vectors_of(frame["text"][:50]))
+    assert report.rows_by_split == frame["split"].value_counts().to_dict()
+    assert list(report.rows_by_split) == ["train", "rehearsal", "valid", "test", "guard"]
+    assert {
+        split: sum(labels.values()) for split, labels in report.labels_by_split.items()
+    } == report.rows_by_split
+    assert report.headline.startswith(f"{report.rows_by_split['train']} train, ")
+
+
+def test_the_digest_is_that_of_the_rows_and_their_splits(good, tmp_path):
+    def digest(name, window="w1", **config):
+        return prepare(good, window, "", tmp_path / name, PrepareConfig(**config), vectors_of).digest
+
+    assert digest("a") == digest("b")
+    assert len({digest("a"), digest("c", window="w0"), digest("d", guard_rows=3)}) == 3
+
+
+def test_without_earlier_rows_there_is_neither_rehearsal_nor_guard(good, tmp_path):
+    frame = pd.read_parquet(good / "rows.parquet")
+    frame[frame["window"] == "w1"].to_parquet(good / "rows.parquet")
+    report = prepare(good, "w1", "", tmp_path / "out", PrepareConfig(), vectors_of)
+    assert set(report.rows_by_split) == {"train", "valid", "test"}
+
+
+def test_the_toy_problem_keeps_its_groups_apart_between_weeks(toy):
+    first, second = (pd.read_parquet(folder / ROWS) for folder in (toy.first, toy.second))
+    learned = set(first["group"][first["split"] == "train"])
+    tested = set(second["group"][second["split"].isin(USES_TEST)])
+    assert learned and tested and not learned & tested
+    assert (second["split"] == "guard").sum() == (first["split"] == "test").sum()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.page import (
+    bar_plot,
+    interval_plot,
+    link,
+    page,
+    paragraph,
+    section,
+    table,
+    verdict,
+)
+
+HOSTILE = """</title><script>alert("x")</script><img src=x onerror='y'>&amp;"""
+SHARES = st.floats(0, 1)
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(html):
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+@given(st.text(max_size=30))
+def test_text_is_shown_as_it_is_and_never_becomes_markup(text):
+    text = f"{HOSTILE}{text}"
+    whole = page(
+        text,
+        verdict(text, "good"),
+        section(text, paragraph(text), table((text,), [(text,)])),
+        link(text, text),
+        interval_plot([(text, -0.1, 0.0, 0.1)], 0.5),
+        bar_plot([(text, 0.5)], 0.15),
+    )
+    found = read(whole)
+    assert not {"script", "img"} & set(found.tags)
+    # Titles, verdict, two headings, a paragraph, two cells, a link, two plots.
+    assert found.text.count(HOSTILE) == 10
+
+
+def test_a_page_needs_no_other_file_and_no_script():
+    whole = page("Gate", verdict("keep", "bad"), bar_plot([("a", 0.2)], 0.1))
+    assert "<script" not in whole
+    assert not re.search(r"(?:https?:)?//|@import|url\(", whole)
+
+
+def test_numbers_are_set_to_the_right_and_rounded():
+    cells = table(("name", "rows", "f1", "best"), [("a", 12345, 0.123456, True)])
+    assert '<td class="n">12,345</td>' in cells
+    assert '<td class="n">0.123</td>' in cells
+    assert "<td>True</td>" in cells
+
+
+@given(st.lists(st.tuples(SHARES, SHARES, SHARES), min_size=1, max_size=6))
+def test_intervals_are_drawn_in_order_and_inside_the_plot(rows):
+    svg = ElementTree.fromstring(
+        interval_plot([(str(i), *sorted(values)) for i, values in enumerate(rows)], 0.5)
+    )
+    width, height = map(float, svg.attrib["viewBox"].split()[2:])
+    lines = svg.findall("line")[1:]
+    circles = svg.findall("circle")
+    assert len(lines) == len(circles) == len(rows)
+    for line, circle in zip(lines, circles, strict=True):
+        left, middle, right = (
+            float(line.attrib["x1"]),
+            float(circle.attrib["cx"]),
+            float(line.attrib["x2"]),
+        )
+        assert 0 <= left <= middle <= right <= width
+        assert float(circle.attrib["cy"]) <= height
+
+
+def test_zero_lies_in_the_middle_of_an_interval_plot():
+    svg = ElementTree.fromstring(interval_plot([("a", -0.5, 0.0, 0.5)], 0.5))
+    zero, line = svg.findall("line")
+    left, right = float(line.attrib["x1"]), float(line.attrib["x2"])
+    assert float(zero.attrib["x1"]) == pytest.approx((left + right) / 2, abs=0.1)
+
+
+@given(st.lists(SHARES, max_size=8), SHARES)
+def test_bars_at_or_over_the_threshold_stand_out(values, threshold):
+    rows = [(str(place), value) for place, value in enumerate(values)]
+    svg = ElementTree.fromstring(bar_plot(rows, threshold))
+    bars = svg.findall("rect")
+    shades = [bar.attrib["class"] for bar in bars]
+    assert shades == ["over" if value >= threshold else "bar" for value in values]
+    widths = [float(bar.attrib["width"]) for bar in bars]
+    assert all(
+        a <= b + 0.1
+        for (a, va) in zip(widths, values, strict=True)
+        for (b, vb) in zip(widths, values, strict=True)
+        if va <= vb
+    )

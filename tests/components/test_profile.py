@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import BundleError
+from components.profile import Profile, as_frame, embedding_features, text_features
+
+
+@pytest.fixture(scope="module")
+def tokenizer(make_classifier):
+    return make_classifier(0).tokenizer
+
+
+@pytest.fixture
+def saved(tmp_path):
+    features = {"characters": np.array([3.0, 1.0, 2.0]), "confidence": np.array([0.9])}
+    Profile(features, 0.25, "2026-01-05").save(tmp_path)
+    return tmp_path
+
+
+def test_a_profile_comes_back_sorted(saved):
+    profile = Profile.load(saved)
+    assert (profile.error_rate, profile.window) == (0.25, "2026-01-05")
+    np.testing.assert_array_equal(profile.features["characters"], [1, 2, 3])
+    np.testing.assert_array_equal(profile.features["confidence"], [0.9])
+
+
+def test_equal_profiles_are_equal_files(saved, tmp_path_factory):
+    again = tmp_path_factory.mktemp("again")
+    Profile.load(saved).save(again)
+    for name in ("profile.json", "profile.safetensors"):
+        assert (again / name).read_bytes() == (saved / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["profile.json", "profile.safetensors"])
+def test_a_missing_or_damaged_profile_is_a_bundle_error(saved, name):
+    content = (saved / name).read_bytes()
+    for spoilt in (b"", content[: len(content) // 2]):
+        (saved / name).write_bytes(spoilt)
+        with pytest.raises(BundleError, match="no readable profile"):
+            Profile.load(saved)
+    (saved / name).unlink()
+    with pytest.raises(BundleError, match="no readable profile"):
+        Profile.load(saved)
+
+
+def test_a_newer_profile_asks_for_an_upgrade(saved):
+    content = json.loads((saved / "profile.json").read_text())
+    (saved / "profile.json").write_text(json.dumps({**content, "schema_version": 2}))
+    with pytest.raises(BundleError, match="upgrade"):
+        Profile.load(saved)
+
+
+def test_text_features_say_what_they_are_called(tokenizer):
+    features = text_features(["the Film was GOOD!", "", "zzz 12 zzz"], tokenizer)
+    np.testing.assert_array_equal(features["characters"], [18, 0, 10])
+    np.testing.assert_array_equal(features["tokens"], [5, 0, 3])
+    np.testing.assert_allclose(features["unknown_share"], [1 / 5, 0, 1])
+    np.testing.assert_allclose(features["upper_share"], [5 / 18, 0, 0])
+    np.testing.assert_allclose(features["digit_share"], [0, 0, 2 / 10])
+    np.testing.assert_allclose(features["punctuation_share"], [1 / 18, 0, 0])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=8))
+def test_features_of_a_text_are_finite_and_do_not_depend_on_the_others(tokenizer, texts):
+    features = text_features(texts, tokenizer)
+    for name, values in features.items():
+        assert values.shape == (len(texts),)
+        assert np.isfinite(values).all()
+        if name.endswith("_share"):
+            assert ((values >= 0) & (values <= 1)).all()
+        alone = [text_features([text], tokenizer)[name][0] for text in texts]
+        np.testing.assert_array_equal(values, alone)
+
+
+def test_each_component_of_the_embeddings_is_a_feature():
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    frame = as_frame(embedding_features(vectors))
+    assert list(frame) == ["embedding_000", "embedding_001", "embedding_002"]
+    np.testing.assert_array_equal(frame.to_numpy(), vectors)
