@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from components.errors import BadInput, TokiwaError
 from pipelines import runners
-from pipelines.project import ProjectConfig, load, shipped_projects
+from pipelines.project import SUFFIXES, ProjectConfig, load, shipped_projects
 
 app = typer.Typer(
     name="tokiwa",
@@ -109,12 +112,14 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
         return
     champion = state["champion"]
     if champion is None:
-        out.print(f"{state['project']} has no champion yet; train one: tokiwa run {project}")
+        out.print(
+            f"{state['project']} has no champion yet; train one: tokiwa run {escape(project)}"
+        )
     else:
         out.print(
             f"[bold]{state['project']}[/] serves version {champion['version'] or '–'} "
             f"(generation {champion['number']}, {champion['action']} at {champion['at']})\n"
-            f"{champion['reason']}"
+            f"{escape(champion['reason'])}"
         )
     _print_table(("run", "window", "result", "reason"), state["runs"])
     _print_table(("event", "owner", "state", "detail"), state["events"])
@@ -130,7 +135,9 @@ def history(project: Project, overrides: Overrides = None, as_json: AsJson = Fal
         _print_json(entries)
         return
     if not entries:
-        out.print(f"the ledger is empty; train a first champion: tokiwa run {project}")
+        out.print(
+            f"the ledger is empty; train a first champion: tokiwa run {project}", markup=False
+        )
     _print_table(("number", "at", "action", "version", "by", "reason"), entries)
 
 
@@ -188,10 +195,12 @@ def compile_graphs(
     overrides: Overrides = None,
 ) -> None:
     """Compile both graphs to IR YAML, with the project's settings as defaults."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is no folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name in [project] if project else shipped_projects():
         for path in runners.compile_project(load(name, overrides or ()), folder):
-            out.print(str(path))
+            out.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -217,14 +226,20 @@ def init(
     """Draft a commented project file from the columns of a table."""
     from pipelines.draft import draft
 
-    text, columns = draft(data)
-    path = output or Path(f"{data.name.split('.')[0]}.yaml")
+    path = output or Path(f"{data.name.split('.')[0] or 'project'}.yaml")
+    if path.suffix not in SUFFIXES:
+        raise BadInput(f"a project file ends in .yaml, unlike {path}")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {path.parent}")
     if path.exists() and not force:
         raise BadInput(f"{path} exists already; --force overwrites it")
-    path.write_text(text)
+    text, columns = draft(data, path)
+    path.write_text(text, encoding="utf-8")
     load(str(path))
-    out.print(f"wrote {path}: text is {columns.text!r}, label is {columns.label!r}")
-    out.print(f"next: tokiwa run {path}, then tokiwa serve {path}", soft_wrap=True)
+    found = f"text is {columns.text!r}, label is {columns.label!r}"
+    out.print(f"wrote {path}: {found}", markup=False, soft_wrap=True)
+    typed = shlex.quote(str(path))
+    out.print(f"next: tokiwa run {typed}, then tokiwa serve {typed}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -268,6 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -289,8 +307,8 @@ def _run_graph(
     if as_json:
         _print_json({key: value for key, value in outcome.items() if key != "records"})
         return
-    out.print(f"[bold]{outcome['result']}[/]: {outcome['reason']}", soft_wrap=True)
-    out.print(f"report: {done.steps['notify'].artifact('page')}", soft_wrap=True)
+    out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
+    out.print(f"report: {done.steps['notify'].artifact('page')}", markup=False, soft_wrap=True)
 
 
 def _ready(project: str, overrides: list[str] | None) -> ProjectConfig:
@@ -322,7 +340,8 @@ def _print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
+        # Text, because what users wrote may look like rich's markup.
+        table.add_row(*(Text(str(row[column])) for column in columns))
     out.print(table)
 
 
@@ -339,7 +358,7 @@ def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
         mood = moods.get(result.decision)
         table.add_row(
             result.window,
-            result.rows,
+            escape(result.rows),
             drift,
             result.trigger or "–",
             f"[{mood}]{result.decision}[/]" if mood else result.decision,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from components.errors import BadInput, SourceError
 from components.finetune.config import FinetuneConfig
@@ -15,7 +18,7 @@ from components.sources.files import read_table
 MAX_CLASSES = 100
 _TEXT_NAMES = ("text", "sentence", "review", "body", "message", "comment", "content", "title")
 _LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y")
-_TIME_NAMES = ("time", "date", "timestamp", "created", "at")
+_TIME_NAMES = ("time", "date", "datetime", "timestamp", "day", "when", "created", "at")
 _GROUP_NAMES = ("group", "user", "customer", "document", "author", "session", "thread")
 
 
@@ -30,15 +33,19 @@ class Columns:
     time: str | None
 
 
-def draft(path: Path) -> tuple[str, Columns]:
+def draft(path: Path, project: Path) -> tuple[str, Columns]:
     """Return the text of a project file for a table, and what its columns were taken for.
+
+    Args:
+        path: the table.
+        project: where the project file will be.
 
     Raises:
         BadInput: the table cannot be read, or has no text or no label.
     """
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
-    separator = "\t" if path.name.split(".")[1:2] == ["tsv"] else ","
+    separator = "\t" if ".tsv" in map(str.lower, path.suffixes) else ","
     try:
         frame = read_table(path, separator, True, "strict")
     except SourceError as error:
@@ -47,7 +54,7 @@ def draft(path: Path) -> tuple[str, Columns]:
         raise BadInput(f"{path} has no rows")
     columns = guess(frame)
     labels = sorted(frame[columns.label].dropna().unique())
-    return _render(path, separator, columns, labels, frame), columns
+    return _render(path, project, separator, columns, labels, frame), columns
 
 
 def guess(frame: pd.DataFrame) -> Columns:
@@ -59,8 +66,13 @@ def guess(frame: pd.DataFrame) -> Columns:
     rows = len(frame)
     distinct = {name: frame[name].nunique() for name in frame}
     length = {name: frame[name].dropna().str.len().mean() or 0.0 for name in frame}
-    times = [name for name in frame if _named(name, _TIME_NAMES) and _is_time(frame[name])]
-    texts = [name for name in frame if length[name] >= 8 and name not in times]
+    dated = [name for name in frame if _is_time(frame[name])]
+    times = [name for name in dated if _named(name, _TIME_NAMES)]
+    named_ids = [name for name in frame if re.search(r"(^|_)id$|^key$|^uuid$", name.lower())]
+    wordy = [name for name in frame if name not in (*dated, *named_ids)]
+    texts = [name for name in wordy if length[name] >= 8]
+    # A text may be short, above all in Japanese or Chinese, if its column says what it is.
+    texts = texts or [name for name in wordy if _named(name, _TEXT_NAMES)]
     if not texts:
         raise BadInput(
             f"no column looks like text among {', '.join(frame)}; "
@@ -77,13 +89,16 @@ def guess(frame: pd.DataFrame) -> Columns:
             f"no column looks like a label among {', '.join(frame)}: "
             f"one with 2 to {MAX_CLASSES} different values is needed"
         )
-    label = max(labels, key=lambda name: (_named(name, _LABEL_NAMES), -distinct[name]))
+    label = max(
+        labels,
+        key=lambda name: (
+            _named(name, _LABEL_NAMES),
+            name not in named_ids and not _named(name, _GROUP_NAMES),
+            -distinct[name],
+        ),
+    )
     rest = [name for name in frame if name not in (text, label, *times)]
-    ids = [
-        name
-        for name in rest
-        if re.search(r"(^|_)id$|^key$|^uuid$", name.lower()) and distinct[name] == rows
-    ]
+    ids = [name for name in rest if name in named_ids and distinct[name] == rows]
     groups = [name for name in rest if name not in ids and _named(name, _GROUP_NAMES)]
     return Columns(text, label, *((found or [None])[0] for found in (ids, groups, times)))
 
@@ -94,20 +109,25 @@ def _named(name: str, words: tuple[str, ...]) -> bool:
 
 def _is_time(column: pd.Series[str]) -> bool:
     try:
-        pd.to_datetime(column, format="ISO8601")
+        pd.to_datetime(column, format="ISO8601", utc=True)
     except (ValueError, TypeError):
         return False
     return bool(column.notna().all())
 
 
 def _render(
-    path: Path, separator: str, columns: Columns, labels: list[str], frame: pd.DataFrame
+    path: Path,
+    project: Path,
+    separator: str,
+    columns: Columns,
+    labels: list[str],
+    frame: pd.DataFrame,
 ) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-")[:40]
     if not name[:1].isalpha():
         name = f"p-{name}"[:40].rstrip("-")
     if columns.time:
-        first = pd.to_datetime(frame[columns.time], format="ISO8601").min()
+        first = pd.to_datetime(frame[columns.time], format="ISO8601", utc=True).min()
         windows = (
             "resolve:\n"
             "  timezone: UTC               # of the windows, and of times without an offset\n"
@@ -129,9 +149,9 @@ def _render(
         )
     )
     return f"""\
-# tokiwa run {name}.yaml
+# tokiwa run {shlex.quote(project.name)}
 #
-# Drafted from {path.name}: {len(frame):,} rows. Every key has a default; `tokiwa check`
+# Drafted from {_quote(path.name)}: {len(frame):,} rows. Every key has a default; `tokiwa check`
 # says what is wrong with a change.
 
 name: {name}
@@ -162,7 +182,8 @@ finetune:
 
 
 def _quote(text: str) -> str:
-    """Return a YAML double-quoted scalar; JSON strings are a subset of it."""
-    import json
+    """Return a YAML double-quoted scalar on one line.
 
-    return json.dumps(text, ensure_ascii=True)
+    Not JSON's: it writes characters beyond U+FFFF in two halves, which YAML leaves apart.
+    """
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf).strip()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.runners import Run, Step, Watch
@@ -32,6 +33,7 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
         quiet: show nothing at all.
     """
     console = Console(stderr=True, highlight=False)
+    title = escape(title)
     if quiet:
         yield lambda run, step, line: None
     elif verbose:
@@ -60,7 +62,7 @@ def _live(title: str, console: Console) -> Iterator[Watch]:
                 step.seconds = time.monotonic() - step.started_s
             words = step.error or (step.progress if step.state == "running" else step.headline)
             took = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
-            table.add_row(_MARKS[step.state], step.name, took, words, style=None)
+            table.add_row(_MARKS[step.state], step.name, took, escape(words))
         return table
 
     live = Live(get_renderable=draw, console=console, refresh_per_second=_REDRAWS_PER_S)
@@ -81,9 +83,9 @@ def _plain(console: Console) -> Watch:
                 continue
             told.add((each.name, each.state))
             took = "cached" if each.state == "cached" else f"{each.seconds:.1f} s"
+            words = escape(each.error or each.headline)
             console.print(
-                f"  {_MARKS[each.state]} {each.name:<9} {took:>8}  {each.error or each.headline}",
-                soft_wrap=True,
+                f"  {_MARKS[each.state]} {each.name:<9} {took:>8}  {words}", soft_wrap=True
             )
 
     return watch

@@ -7,9 +7,10 @@ string. All problems of a file are reported at once, each with its line.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -32,7 +33,34 @@ from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
 
 SHIPPED = Path(__file__).parent / "projects"
+SUFFIXES = (".yaml", ".yml")
+MAX_PLACES = 100_000
+"""More keys and values make no project: a file's anchors can unfold to billions."""
+
 Place = tuple[str | int, ...]
+_BOOL, _TEXT, _DATE = (f"tag:yaml.org,2002:{name}" for name in ("bool", "str", "timestamp"))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``on`` is a key, ``no`` a label and 2026-01-05 a text, as in YAML 1.2.
+
+    PyYAML speaks YAML 1.1, where the first two are booleans and the last is a date.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _DATE)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), [*"tTfF"])
 
 
 class ProjectConfig(Section):
@@ -104,12 +132,12 @@ def find(project: str) -> Path:
         ConfigError: there is neither.
     """
     path = Path(project)
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if path.suffix in SUFFIXES or len(path.parts) > 1:
         if not path.is_file():
             raise ConfigError(f"there is no project file {project}")
         return path
     shipped = SHIPPED / f"{project}.yaml"
-    if not shipped.is_file():
+    if project not in shipped_projects():
         names = shipped_projects()
         close = difflib.get_close_matches(project, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"shipped are: {', '.join(names)};"
@@ -142,11 +170,20 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
     try:
         config = ProjectConfig.model_validate(tree)
     except ValidationError as error:
-        problems += [_problem(each, origins) for each in error.errors()]
+        found = error.errors()
+        wrong_inside = {each["loc"][:-1] for each in found}
+        problems += [
+            _problem(each, origins)
+            for each in found
+            # A list whose items are wrong is said to be too short besides.
+            if not (each["type"] == "too_short" and each["loc"] in wrong_inside)
+        ]
+    else:
+        config = _anchored(config, path.parent, origins, problems)
     if problems or config is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ConfigError(f"{path} has {count}:\n" + "\n".join(f"  {each}" for each in problems))
-    return _anchored(config, path.parent)
+    return config
 
 
 def _parse(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place, int]]:
@@ -155,24 +192,33 @@ def _parse(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place,
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    lines: dict[Place, int] = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path} holds no project: it should be a mapping of sections")
+        lines[()] = node.start_mark.line + 1
+        _locate(node, (), lines, problems)
+        tree = loader.construct_document(node)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path} is not YAML: line {line}: {error.reason}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply, or an anchor holds itself") from error
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or error
         raise ConfigError(f"{path} is not YAML: {where}{what}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no project: it should be a mapping of sections")
-    lines: dict[Place, int] = {}
-    _locate(node, (), lines, problems)
     return tree, lines
 
 
-def _locate(
-    node: yaml.Node | None, place: Place, lines: dict[Place, int], problems: list[str]
-) -> None:
+def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], problems: list[str]) -> None:
+    if len(lines) > MAX_PLACES:
+        raise yaml.MarkedYAMLError(
+            problem=f"it unfolds to more than {MAX_PLACES:,} values", problem_mark=node.start_mark
+        )
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -191,25 +237,25 @@ def _locate(
 def _apply(
     override: str, tree: dict[str, Any], origins: dict[Place, str], problems: list[str]
 ) -> None:
-    origin = f"--set {override}"
+    origin = f"--set {override if len(override) <= 80 else override[:79] + '…'}"
     dotted, equals, text = override.partition("=")
     place: Place = tuple(dotted.strip().split("."))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        equals = ""
     if not equals or not all(place):
         problems.append(f"{origin}: write it as key.key=value")
+        return
+    try:
+        value = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        problems.append(f"{origin}: the value is not YAML; quotes may be missing")
         return
     branch = tree
     for key in place[:-1]:
         inner = branch.get(str(key))
-        if inner is None:
-            inner = branch[str(key)] = {}
-        if not isinstance(inner, dict):
+        if inner is not None and not isinstance(inner, dict):
             problems.append(f"{origin}: {key} is no section")
             return
-        branch = inner
+        # A copy, because an alias in the file shares one mapping between several places.
+        branch[str(key)] = branch = dict(inner or {})
     branch[str(place[-1])] = value
     for known in [each for each in origins if each[: len(place)] == place]:
         del origins[known]
@@ -219,11 +265,7 @@ def _apply(
 def _problem(error: Any, origins: dict[Place, str]) -> str:
     """Return one line about one of pydantic's findings."""
     place: Place = tuple(error["loc"])
-    origin = ""
-    for length in range(len(place), 0, -1):
-        if place[:length] in origins:
-            origin = f"{origins[place[:length]]}: "
-            break
+    origin = _origin(place, origins)
     name = ".".join(map(str, place))
     if error["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
@@ -232,33 +274,58 @@ def _problem(error: Any, origins: dict[Place, str]) -> str:
         return f"{origin}{name}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{origin}{name}: is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    message = message[:1].lower() + message[1:].replace("valid tuple", "list")
+    message = message.replace("tuple", "list").replace("dictionary", "mapping")
+    if error["type"] == "model_type":
+        message = f"should hold keys and values, such as {{{_keys_at(place)[0]}: …}}"
+    if error["type"] == "string_type" and not isinstance(error["input"], (dict, list)):
+        message += "; put it in quotes"
+    if not place:
+        # What concerns two sections has no place of its own, and begins with that of one.
+        origin = _origin(tuple(message.split(" ", 1)[0].split(".")), origins)
     shown = repr(error["input"])
     got = f" (got {shown})" if place and len(shown) < 60 else ""
     return f"{origin}{name}{': ' if name else ''}{message}{got}"
+
+
+def _origin(place: Place, origins: dict[Place, str]) -> str:
+    """Return where a place, or the nearest known one around it, was written."""
+    for length in range(len(place), -1, -1):
+        if place[:length] in origins:
+            return f"{origins[place[:length]]}: "
+    return ""
 
 
 def _keys_at(place: Place) -> list[str]:
     """Return the keys that a section may have."""
     section: Any = ProjectConfig
     for key in place:
-        fields = getattr(section, "model_fields", {})
-        found = {field.alias or name: field.annotation for name, field in fields.items()}
-        section = found.get(str(key))
-    fields = getattr(section, "model_fields", {})
-    return [field.alias or name for name, field in fields.items()]
+        if isinstance(key, int):
+            (section,) = get_args(section)
+        else:
+            fields = section.model_fields.items()
+            found = {field.alias or name: field.annotation for name, field in fields}
+            section = found[key]
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def _anchored(config: ProjectConfig, folder: Path) -> ProjectConfig:
+def _anchored(
+    config: ProjectConfig, folder: Path, origins: dict[Place, str], problems: list[str]
+) -> ProjectConfig:
     """Make the paths of a project file absolute; ``package:folder`` stays as it is."""
 
-    def anchor(place: str) -> str:
-        return place if ":" in place else str((folder / Path(place).expanduser()).resolve())
+    def anchor(section: str, key: str) -> Section:
+        before: Section = getattr(config, section)
+        path = getattr(before, key)
+        if ":" not in path:
+            try:
+                path = str((folder / Path(path).expanduser()).resolve())
+            except (ValueError, RuntimeError) as error:
+                origin = _origin((section, key), origins)
+                problems.append(f"{origin}{section}.{key}: is no path: {error} (got {path!r})")
+        return before.model_copy(update={key: path})
 
     return config.model_copy(
-        update={
-            "source": config.source.model_copy(update={"root": anchor(config.source.root)}),
-            "finetune": config.finetune.model_copy(update={"base": anchor(config.finetune.base)}),
-        }
+        update={"source": anchor("source", "root"), "finetune": anchor("finetune", "base")}
     )

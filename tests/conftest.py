@@ -39,6 +39,9 @@ from components.tasks.text_classification import TextClassification, TextClassif
 from components.validate.core import ValidateConfig, validate
 from components.windows import Window
 
+# Read by OpenMP when torch is loaded: threads that spin starve the other test processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 BUCKET = "tokiwa-tests"
 ACCESS_KEY = "tokiwa"
 SECRET_KEY = "only-for-tests"
@@ -49,7 +52,12 @@ LABELS = ("negative", "positive")
 TASK = TextClassification(labels=LABELS, max_tokens=16)
 EXAMPLES = ["the film was good", "a very dull story"]
 TOY_TRAINING = FinetuneConfig(
-    epochs=4, learning_rate=2e-3, head_learning_rate=2e-2, head_epochs=30, dropout=0.0
+    epochs=4,
+    learning_rate=2e-3,
+    head_learning_rate=2e-2,
+    head_epochs=30,
+    dropout=0.0,
+    threads=1,  # two, with anything else on the machine, wait for each other
 )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from components import bundle
 from components.collect.answers import KeptAnswers
+from components.errors import SourceError
 from components.plan import Live, WindowData
 from components.profile import as_frame, embedding_features, text_features
 from components.settings import Section, digest_of
@@ -74,6 +75,10 @@ def collect(
         store: keeps the champion's answers for the day their labels come.
         config: the section ``collect``.
         vectors_of: embeds the current window's texts with the base model.
+
+    Raises:
+        BundleError: the champion's bundle is altered or does not load.
+        SourceError: a window no longer has the fingerprint of the plan.
     """
     description = bundle.verify(champion)
     classifier: TextClassifier = TASKS[description.task.kind].load(champion)
@@ -115,8 +120,12 @@ def collect(
 
 def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.DataFrame:
     """Return a window's rows that have a text, in the order of time."""
-    frame = source.read(planned.window).frame
-    frame = frame[frame["text"].notna()]
+    rows = source.read(planned.window)
+    if rows.fingerprint() != planned.fingerprint:
+        raise SourceError(
+            f"the rows of window {planned.window.name} changed after the run began; run again"
+        )
+    frame = rows.frame[rows.frame["text"].notna()]
     if len(frame) > config.max_rows:
         place = unit_interval(frame["id"], "collect")
         chosen = np.sort(np.argsort(place, kind="stable")[: config.max_rows])

@@ -128,6 +128,7 @@ def start_of(
     if champion is not None and config.warm_start:
         loaded = TASKS[task.kind].load(champion)
         if set(loaded.labels) == set(task.labels):
+            loaded.max_tokens = task.max_tokens  # the project's word, not the champion's
             return loaded, "champion"
     return TASKS[task.kind].from_base(base, task, dropout=config.dropout), "base"
 

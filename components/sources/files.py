@@ -14,7 +14,7 @@ import lzma
 import re
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -227,8 +227,9 @@ def _numbered(keys: list[str]) -> list[str]:
 
 def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
     """Read one JSON object per line, numbers as they are written, nothing for null and NaN."""
-    opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower(), open)
-    with opened(path, "rt", encoding="utf-8", errors=encoding_errors) as lines:
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    opener = openers.get(path.suffix.lower(), open)
+    with opener(path, "rt", encoding="utf-8", errors=encoding_errors) as lines:
         records = [json.loads(line, parse_float=str) for line in lines if line.strip()]
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("a line is not a JSON object")

@@ -58,7 +58,7 @@ def test_vectors_are_the_mean_over_the_tokens_of_the_encoder(tiny_base):
 
 
 def test_progress_is_told_up_to_the_last_row(tiny_base):
-    told = []
+    told: list[int] = []
     embed(["a film"] * 70, tiny_base, 16, told.append)
     assert told == [64, 70]
 

@@ -36,7 +36,7 @@ def test_a_place_without_a_colon_is_a_path(tmp_path, monkeypatch):
 def test_a_missing_package_is_named_with_what_to_install():
     with pytest.raises(MissingPackage, match=r"pip install --no-deps no-such==1\.2$"):
         locate("no_such:data", "no-such==1.2")
-    with pytest.raises(MissingPackage, match="pip install --no-deps no-such$"):
+    with pytest.raises(MissingPackage, match=r"pip install --no-deps no-such$"):
         locate("no_such:data")
 
 

@@ -86,13 +86,13 @@ def test_a_run_keeps_parameters_and_metrics_and_is_finished(registry, client):
     assert found.info.status == "FINISHED"
     assert found.data.params["epochs"] == "2"
     assert len(found.data.params["long"]) == 6000
-    history = [(metric.step, metric.value) for metric in client.get_metric_history(run.run_id, "loss")]
+    history = [
+        (metric.step, metric.value) for metric in client.get_metric_history(run.run_id, "loss")
+    ]
     assert history == [(10, 0.7), (20, 0.5)]
 
 
-def test_runs_of_a_project_lie_in_one_experiment_beside_their_artifacts(
-    registry, client, tmp_path
-):
+def test_runs_of_a_project_lie_in_one_experiment_beside_their_artifacts(registry, client, tmp_path):
     for name in ("a", "b"):
         with registry.run(name, {}):
             pass

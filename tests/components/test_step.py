@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_an_expected_error_is_one_line_and_its_exit_code(capsys, error, code):
 
 def test_a_bug_keeps_its_traceback(capsys):
     with pytest.raises(SystemExit) as exit_, step.running("ingest"):
-        {}["no such key"]
+        raise KeyError("no such key")
     assert exit_.value.code == 1
     printed = capsys.readouterr().out.splitlines()
     assert any("Traceback" in line for line in printed)
@@ -63,7 +64,7 @@ def test_an_interrupted_step_is_not_called_a_bug(capsys):
 
 def test_progress_is_said_at_most_twice_a_second_and_always_at_the_end(capsys, monkeypatch):
     now_s = 100.0
-    monkeypatch.setattr(step.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
     log = step.Log("finetune")
     for done in range(1, 101):
         now_s += 0.1

@@ -15,7 +15,9 @@ from components.finetune.optimization import cosine_schedule, optimizer_of
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 9))
 def test_every_row_is_in_one_batch_with_its_target(lengths, batch_rows, seed):
     # Token ids start at 1 so that padding, which is 0, can be told apart.
-    rows = Rows([[number + 1] * length for number, length in enumerate(lengths)], np.arange(len(lengths)))
+    rows = Rows(
+        [[number + 1] * length for number, length in enumerate(lengths)], np.arange(len(lengths))
+    )
     seen = []
     for ids, mask, targets in shuffled(rows, batch_rows, np.random.default_rng(seed)):
         assert len(targets) <= batch_rows

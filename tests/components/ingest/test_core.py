@@ -46,7 +46,9 @@ def data_of(rows, folder):
 TEXTS = st.none() | st.sampled_from(["a", "A ", "b", "語", ""]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=5
 )  # fmt: skip
-ROWS_ = st.lists(st.tuples(st.integers(0, 1), TEXTS, st.sampled_from(["x", "y", None])), max_size=12)
+ROWS_ = st.lists(
+    st.tuples(st.integers(0, 1), TEXTS, st.sampled_from(["x", "y", None])), max_size=12
+)
 
 
 @settings(max_examples=60)
@@ -78,9 +80,7 @@ def test_equal_content_gives_equal_bytes_and_nothing_is_lost_unasked(rows):
             assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
         frame = pd.read_parquet(folder / "one" / ROWS)
     assert reports[0].read == reports[0].rows == len(rows)
-    expected = sorted(
-        [(WEEKS[week].name, str(text), str(label)) for week, text, label in rows]
-    )
+    expected = sorted([(WEEKS[week].name, str(text), str(label)) for week, text, label in rows])
     found = zip(frame["window"], frame["text"].map(str), frame["label"].map(str), strict=True)
     assert sorted(found) == expected
 
@@ -130,9 +130,7 @@ def test_what_the_source_leaves_out_is_summed_over_the_windows(tmp_path):
     data = data_of([(0, "a", "0"), (0, "b", "9"), (1, "c", "0"), (1, "d", "0")], tmp_path)
     source = data.source.model_copy(update={"label_bins": {"high": (1, None)}})
     windows = [
-        each.model_copy(
-            update={"fingerprint": open_source(source).read(each.window).fingerprint()}
-        )
+        each.model_copy(update={"fingerprint": open_source(source).read(each.window).fingerprint()})
         for each in data.windows
     ]
     report = ingest(Data(source=source, windows=windows), tmp_path / "snapshot", IngestConfig())

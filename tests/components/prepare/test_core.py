@@ -99,7 +99,9 @@ def test_rehearsal_and_guard_take_as_many_as_wanted_and_there_are(frame, config)
     assert (split == "rehearsal").sum() <= wanted
     assert (split == "guard").sum() <= config.guard_rows
     unused = frame[(split == "") & earlier]
-    again = assign(frame, "w1", config.model_copy(update={"rehearsal_share": 1e6, "guard_rows": 99}))
+    again = assign(
+        frame, "w1", config.model_copy(update={"rehearsal_share": 1e6, "guard_rows": 99})
+    )
     could = pd.Series(again, index=frame["id"])[unused["id"]]
     assert (could == "rehearsal").sum() == 0 or (split == "rehearsal").sum() == wanted
     assert (could == "guard").sum() == 0 or (split == "guard").sum() == config.guard_rows
@@ -161,7 +163,9 @@ def test_the_current_rows_come_first_each_with_its_vector(good, tmp_path):
 
 def test_the_digest_is_that_of_the_rows_and_their_splits(good, tmp_path):
     def digest(name, window="w1", **config):
-        return prepare(good, window, "", tmp_path / name, PrepareConfig(**config), vectors_of).digest
+        return prepare(
+            good, window, "", tmp_path / name, PrepareConfig(**config), vectors_of
+        ).digest
 
     assert digest("a") == digest("b")
     assert len({digest("a"), digest("c", window="w0"), digest("d", guard_rows=3)}) == 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -47,7 +48,11 @@ class World:
         )
 
     def plan(self, window="latest", purpose="training", config=WEEKS, now=NOW, **changes):
-        arguments = {"source": self.source, "base": str(self.base), "base_requirement": ""}
+        arguments: dict[str, Any] = {
+            "source": self.source,
+            "base": str(self.base),
+            "base_requirement": "",
+        }
         return resolve(
             project="demo",
             config=config,
@@ -231,7 +236,7 @@ def test_a_base_that_is_pickled_is_refused_by_name(tmp_path):
 
 def test_a_base_without_weights_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(BundleError, match="holds no safetensors weights$"):
+    with pytest.raises(BundleError, match=r"holds no safetensors weights$"):
         weights_digest(tmp_path)
 
 

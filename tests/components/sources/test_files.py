@@ -353,9 +353,9 @@ def test_missing_files_and_packages_are_told_apart(tmp_path):
     with pytest.raises(SourceError, match="nothing at"):
         FilesSource(FilesConfig(root=str(tmp_path / "nope"), files=part)).read(ALL_TIME)
     with pytest.raises(MissingPackage, match="no-such==1"):
-        FilesSource(
-            FilesConfig(root="no_such:data", requirement="no-such==1", files=part)
-        ).read(ALL_TIME)
+        FilesSource(FilesConfig(root="no_such:data", requirement="no-such==1", files=part)).read(
+            ALL_TIME
+        )
 
 
 def test_a_file_with_only_a_header_has_no_rows(source):

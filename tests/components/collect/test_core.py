@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components import bundle
+from components.collect.core import CURRENT, ERRORS, CollectConfig, collect
+from components.drift.core import DriftConfig, detect
+from components.embeddings import embed
+from components.errors import BundleError, SourceError
+from components.plan import Live, WindowData
+from components.profile import text_features
+from components.sources import open_source
+from components.sources.files import ColumnNames, FilesConfig, Part
+from components.split import is_test
+from components.store import LocalStore
+from components.tasks.text_classification import TextClassifier
+from components.windows import ALL_TIME, Window
+
+
+@pytest.fixture
+def objects(tmp_path):
+    return LocalStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def gather(toy, objects, tmp_path):
+    """Collect a week of the toy problem; give report, current rows and errors."""
+
+    def run(champion, week, labelled=(), *, source=None, **config):
+        folder = tmp_path / "collected"
+        current = toy.weeks[week] if isinstance(week, int) else week
+        live = Live(
+            source=source or toy.source,
+            current=current,
+            labelled=[toy.weeks[each] if isinstance(each, int) else each for each in labelled],
+        )
+        report = collect(
+            live,
+            champion,
+            folder,
+            objects,
+            CollectConfig(**config),
+            lambda texts: embed(texts, toy.base, toy.task.max_tokens),
+        )
+        return report, pd.read_parquet(folder / CURRENT), pd.read_parquet(folder / ERRORS)
+
+    return run
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A source of rows without times, and its only window."""
+
+    def make(lines, name="rows.csv"):
+        (tmp_path / name).write_text("id,text,label\n" + "\n".join(lines))
+        config = FilesConfig(
+            root=str(tmp_path), files=[Part(path=name)], columns=ColumnNames(id="id")
+        )
+        rows = open_source(config).read(ALL_TIME)
+        return config, WindowData(
+            window=ALL_TIME, fingerprint=rows.fingerprint(), rows=len(rows.frame)
+        )
+
+    return make
+
+
+def rows_of(toy, week):
+    return open_source(toy.source).read(toy.weeks[week].window).frame
+
+
+def test_the_current_rows_come_with_the_champions_answers_and_features(gather, toy, make_bundle):
+    report, current, errors = gather(make_bundle(1), 1)
+    rows = rows_of(toy, 1)
+    assert report.rows == len(current) == len(rows) == 300
+    assert current["id"].tolist() == rows["id"].tolist()
+    assert current["is_test"].tolist() == is_test(rows["group"]).tolist()
+    classifier = TextClassifier.load(make_bundle(1))
+    texts = rows["text"].tolist()
+    probabilities = classifier.predict(texts)
+    np.testing.assert_allclose(current["confidence"], probabilities.max(1))
+    answers = np.array(classifier.labels)[probabilities.argmax(1)]
+    assert current["answer"].tolist() == answers.tolist()
+    for name, values in text_features(texts, classifier.tokenizer).items():
+        np.testing.assert_array_equal(current[name], values)
+    vectors = embed(texts, toy.base, 16)
+    np.testing.assert_allclose(current["embedding_031"], vectors[:, 31])
+    assert "label" not in current
+    assert len(errors) == 0
+    assert (report.labelled_rows, report.labelled_windows) == (0, [])
+
+
+def test_errors_come_in_the_order_of_time_from_the_labelled_windows_only(gather, toy, make_bundle):
+    report, _, errors = gather(make_bundle(1), 2, labelled=[0, 1])
+    both = pd.concat([rows_of(toy, 0), rows_of(toy, 1)])
+    classifier = TextClassifier.load(make_bundle(1))
+    answers = np.array(classifier.labels)[classifier.predict(both["text"].tolist()).argmax(1)]
+    assert errors["id"].tolist() == both["id"].tolist()
+    assert errors["error"].tolist() == (both["label"].to_numpy() != answers).astype(int).tolist()
+    assert 0 < errors["error"].mean() < 1
+    assert errors["window"].unique().tolist() == ["2026-01-05", "2026-01-12"]
+    assert report.labelled_windows == ["2026-01-05", "2026-01-12"]
+    assert report.labelled_rows == 600
+
+
+def test_rows_without_a_known_label_are_no_errors_and_rows_without_text_no_rows(
+    gather, source, make_bundle
+):
+    config, window = source(["1,good,positive", "2,bad,", "3,bad,neutral", "4,,positive"])
+    report, current, errors = gather(make_bundle(1), window, [window], source=config)
+    assert current["id"].tolist() == ["1", "2", "3"]
+    assert errors["id"].tolist() == ["1"]
+    assert (report.rows, report.labelled_rows) == (3, 1)
+
+
+def test_of_a_large_window_a_sample_is_looked_at_that_other_rows_do_not_change(
+    gather, source, make_bundle
+):
+    lines = [f"{number:03d},text {number},positive" for number in range(250)]
+    config, window = source(lines)
+    report, current, errors = gather(make_bundle(1), window, [window], source=config, max_rows=100)
+    assert report.rows == report.labelled_rows == 100
+    assert current["id"].tolist() == errors["id"].tolist() == sorted(current["id"])
+    config, window = source(lines[:-1], "fewer.csv")
+    _, fewer, _ = gather(make_bundle(1), window, source=config, max_rows=100)
+    assert len(set(current["id"]) & set(fewer["id"])) >= 99
+
+
+def test_answers_are_computed_once_and_used_again_when_labels_have_come(
+    gather, make_bundle, monkeypatch
+):
+    asked = []
+    predict = TextClassifier.predict
+
+    def count(self, texts):
+        asked.append(len(texts))
+        return predict(self, texts)
+
+    monkeypatch.setattr(TextClassifier, "predict", count)
+    gather(make_bundle(1), 0)
+    gather(make_bundle(1), 1, labelled=[0])
+    assert asked == [300, 300]
+    gather(make_bundle(2), 1, labelled=[0])  # another champion answers for itself
+    assert asked == [300] * 4
+
+
+def test_a_window_without_rows_is_collected_too(gather, toy, make_bundle):
+    empty = open_source(toy.source).read(
+        Window(start="2027-01-04T00:00:00Z", end="2027-01-11T00:00:00Z")
+    )
+    window = WindowData(
+        window=Window(start="2027-01-04T00:00:00Z", end="2027-01-11T00:00:00Z"),
+        fingerprint=empty.fingerprint(),
+        rows=0,
+    )
+    report, current, errors = gather(make_bundle(1), window, labelled=[window, 0])
+    assert report.rows == len(current) == 0
+    assert "embedding_000" in current
+    assert len(errors) == 300
+
+
+def test_the_digest_names_champion_windows_and_settings(gather, make_bundle):
+    digests = [
+        gather(make_bundle(1), 1)[0].digest,
+        gather(make_bundle(2), 1)[0].digest,
+        gather(make_bundle(1), 0)[0].digest,
+        gather(make_bundle(1), 1, labelled=[0])[0].digest,
+        gather(make_bundle(1), 1, max_rows=100)[0].digest,
+    ]
+    assert len(set(digests)) == 5
+    assert gather(make_bundle(1), 1)[0].digest == digests[0]
+
+
+def test_rows_that_changed_since_the_plan_stop_the_run(gather, toy, make_bundle, objects):
+    stale = toy.weeks[1].model_copy(update={"fingerprint": "0" * 64})
+    for week, labelled in [(stale, []), (2, [stale])]:
+        with pytest.raises(SourceError, match="2026-01-12 changed after the run began"):
+            gather(make_bundle(1), week, labelled)
+    assert not objects.list(f"answers/{bundle.digest_of_folder(make_bundle(1))}-5000/0000")
+
+
+def test_an_altered_champion_does_not_answer(gather, make_bundle, tmp_path):
+    import shutil
+
+    altered = shutil.copytree(make_bundle(1), tmp_path / "altered")
+    (altered / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match="altered"):
+        gather(altered, 1)
+
+
+def test_drift_is_quiet_on_a_week_like_the_one_that_was_learned_and_not_on_another(
+    gather, toy_champion, tmp_path
+):
+    """The profile that fine-tuning leaves and what is collected fit together."""
+    gather(toy_champion, 1, labelled=[1])
+    same = detect(toy_champion, tmp_path / "collected", DriftConfig())
+    assert not same.drifted
+    assert len(same.features) == 6 + 32 + 1
+    assert same.error_rate == pytest.approx(0, abs=0.05)
+    gather(toy_champion, 2, labelled=[1])
+    other = detect(toy_champion, tmp_path / "collected", DriftConfig())
+    assert other.moved
+    moved = {feature.name for feature in other.features if feature.moved}
+    assert {"characters", "upper_share", "digit_share", "unknown_share"} <= moved

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from components import bundle
+from components.deploy.core import DeployConfig, deploy, parity
+from components.errors import BundleError, StalePromotion
+from components.ledger import Ledger
+from components.registry import ALIAS
+from components.serve.model import MAX_CHARACTERS, BundleModel
+from components.store import LocalStore
+from components.tasks.text_classification import TextClassifier
+
+TEXTS = ["the film was good", "a very dull story", "", "awful and bad"] * 5
+
+
+class World:
+    """Two challengers that are registered, and what it takes to deploy them."""
+
+    def __init__(self, folder, registry, make_bundle):
+        self.folder = folder
+        self.store = LocalStore(folder / "objects")
+        self.ledger = Ledger(self.store, "projects/demo")
+        self.registry = registry
+        self.digests, self.versions = {}, {}
+        for seed in (1, 2):
+            digest = self.digests[seed] = bundle.publish(self.store, make_bundle(seed))
+            self.versions[seed] = registry.register(
+                digest, self.store.uri(bundle.key_of(digest)), None, {}
+            )
+            self.predict(seed, make_bundle(seed))
+
+    def predict(self, seed, made, texts=TEXTS):
+        """Write what the evaluation of a bundle leaves behind."""
+        classifier = TextClassifier.load(made)
+        table = pd.DataFrame(
+            classifier.predict(texts),
+            columns=[f"probability_{label}" for label in classifier.labels],
+        )
+        (self.folder / str(seed)).mkdir(exist_ok=True)
+        table.assign(text=texts).to_parquet(self.folder / str(seed) / "predictions.parquet")
+
+    def deploy(self, seed, *, generation, run="run-1", predictions=None, **config):
+        return deploy(
+            self.digests[seed],
+            self.folder / str(predictions or seed),
+            version=self.versions[seed],
+            generation=generation,
+            code="code",
+            run=run,
+            reason="better than champion",
+            store=self.store,
+            ledger=self.ledger,
+            registry=self.registry,
+            config=DeployConfig(**config),
+        )
+
+
+@pytest.fixture
+def world(tmp_path, registry, make_bundle):
+    return World(tmp_path, registry, make_bundle)
+
+
+@pytest.fixture
+def alias(tracking_uri):
+    """The version that MLflow calls champion, None without one."""
+
+    def read():
+        model = MlflowClient(tracking_uri).get_registered_model("demo")
+        found = model.aliases.get(ALIAS)
+        return None if found is None else str(found)
+
+    return read
+
+
+def test_a_promotion_becomes_the_head_of_the_ledger_and_the_alias_follows(world, alias):
+    report = world.deploy(1, generation=0)
+    head = world.ledger.head()
+    assert (report.number, report.version) == (1, "1")
+    assert (head.bundle, head.version, head.action) == (world.digests[1], "1", "promote")
+    assert head.reason == "better than champion"
+    assert head.by == "run run-1"
+    assert alias() == "1"
+    assert report.headline == "version 1 serves as generation 1"
+    assert world.deploy(2, generation=1, run="run-2").number == 2
+    assert alias() == "2"
+
+
+def test_a_retry_is_the_same_promotion(world, alias):
+    first = world.deploy(1, generation=0)
+    assert world.deploy(1, generation=0) == first
+    assert world.ledger.generation == 1
+    assert alias() == "1"
+
+
+def test_a_retry_after_somebody_elses_promotion_does_not_turn_the_alias_back(world, alias):
+    first = world.deploy(1, generation=0)
+    world.deploy(2, generation=1, run="run-2")
+    assert world.deploy(1, generation=0) == first
+    assert world.ledger.head().version == "2"
+    assert alias() == "2"
+
+
+def test_a_retry_repairs_the_alias(world, alias, tracking_uri):
+    world.deploy(1, generation=0)
+    MlflowClient(tracking_uri).delete_registered_model_alias("demo", ALIAS)
+    world.deploy(1, generation=0)
+    assert alias() == "1"
+
+
+def test_a_stale_promotion_changes_nothing(world, alias):
+    world.deploy(1, generation=0)
+    with pytest.raises(StalePromotion, match="expected generation 0"):
+        world.deploy(2, generation=0, run="run-2")
+    assert world.ledger.generation == 1
+    assert world.ledger.head().version == "1"
+    assert alias() == "1"
+
+
+def test_a_replay_leaves_the_alias_alone(world, alias):
+    world.deploy(1, generation=0, mirror_alias=False)
+    assert world.ledger.generation == 1
+    assert alias() is None
+
+
+def test_a_bundle_that_answers_otherwise_than_evaluated_is_not_promoted(world):
+    with pytest.raises(BundleError, match="answers differently in the server"):
+        world.deploy(1, generation=0, predictions=2)
+    assert world.ledger.generation == 0
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_one_wrong_probability_is_enough(world, value):
+    path = world.folder / "1" / "predictions.parquet"
+    table = pd.read_parquet(path)
+    table.loc[7, "probability_positive"] = value
+    table.to_parquet(path)
+    with pytest.raises(BundleError, match="answers differently"):
+        world.deploy(1, generation=0)
+    assert world.deploy(1, generation=0, parity_rows=7).parity.rows == 7
+
+
+def test_a_failed_proof_is_not_taken_for_one_later(world):
+    for _ in range(2):
+        with pytest.raises(BundleError, match="answers differently"):
+            world.deploy(1, generation=0, predictions=2)
+    assert world.deploy(1, generation=0).number == 1
+
+
+def test_the_tolerance_allows_for_rounding_and_no_more(world):
+    path = world.folder / "1" / "predictions.parquet"
+    table = pd.read_parquet(path)
+    table["probability_positive"] += 5e-4
+    table.to_parquet(path)
+    found = parity(world.digests[1], path.parent, world.store, DeployConfig())
+    assert found.max_difference == pytest.approx(5e-4, abs=1e-5)
+    with pytest.raises(BundleError, match="answers differently"):
+        world.deploy(1, generation=0, parity_tolerance=1e-4)
+
+
+@pytest.mark.parametrize("what", ["altered", "absent"])
+def test_a_bundle_that_does_not_load_is_not_promoted(world, what):
+    path = world.store.local_path(f"{bundle.key_of(world.digests[1])}/config.json")
+    if what == "altered":
+        path.write_text("{}")
+    else:
+        path.unlink()
+    with pytest.raises(BundleError):
+        world.deploy(1, generation=0)
+    assert world.ledger.generation == 0
+
+
+def test_so_many_rows_are_answered_again(world):
+    found = parity(world.digests[1], world.folder / "1", world.store, DeployConfig(parity_rows=3))
+    assert found.rows == 3
+    assert found.max_difference < 1e-5
+
+
+def test_texts_that_no_request_may_carry_are_left_out(world, make_bundle):
+    world.predict(1, make_bundle(1), ["a " * MAX_CHARACTERS, "good"])
+    assert world.deploy(1, generation=0).parity.rows == 1
+
+
+def test_what_was_proved_once_is_not_proved_again(world, monkeypatch):
+    world.deploy(1, generation=0)
+    monkeypatch.setattr(BundleModel, "load", lambda *args: pytest.fail("proved again"))
+    assert world.deploy(1, generation=0).parity.rows == len(TEXTS)

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from components import bundle
+from components.errors import BundleError
+from components.evaluate.core import (
+    PREDICTIONS,
+    Check,
+    EvaluateConfig,
+    EvaluateReport,
+    conclude,
+    evaluate,
+    to_html,
+    to_metrics,
+)
+from components.tasks.text_classification import TextClassification, TextClassifier
+
+
+@pytest.fixture
+def compare(toy, tmp_path):
+    """Evaluate on the second week."""
+
+    def run(challenger, champion, *, prepared=None, task=None, **config):
+        return evaluate(
+            prepared or toy.second,
+            challenger,
+            champion,
+            tmp_path / "predictions",
+            task or toy.task,
+            EvaluateConfig(**config),
+        )
+
+    return run
+
+
+@pytest.fixture
+def resealed(make_classifier, seal_bundle, tmp_path):
+    """Make a bundle of an untrained model, not quite as it should be."""
+
+    def make(labels=("negative", "positive"), **changes):
+        folder = tmp_path / "resealed"
+        make_classifier(1, labels).save(folder)
+        seal_bundle(folder, task=TextClassification(labels=labels, max_tokens=16), **changes)
+        return folder
+
+    return make
+
+
+def rows(prepared, *splits):
+    frame = pd.read_parquet(prepared / "rows.parquet")
+    return frame[frame["split"].isin(splits)]
+
+
+# --- verdicts ---
+
+
+def test_a_better_challenger_is_promoted(compare, make_bundle, toy_champion):
+    report = compare(toy_champion, make_bundle(1))
+    assert report.verdict == "promote"
+    assert [check.name for check in report.checks] == [
+        "test F1 against champion",
+        "guard F1 against champion",
+    ]
+    assert all(check.passed and not check.failed for check in report.checks)
+    assert all(check.low > 0 for check in report.checks)
+    assert report.headline.startswith("promote: test F1 against champion +")
+
+
+def test_a_worse_challenger_is_not(compare, make_bundle, toy_champion):
+    report = compare(make_bundle(1), toy_champion)
+    assert report.verdict == "keep"
+    assert all(check.failed and check.high < 0 for check in report.checks)
+    assert report.checks[0].reason.startswith("worse than champion: difference -")
+
+
+def test_an_equal_challenger_is_inconclusive(compare, toy_champion):
+    report = compare(toy_champion, toy_champion)
+    assert report.verdict == "inconclusive"
+    first, guard = report.checks
+    assert not first.passed and not first.failed
+    assert (first.low, first.measured, first.high) == (0, 0, 0)
+    assert guard.passed
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.03, "keep"), (0.99, "promote")])
+def test_who_wins_now_but_forgot_the_past_is_stopped_by_the_guard(
+    compare, make_bundle, toy, toy_champion, tmp_path, margin, verdict
+):
+    # The earlier weeks' labels are turned round, so that the good model fails there.
+    turned = shutil.copytree(toy.second, tmp_path / "turned")
+    frame = pd.read_parquet(turned / "rows.parquet")
+    guard = frame["split"] == "guard"
+    frame.loc[guard, "label"] = frame.loc[guard, "label"].map(
+        {"negative": "positive", "positive": "negative"}
+    )
+    frame.to_parquet(turned / "rows.parquet")
+    report = compare(toy_champion, make_bundle(1), prepared=turned, guard_margin=margin)
+    assert report.checks[0].passed
+    assert report.verdict == verdict
+    assert report.checks[1].threshold == -margin
+
+
+def test_without_earlier_rows_the_test_rows_decide(compare, make_bundle, toy, toy_champion):
+    report = compare(toy_champion, make_bundle(1), prepared=toy.first)
+    assert report.verdict == "promote"
+    assert len(report.checks) == 1
+
+
+def check(passed, failed):
+    return Check(
+        name="", passed=passed, failed=failed, measured=0, low=0, high=0, threshold=0, reason=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("checks", "verdict"),
+    [
+        ([(True, False)], "promote"),
+        ([(True, False), (True, False)], "promote"),
+        ([(True, False), (False, False)], "inconclusive"),
+        ([(False, False)], "inconclusive"),
+        ([(True, False), (False, True)], "keep"),
+        ([(False, False), (False, True)], "keep"),
+        ([(False, True), (True, False)], "keep"),
+    ],
+)
+def test_one_failure_keeps_and_only_all_passed_promote(checks, verdict):
+    assert conclude([check(*each) for each in checks]) == verdict
+
+
+# --- the first champion ---
+
+
+def test_a_first_champion_must_beat_the_majority_and_match_a_linear_probe(
+    compare, toy, toy_champion
+):
+    report = compare(toy_champion, None)
+    assert report.verdict == "promote"
+    assert report.champion == ""
+    assert [check.name for check in report.checks] == [
+        "test F1 against majority class",
+        "test F1 against linear probe",
+    ]
+    current = pd.read_parquet(toy.second / "rows.parquet")
+    vectors = load_file(toy.second / "embeddings.safetensors")["vectors"]
+    current = current.iloc[: len(vectors)].reset_index(drop=True)
+    train, test = (current["split"] == split for split in ("train", "test"))
+    truth = current["label"][test]
+    majority = current["label"][train].mode()[0]
+    probe = LogisticRegression(max_iter=1000, random_state=0)
+    probe.fit(vectors[train], current["label"][train])
+    for model, answers in {
+        "majority": [majority] * int(test.sum()),
+        "probe": probe.predict(vectors[test]),
+    }.items():
+        expected = f1_score(truth, answers, average="macro", zero_division=0)
+        assert report.scores[model]["test"].macro_f1 == pytest.approx(expected)
+
+
+def test_an_untrained_first_champion_does_not_pass(compare, make_bundle):
+    report = compare(make_bundle(1), None)
+    assert report.verdict == "keep"
+    assert report.checks[1].failed
+
+
+def test_nothing_guards_a_first_champion(compare, toy, toy_champion):
+    report = compare(toy_champion, None)
+    assert all(list(sets) == ["test"] for sets in report.scores.values())
+    assert report.scores["challenger"]["test"].rows == len(rows(toy.second, "test"))
+
+
+# --- the evidence ---
+
+
+def test_the_verdict_can_be_computed_again_from_the_predictions(
+    compare, make_bundle, toy, toy_champion, tmp_path
+):
+    report = compare(toy_champion, make_bundle(1))
+    table = pd.read_parquet(tmp_path / "predictions" / PREDICTIONS)
+    assert table["id"].tolist() == rows(toy.second, "test", "guard")["id"].tolist()
+    for model in ("challenger", "champion"):
+        for name in ("test", "guard"):
+            part = table[table["split"] == name]
+            scores = report.scores[model][name]
+            answers = part[f"answer_{model}"]
+            assert scores.rows == len(part)
+            assert scores.accuracy == pytest.approx((part["label"] == answers).mean())
+            assert scores.macro_f1 == pytest.approx(
+                f1_score(part["label"], answers, average="macro", zero_division=0)
+            )
+    probabilities = table[["probability_negative", "probability_positive"]].to_numpy()
+    np.testing.assert_allclose(
+        probabilities, TextClassifier.load(toy_champion).predict(table["text"].tolist()), atol=1e-6
+    )
+    winners = np.array(["negative", "positive"])[probabilities.argmax(1)]
+    assert table["answer_challenger"].tolist() == winners.tolist()
+
+
+def test_the_confusion_counts_the_test_rows(compare, make_bundle, toy, tmp_path):
+    report = compare(make_bundle(1), make_bundle(2))
+    table = pd.read_parquet(tmp_path / "predictions" / PREDICTIONS)
+    test = table[table["split"] == "test"]
+    for true, row in zip(report.labels, report.confusion, strict=True):
+        for answer, count in zip(report.labels, row, strict=True):
+            assert count == ((test["label"] == true) & (test["answer_challenger"] == answer)).sum()
+
+
+def test_the_same_inputs_give_the_same_report(compare, make_bundle, toy_champion):
+    first = compare(toy_champion, make_bundle(1))
+    assert compare(toy_champion, make_bundle(1)) == first
+    assert EvaluateReport.from_json(first.to_json()) == first
+    assert (first.challenger, first.champion) == (
+        bundle.digest_of_folder(toy_champion),
+        bundle.digest_of_folder(make_bundle(1)),
+    )
+
+
+def test_labels_in_another_order_make_no_difference(compare, resealed, make_bundle):
+    other = resealed(("positive", "negative"))
+    turned = TextClassification(labels=("positive", "negative"), max_tokens=16)
+    one = compare(other, make_bundle(2))
+    two = compare(other, make_bundle(2), task=turned)
+    assert one.scores == two.scores
+    assert one.confusion == [row[::-1] for row in two.confusion[::-1]]
+
+
+def test_metrics_are_flat_numbers(compare, make_bundle, toy_champion):
+    report = compare(toy_champion, make_bundle(1))
+    metrics = to_metrics(report)
+    assert metrics["challenger_test_macro_f1"] == report.scores["challenger"]["test"].macro_f1
+    assert set(metrics) == {
+        f"{model}_{name}_{metric}"
+        for model in ("challenger", "champion")
+        for name in ("test", "guard")
+        for metric in ("accuracy", "macro_f1")
+    }
+
+
+def test_the_page_shows_verdict_reasons_and_scores(compare, make_bundle, toy_champion):
+    report = compare(toy_champion, make_bundle(1))
+    page = to_html(report)
+    assert '<p class="verdict good">promote' in page
+    assert all(check.reason in page for check in report.checks)
+    assert all(f"{row.macro_f1:.3f}" in page for row in report.scores["challenger"].values())
+
+
+# --- broken inputs ---
+
+
+def test_an_altered_bundle_is_not_scored(compare, make_bundle, tmp_path):
+    altered = shutil.copytree(make_bundle(1), tmp_path / "altered")
+    (altered / "config.json").write_text("{}")
+    for challenger, champion in [(altered, make_bundle(2)), (make_bundle(2), altered)]:
+        with pytest.raises(BundleError, match="altered"):
+            compare(challenger, champion)
+
+
+def test_models_of_other_labels_cannot_be_compared(compare, resealed, make_bundle):
+    other = resealed(("negative", "neutral", "positive"))
+    for challenger, champion in [(other, make_bundle(2)), (make_bundle(2), other)]:
+        with pytest.raises(BundleError, match="cannot be compared"):
+            compare(challenger, champion)
+
+
+def test_a_model_that_may_have_seen_the_test_rows_is_refused(compare, resealed, make_bundle):
+    with pytest.raises(BundleError, match="may have seen the test rows"):
+        compare(make_bundle(2), resealed(test_share=0.1))
+
+
+def test_without_test_rows_nothing_is_decided(compare, make_bundle, toy, tmp_path):
+    empty = shutil.copytree(toy.second, tmp_path / "empty")
+    rows(empty, "train", "valid").to_parquet(empty / "rows.parquet")
+    with pytest.raises(ValueError, match="no test rows"):
+        compare(make_bundle(1), make_bundle(2), prepared=empty)

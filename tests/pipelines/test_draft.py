@@ -1,0 +1,388 @@
+"""``tokiwa init`` guesses the columns of a table, and what it writes can be run."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from components.errors import BadInput
+from pipelines.cli import main
+from pipelines.draft import Columns, draft
+from pipelines.project import load
+
+ROWS = 120
+TEXTS = ("the film was good", "a very dull story", "the story was not good", "an awful film")
+Table = list[dict[str, Any]]
+
+
+def table(labels: Sequence[Any] = ("bad", "good"), rows: int = ROWS, **columns: Callable) -> Table:
+    """Return rows with a text, a label, and further columns made from the row's number."""
+    draw = random.Random(0)
+    return [
+        {
+            "text": f"{draw.choice(TEXTS)} {number}",
+            "label": labels[number % len(labels)],
+            **{name: make(number) for name, make in columns.items()},
+        }
+        for number in range(rows)
+    ]
+
+
+def renamed(rows: Table, **names: str) -> Table:
+    return [{names.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+def as_csv(rows: Table, separator: str = ",") -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def as_json_lines(rows: Table) -> bytes:
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+
+
+def as_parquet(rows: Table) -> bytes:
+    out = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(out, index=False)
+    return out.getvalue()
+
+
+def day(number: int) -> str:
+    return f"2026-01-{5 + number % 20:02d}"
+
+
+# Each case: file name, content, what the columns are taken for, labels.
+TABLES: dict[str, tuple[str, bytes, Columns, tuple[str, ...]]] = {
+    "plain": (
+        "data.csv",
+        as_csv(table()),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "other names": (
+        "data.csv",
+        as_csv(renamed(table(), text="Customer message", label="Intent")),
+        Columns("Customer message", "Intent", None, None, None),
+        ("bad", "good"),
+    ),
+    "names that say nothing": (
+        "data.csv",
+        as_csv(renamed(table(), text="column 1", label="column 2")),
+        Columns("column 1", "column 2", None, None, None),
+        ("bad", "good"),
+    ),
+    "three classes": (
+        "data.csv",
+        as_csv(table(("pan", "so-so", "rave"))),
+        Columns("text", "label", None, None, None),
+        ("pan", "rave", "so-so"),
+    ),
+    "ids": (
+        "data.csv",
+        as_csv(table(review_id=lambda n: f"r{n}")),
+        Columns("text", "label", "review_id", None, None),
+        ("bad", "good"),
+    ),
+    "ids longer than texts": (
+        "data.csv",
+        as_csv(renamed(table(uuid=lambda n: f"{n:040d}"), text="said", label="meant")),
+        Columns("said", "meant", "uuid", None, None),
+        ("bad", "good"),
+    ),
+    "ids that come twice are no ids": (
+        "data.csv",
+        as_csv(table(id=lambda n: n // 2)),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "groups": (
+        "data.csv",
+        as_csv(table(id=lambda n: n, customer=lambda n: f"c{n // 4}")),
+        Columns("text", "label", "id", "customer", None),
+        ("bad", "good"),
+    ),
+    "fewer users than classes": (
+        "data.csv",
+        as_csv(renamed(table(("a", "b", "c"), user_id=lambda n: n % 2), label="outcome")),
+        Columns("text", "outcome", None, "user_id", None),
+        ("a", "b", "c"),
+    ),
+    "days": (
+        "data.csv",
+        as_csv(table(date=day)),
+        Columns("text", "label", None, None, "date"),
+        ("bad", "good"),
+    ),
+    "moments with changing offsets": (
+        "data.csv",
+        as_csv(table(created_at=lambda n: f"{day(n)}T10:00:00{('+09:00', '-03:00')[n % 2]}")),
+        Columns("text", "label", None, None, "created_at"),
+        ("bad", "good"),
+    ),
+    "moments with gaps are not relied upon": (
+        "data.csv",
+        as_csv(table(date=lambda n: day(n) if n else "")),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "times of no standard are not relied upon": (
+        "data.csv",
+        as_csv(table(date=lambda n: f"{1 + n % 20}. January")),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "tabs": (
+        "my.data.tsv",
+        as_csv(table(note=lambda n: "one, two"), "\t"),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "compressed tabs": (
+        "data.TSV.gz",
+        gzip.compress(as_csv(table(), "\t")),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "JSON lines": (
+        "data.jsonl",
+        as_json_lines(table(id=lambda n: n, tags=lambda n: ["x", n], score=lambda n: 0.5)),
+        Columns("text", "label", "id", None, None),
+        ("bad", "good"),
+    ),
+    "numbers as labels, in JSON lines": (
+        "data.jsonl",
+        as_json_lines(table((0, 1, 2.5, None))),
+        Columns("text", "label", None, None, None),
+        ("0", "1", "2.5"),
+    ),
+    "Parquet": (
+        "data.parquet",
+        as_parquet(table(time=lambda n: pd.Timestamp(day(n)), id=lambda n: n)),
+        Columns("text", "label", "id", None, "time"),
+        ("bad", "good"),
+    ),
+    "booleans as labels, in Parquet": (
+        "data.pq",
+        as_parquet(table((True, False))),
+        Columns("text", "label", None, None, None),
+        ("False", "True"),
+    ),
+    "commas, quotes and line ends in fields": (
+        "data.csv",
+        as_csv([row | {"text": f'he said "no",\n\ntwice: {row["text"]}'} for row in table()]),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "a byte order mark": (
+        "data.csv",
+        b"\xef\xbb\xbf" + as_csv(table()),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "unicode": (
+        "映画 レビュー.csv",
+        as_csv(renamed(table(("良い", "悪い 😀", "é\u2028\x85")), text="感想文", label="評価")),
+        Columns("感想文", "評価", None, None, None),
+        ("é\u2028\x85", "悪い 😀", "良い"),
+    ),
+    "short texts under a name": (
+        "data.csv",
+        as_csv([row | {"text": "良い映画"[: 2 + n % 3] + str(n)} for n, row in enumerate(table())]),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "labels like numbers": (
+        "data.csv",
+        as_csv(table(("1", "01", "1.0", "1e3", "0x1"))),
+        Columns("text", "label", None, None, None),
+        ("01", "0x1", "1", "1.0", "1e3"),
+    ),
+    "labels like YAML's words": (
+        "data.csv",
+        as_csv(table(("yes", "no", "true", "null", "on", "~", "2026-01-05", "NA", "nan"))),
+        Columns("text", "label", None, None, None),
+        ("2026-01-05", "NA", "nan", "no", "null", "on", "true", "yes", "~"),
+    ),
+    "labels like YAML's signs": (
+        "data.csv",
+        as_csv(table(("a: b", "# c", "[d", '"e', "'f", "*g", "&h", "\\i", "{{j}}", "k\tl"))),
+        Columns("text", "label", None, None, None),
+        tuple(sorted(("a: b", "# c", "[d", '"e', "'f", "*g", "&h", "\\i", "{{j}}", "k\tl"))),
+    ),
+    "blank labels": (
+        "data.csv",
+        as_csv(table(("bad", "", "good"))),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "columns like markup": (
+        "data.csv",
+        as_csv(renamed(table(), text="[/b] text", label="[red]label")),
+        Columns("[/b] text", "[red]label", None, None, None),
+        ("bad", "good"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES.values(), ids=TABLES.keys())
+def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_base, capsys):
+    name, content, expected, labels = case
+    path = tmp_path / name
+    path.write_bytes(content)
+    file = tmp_path / "out" / "own.yaml"
+    file.parent.mkdir()
+
+    assert main(["init", str(path), "--out", str(file)]) == 0
+    assert f"text is {expected.text!r}, label is {expected.label!r}" in capsys.readouterr().out
+
+    text, columns = draft(path, file)
+    assert columns == expected
+    assert file.read_text(encoding="utf-8") == text
+    assert text.splitlines()[0] == "# tokiwa run own.yaml"
+    config = load(str(file))
+    assert config.task.labels == labels
+    found = config.source.columns
+    assert Columns(found.text, found.label, found.id, found.group, found.time) == expected
+    assert (config.resolve.window_days is None) == (expected.time is None)
+
+    assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)
+    assert windows, "no window has rows"
+    if expected.time is None:
+        assert [window["window"] for window in windows] == ["all"]
+        assert windows[0]["rows"] == ROWS
+        counted = windows[0]["labels"].split(", ") if len(labels) == 2 else []
+        assert sorted(each.rsplit(" ", 1)[0] for each in counted) in ([], list(labels))
+
+
+def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
+    """19:30 in New York is the next day in UTC, in which the windows are."""
+    path = tmp_path / "data.csv"
+    path.write_bytes(as_csv(table(time=lambda n: f"2026-01-{5 + n % 14:02d}T19:30:00-05:00")))
+    file = tmp_path / "data.yaml"
+    assert main(["init", str(path), "--out", str(file)]) == 0
+    assert load(str(file)).resolve.start == "2026-01-06"
+    capsys.readouterr()
+    assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)
+    assert [window["window"] for window in windows] == ["2026-01-06", "2026-01-13"]
+    assert sum(window["rows"] for window in windows) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("empty.csv", b"", "cannot read .*: No columns to parse"),
+        ("header.csv", b"text,label\n", "has no rows"),
+        ("empty.jsonl", b"\n\n", "has no rows"),
+        ("list.jsonl", b"[1, 2]\n", "a line is not a JSON object"),
+        ("broken.jsonl", b'{"text": \n', "cannot read"),
+        ("fake.parquet", b"text,label\n", "cannot read"),
+        ("latin.csv", "text,label\nnaïveté,a\n".encode("latin-1"), "cannot read .*utf-8"),
+        ("ragged.csv", b"text,label\na,b\nc,d,e,f\n", "cannot read"),
+        (
+            "no-label.csv",
+            as_csv([{"text": row["text"]} for row in table()]),
+            "no column looks like a label among text: one with 2 to 100 different values",
+        ),
+        (
+            "one-label.csv",
+            as_csv(table(("only",))),
+            "no column looks like a label among text, label",
+        ),
+        ("blank-labels.csv", as_csv(table(("",))), "no column looks like a label"),
+        (
+            "no-text.csv",
+            as_csv([{"a": n, "label": n % 2} for n in range(ROWS)]),
+            "no column looks like text among a, label; start from a shipped project file",
+        ),
+        (
+            "only-ids.csv",
+            as_csv([{"id": f"{n:030d}", "label": n % 2} for n in range(ROWS)]),
+            "no column looks like text",
+        ),
+    ],
+)
+def test_what_cannot_be_guessed_is_refused(name, content, why, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    file = tmp_path / "out.yaml"
+    with pytest.raises(BadInput, match=why):
+        draft(path, file)
+    assert main(["init", str(path), "--out", str(file)]) == 2
+    assert not file.exists()
+
+
+def test_a_missing_file_is_the_users_mistake(tmp_path, capsys):
+    assert main(["init", str(tmp_path / "none.csv")]) == 2
+    assert capsys.readouterr().err == f"error: there is no file {tmp_path / 'none.csv'}\n"
+
+
+@pytest.fixture
+def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("My Films 2026.csv")
+    path.write_bytes(as_csv(table()))
+    return path
+
+
+def test_the_file_is_named_after_the_table(films, capsys):
+    assert main(["init", str(films)]) == 0
+    typed = "tokiwa run 'My Films 2026.yaml'"
+    assert f"next: {typed}, then" in capsys.readouterr().out
+    assert Path("My Films 2026.yaml").read_text().startswith(f"# {typed}\n")
+    assert load("My Films 2026.yaml").name == "my-films-2026"
+
+
+@pytest.mark.parametrize(
+    ("name", "project"),
+    [
+        ("2026.csv", "p-2026"),
+        ("映画.csv", "p"),
+        ("-a--b-.csv", "a-b"),
+        ("x" * 60 + ".csv", "x" * 40),
+        (".csv", "p"),
+    ],
+)
+def test_any_file_name_gives_a_project_name(name, project, films):
+    films.rename(name)
+    assert main(["init", f"./{name}"]) == 0
+    (written,) = Path.cwd().glob("*.yaml")
+    assert load(str(written)).name == project
+
+
+def test_a_file_is_overwritten_by_force_only(films, capsys):
+    own = Path("own.yaml")
+    own.write_text("mine")
+    assert main(["init", str(films), "--out", "own.yaml"]) == 2
+    assert capsys.readouterr().err == "error: own.yaml exists already; --force overwrites it\n"
+    assert own.read_text() == "mine"
+    assert main(["init", str(films), "--out", "own.yaml", "--force"]) == 0
+    assert load("own.yaml").source.files[0].path == str(films)
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("own", "a project file ends in .yaml, unlike own"),
+        ("own.txt", "a project file ends in .yaml, unlike own.txt"),
+        ("no/where/own.yaml", "there is no folder no/where"),
+    ],
+)
+def test_a_place_that_cannot_be_run_from_is_refused(films, out, why, capsys):
+    assert main(["init", str(films), "--out", out]) == 2
+    assert capsys.readouterr().err == f"error: {why}\n"
+    assert not Path(out).exists()

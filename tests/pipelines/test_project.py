@@ -1,0 +1,749 @@
+"""One YAML file becomes a project, or a list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.errors import ConfigError
+from components.settings import Section
+from pipelines.cli import app
+from pipelines.project import SHIPPED, ProjectConfig, load, shipped_projects
+
+SOUND = """\
+name: demo
+description: two words decide
+task:
+  kind: text-classification
+  labels: [bad, good]
+source:
+  kind: files
+  root: data
+  files:
+    - {path: a.csv, name: a}
+    - path: b.csv
+      at: "2026-01-12"
+resolve:
+  timezone: UTC
+  window_days: 7
+  start: "2026-01-05"
+finetune:
+  base: models/tiny
+  epochs: 2
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    """Write a project file, a sound one with some of its text exchanged; return its path."""
+
+    def write(*exchanges: tuple[str, str], text: str = SOUND) -> str:
+        for old, new in exchanges:
+            assert text.count(old) == 1, f"{old!r} must be there once"
+            text = text.replace(old, new)
+        path = tmp_path / "demo.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def problems_of(path: str, *overrides: str) -> list[str]:
+    """Return the problems of a file, without the heading that counts them."""
+    with pytest.raises(ConfigError) as refused:
+        load(path, overrides)
+    heading, *problems = str(refused.value).split("\n")
+    count = len(problems)
+    assert heading == f"{path} has {count} problem{'s' * (count > 1)}:"
+    return [problem.removeprefix("  ") for problem in problems]
+
+
+def line_of(path: str, text: str) -> int:
+    """Return the number of the only line that holds a text."""
+    (number,) = [n for n, line in enumerate(Path(path).read_text().splitlines(), 1) if text in line]
+    return number
+
+
+# Each case: exchanges in the sound file, what marks the wrong line, and the problem.
+PROBLEMS = {
+    "unknown section": (
+        [("finetune:\n", "fintune:\n")],
+        "fintune:",
+        "fintune: unknown key; did you mean finetune?",
+    ),
+    "unknown key": (
+        [("epochs: 2", "epoch: 2")],
+        "epoch:",
+        "finetune.epoch: unknown key; did you mean epochs?",
+    ),
+    "unknown key like no other": (
+        [("timezone: UTC", "wxyz: UTC")],
+        "wxyz",
+        "resolve.wxyz: unknown key; known are timezone, window_days, start, history_windows, "
+        "label_delay_windows",
+    ),
+    "unknown key in a list": (
+        [("      at:", "      att:")],
+        "att:",
+        "source.files.1.att: unknown key; did you mean at?",
+    ),
+    "unknown key in a list, in flow style": (
+        [("name: a}", "nmae: a}")],
+        "nmae",
+        "source.files.0.nmae: unknown key; did you mean name?",
+    ),
+    "key that is a number": (
+        [("epochs: 2", "5: 2")],
+        "5: 2",
+        "finetune.5: unknown key; known are base, base_requirement, method, warm_start, epochs, "
+        "head_epochs, batch_rows, learning_rate, head_learning_rate, warmup_share, weight_decay, "
+        "dropout, label_smoothing, max_gradient_norm, patience_epochs, seed, threads",
+    ),
+    "wrong type": (
+        [("epochs: 2", "epochs: two")],
+        "epochs",
+        "finetune.epochs: input should be a valid integer, unable to parse string as an integer "
+        "(got 'two')",
+    ),
+    "number for a text": (
+        [("description: two words decide", "description: 3")],
+        "description",
+        "description: input should be a valid string; put it in quotes (got 3)",
+    ),
+    "null for a text": (
+        [("name: a}", "name: null}")],
+        "name: null",
+        "source.files.0.name: input should be a valid string; put it in quotes (got None)",
+    ),
+    "number for a label": (
+        [("[bad, good]", "[bad, 1]")],
+        "labels",
+        "task.labels.1: input should be a valid string; put it in quotes (got 1)",
+    ),
+    "text for a list": (
+        [("[bad, good]", "bad")],
+        "labels",
+        "task.labels: input should be a list (got 'bad')",
+    ),
+    "list for a text": (
+        [("base: models/tiny", "base: [a, b]")],
+        "base",
+        "finetune.base: input should be a valid string (got ['a', 'b'])",
+    ),
+    "value for a section": (
+        [("task:", "drift: 0.3\ntask:")],
+        "drift",
+        "drift: should hold keys and values, such as {false_discovery_rate: …} (got 0.3)",
+    ),
+    "empty section": (
+        [("task:", "validate:\ntask:")],
+        "validate",
+        "validate: should hold keys and values, such as {min_rows: …} (got None)",
+    ),
+    "text for an item": (
+        [("{path: a.csv, name: a}", "a.csv")],
+        "a.csv",
+        "source.files.0: should hold keys and values, such as {path: …} (got 'a.csv')",
+    ),
+    "impossible number": (
+        [("epochs: 2", "epochs: 0")],
+        "epochs",
+        "finetune.epochs: input should be greater than or equal to 1 (got 0)",
+    ),
+    "infinity": (
+        [("epochs: 2", "learning_rate: .inf")],
+        "learning_rate",
+        "finetune.learning_rate: input should be a finite number (got inf)",
+    ),
+    "impossible number deep in a list": (
+        [("name: a}", "share: [0, 1.5]}")],
+        "share",
+        "source.files.0.share.1: input should be less than or equal to 1 (got 1.5)",
+    ),
+    "unknown choice": (
+        [("epochs: 2", "method: lora")],
+        "method",
+        "finetune.method: input should be 'full' or 'head' (got 'lora')",
+    ),
+    "unknown zone": (
+        [("timezone: UTC", "timezone: Mars/Olympus")],
+        "Mars",
+        "resolve.timezone: no such time zone: 'Mars/Olympus' (got 'Mars/Olympus')",
+    ),
+    "impossible day, quoted": (
+        [('start: "2026-01-05"', 'start: "2026-02-30"')],
+        "start",
+        "resolve.start: day is out of range for month (got '2026-02-30')",
+    ),
+    "impossible day, unquoted": (
+        [('start: "2026-01-05"', "start: 2026-02-30")],
+        "start",
+        "resolve.start: day is out of range for month (got '2026-02-30')",
+    ),
+    "one label": (
+        [("[bad, good]", "[bad]")],
+        "labels",
+        "task.labels: list should have at least 2 items, not 1 (got ['bad'])",
+    ),
+    "label twice": (
+        [("[bad, good]", "[bad, bad]")],
+        "labels",
+        "task.labels: labels must differ from each other (got ['bad', 'bad'])",
+    ),
+    "two keys of one section": (
+        [("  window_days: 7\n", "")],
+        "resolve",
+        "resolve: window_days and start go together: set both or neither "
+        "(got {'timezone': 'UTC', 'start': '2026-01-05'})",
+    ),
+    "two sections": (
+        [("  root: data", "  label_bins: {low: [null, 0], high: [0, null]}\n  root: data")],
+        "label_bins",
+        "source.label_bins makes low, high, but task.labels has bad, good",
+    ),
+    "section is missing": (
+        [("task:\n  kind: text-classification\n  labels: [bad, good]\n", "")],
+        "name: demo",
+        "task: is missing",
+    ),
+    "key is missing": (
+        [("      at:", "      name:"), ("    - path: b.csv\n", "    -\n")],
+        "    -",
+        "source.files.1.path: is missing",
+    ),
+    "key twice": (
+        [("  epochs: 2\n", "  epochs: 2\n  seed: 1\n  epochs: 3\n")],
+        "epochs: 3",
+        "epochs is given twice",
+    ),
+    "key twice in a list": ([("name: a}", "path: c.csv}")], "c.csv", "path is given twice"),
+    "home of nobody": (
+        [("root: data", "root: ~nobody-has-this-name/x")],
+        "root",
+        "source.root: is no path: Could not determine home directory. "
+        "(got '~nobody-has-this-name/x')",
+    ),
+    "null byte": (
+        [("base: models/tiny", r'base: "a\0b"')],
+        "base",
+        r"finetune.base: is no path: embedded null byte (got 'a\x00b')",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_a_problem_is_told_with_its_line(project, case):
+    exchanges, mark, expected = case
+    path = project(*exchanges)
+    found = problems_of(path)
+    if mark == "    -":
+        line = Path(path).read_text().splitlines().index(mark) + 2
+    else:
+        line = line_of(path, mark)
+    assert found == [f"line {line}: {expected}"]
+
+
+def test_all_problems_come_at_once_and_each_once(project):
+    path = project(
+        ("epochs: 2", "epochs: two\n  epochs: many\n  sede: 1"),
+        ("[bad, good]", "[0, 1]"),
+        ("name: a}", "shear: 2}"),
+        ("timezone: UTC", "timezone: Nowhere"),
+    )
+    found = problems_of(path, "drift.min_rows=1", "trigger.off=x", "nonsense")
+    assert [problem.split(": ")[:2] for problem in found] == [
+        [f"line {line_of(path, 'epochs: many')}", "epochs is given twice"],
+        ["--set nonsense", "write it as key.key=value"],
+        [f"line {line_of(path, 'labels')}", "task.labels.0"],
+        [f"line {line_of(path, 'labels')}", "task.labels.1"],
+        [f"line {line_of(path, 'shear')}", "source.files.0.shear"],
+        [f"line {line_of(path, 'Nowhere')}", "resolve.timezone"],
+        [f"line {line_of(path, 'epochs: many')}", "finetune.epochs"],
+        [f"line {line_of(path, 'sede')}", "finetune.sede"],
+        ["--set drift.min_rows=1", "drift.min_rows"],
+        ["--set trigger.off=x", "trigger.off"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("name: demo\nx: [1, 2\n", "line 3: expected ',' or ']', but got '<stream end>'"),
+        ("name: demo\n\tx: 1\n", r"line 2: found character '\t' that cannot start any token"),
+        ("name: demo\n\nx: \x00\n", "line 3: special characters are not allowed"),
+        ("name: demo\nx: *nowhere\n", "line 2: found undefined alias 'nowhere'"),
+        ("name: demo\n? [a, b]\n: c\n", "line 2: found unhashable key"),
+        ("name: demo\n---\nname: demo\n", "line 2: but found another document"),
+        (
+            "name: demo\nx: !!python/object/apply:os.getcwd []\n",
+            "line 2: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object/apply:os.getcwd'",
+        ),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_its_line(project, text, what):
+    path = project(text=text)
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert str(refused.value) == f"{path} is not YAML: {what}"
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "- name: demo\n", "demo\n", "null\n", "3"])
+def test_what_is_no_mapping_is_no_project(project, text):
+    path = project(text=text)
+    with pytest.raises(ConfigError, match="holds no project: it should be a mapping of sections"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: &a [*a]\n", "name: &a {x: *a}\n", "name: " + "[" * 4000 + "]" * 4000]
+)
+def test_endless_nesting_is_refused(project, text):
+    with pytest.raises(ConfigError, match="is nested too deeply, or an anchor holds itself"):
+        load(project(text=text))
+
+
+def test_anchors_that_unfold_to_billions_are_refused(project):
+    bomb = "x: &a0 [" + ", ".join("1" * 10) + "]\n"
+    for level in range(1, 10):
+        bomb += f"x{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n"
+    with pytest.raises(ConfigError, match=r"line \d+: it unfolds to more than 100,000 values"):
+        load(project(text=SOUND + bomb))
+
+
+def test_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_bytes(SOUND.replace("two words decide", "naïveté").encode("latin-1"))
+    with pytest.raises(ConfigError, match=f"cannot read {re.escape(str(path))}: 'utf-8' codec"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path, encoding, newline):
+    path = tmp_path / "demo.yaml"
+    path.write_bytes(SOUND.replace("\n", newline).replace("two words", "二語").encode(encoding))
+    config = load(str(path))
+    assert (config.name, config.description) == ("demo", "二語 decide")
+
+
+# --- words that YAML 1.1 takes for something else
+
+
+def test_a_date_needs_no_quotes(project):
+    path = project(('at: "2026-01-12"', "at: 2026-01-12"), ('"2026-01-05"', "2026-01-05"))
+    config = load(path, ["source.files=[{path: c.csv, at: 2026-03-01}]"])
+    assert config.resolve.start == "2026-01-05"
+    assert config.source.files[0].at == "2026-03-01"
+    assert load(path).source.files[1].at == "2026-01-12"
+    assert load(path, ["resolve.start=2026-02-02"]).resolve.start == "2026-02-02"
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), ("off", "on"), ("n", "y"), ("No", "YES")])
+def test_labels_that_mean_yes_or_no_need_no_quotes(project, labels):
+    path = project(("[bad, good]", f"[{', '.join(labels)}]"))
+    assert load(path).task.labels == labels
+
+
+def test_the_key_on_is_a_key_and_no_boolean(project):
+    path = project(text=SOUND + "trigger:\n  on: [performance]\n")
+    assert load(path).trigger.on == ("performance",)
+    assert load(path, ["trigger.on=[drift]"]).trigger.on == ("drift",)
+
+
+def test_bins_may_be_named_by_numbers(project):
+    bins = "  label_bins: {0: [null, 0], 1: [0, null]}\n  root: data"
+    path = project(("[bad, good]", '["0", "1"]'), ("  root: data", bins))
+    assert load(path).source.label_bins == {"0": (None, 0.0), "1": (0.0, None)}
+
+
+@pytest.mark.parametrize("word", ["true", "True", "TRUE", "false", "False", "FALSE"])
+def test_true_and_false_stay_booleans(project, word):
+    path = project(("epochs: 2", f"warm_start: {word}"))
+    assert load(path).finetune.warm_start is (word.lower() == "true")
+
+
+def test_numbers_may_be_written_as_in_python(project):
+    path = project(("epochs: 2", "learning_rate: 1e-4"))
+    assert load(path).finetune.learning_rate == 1e-4
+    assert load(path, ["finetune.learning_rate=2e-5"]).finetune.learning_rate == 2e-5
+
+
+# --- anchors
+
+
+MERGED = """\
+    - &first {path: a.csv, name: a, share: [0, 0.5]}
+    - {<<: *first, share: [0.5, 1]}
+"""
+FILES = """\
+    - {path: a.csv, name: a}
+    - path: b.csv
+      at: "2026-01-12"
+"""
+
+
+def test_anchors_and_merge_keys_work(project):
+    config = load(project((FILES, MERGED)))
+    first, second = config.source.files
+    assert first.share == (0, 0.5)
+    assert second.model_dump() == first.model_dump() | {"share": (0.5, 1)}
+
+
+def test_a_problem_in_a_merged_mapping_is_told_for_both_places(project):
+    path = project((FILES, MERGED), ("name: a", "nmae: a"))
+    line = line_of(path, "&first")
+    assert problems_of(path) == [
+        f"line {line}: source.files.0.nmae: unknown key; did you mean name?",
+        f"line {line + 1}: source.files.1.nmae: unknown key; did you mean name?",
+    ]
+
+
+def test_an_override_does_not_reach_through_an_alias(project):
+    before = SOUND.split("finetune:")[0]
+    path = project(text=f"evaluate: &seeded {{seed: 1}}\n{before}finetune: *seeded\n")
+    config = load(path, ["finetune.seed=5"])
+    assert (config.finetune.seed, config.evaluate.seed) == (5, 1)
+
+
+# --- overrides
+
+
+def test_an_override_replaces_one_value(project):
+    path = project()
+    config = load(
+        path,
+        [
+            "finetune.epochs=3",
+            "drift.min_distance = 0.4",
+            "task.labels=[x, y, z]",
+            "description=a = b",
+            "finetune.epochs=4",
+        ],
+    )
+    assert config.finetune.epochs == 4, "the last one wins"
+    assert config.drift.min_distance == 0.4, "of a section that the file does not have"
+    assert config.task.labels == ("x", "y", "z")
+    assert config.description == "a = b"
+    assert config.finetune.base == load(path).finetune.base
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("finetune.epochs", "write it as key.key=value"),
+        ("", "write it as key.key=value"),
+        ("=3", "write it as key.key=value"),
+        (".epochs=3", "write it as key.key=value"),
+        ("finetune.=3", "write it as key.key=value"),
+        ("finetune..epochs=3", "write it as key.key=value"),
+        ("finetune.epochs=[3", "the value is not YAML; quotes may be missing"),
+        ("description=a: b: c", "the value is not YAML; quotes may be missing"),
+        ("name.first=x", "name is no section"),
+        ("finetune.epochs.often=3", "epochs is no section"),
+        ("source.files.0.path=c.csv", "files is no section"),
+        ("finetune.epoch=3", "finetune.epoch: unknown key; did you mean epochs?"),
+        ("finetune=3", "finetune: should hold keys and values, such as {base: …} (got 3)"),
+        ("name=", "name: input should be a valid string; put it in quotes (got None)"),
+        ("resolve.start=2026-02-30", "resolve.start: day is out of range for month (got '202"),
+    ],
+)
+def test_a_wrong_override_is_named(project, override, what):
+    (problem,) = problems_of(project(), override)
+    assert problem.startswith(f"--set {override}: {what}")
+
+
+def test_a_problem_of_the_file_that_is_overridden_is_gone(project):
+    path = project(("epochs: 2", "epochs: two"))
+    assert load(path, ["finetune.epochs=2"]).finetune.epochs == 2
+    (problem,) = problems_of(path, "finetune.epochs=0")
+    assert problem.startswith("--set finetune.epochs=0: finetune.epochs: input should be greater")
+
+
+def test_an_override_that_is_not_to_be_read_is_cut(project):
+    (problem,) = problems_of(project(), f"finetune.epochs={'9' * 5000}")
+    assert (
+        problem
+        == f"--set finetune.epochs={'9' * 63}…: the value is not YAML; quotes may be missing"
+    )
+
+
+# --- finding
+
+
+def test_an_unknown_project_gets_a_suggestion():
+    with pytest.raises(ConfigError, match="no project 'sentimant'; did you mean sentiment"):
+        load("sentimant")
+    with pytest.raises(ConfigError, match=r"shipped are: .*sentiment.*such as zzz\.yaml"):
+        load("zzz")
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere.yml", "no/where"])
+def test_a_path_to_nothing_is_refused(name):
+    with pytest.raises(ConfigError, match=f"there is no project file {re.escape(name)}"):
+        load(name)
+
+
+def test_a_folder_is_no_project_file(tmp_path):
+    with pytest.raises(ConfigError, match="there is no project file"):
+        load(str(tmp_path))
+
+
+# --- paths
+
+
+def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
+    path = project()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for named in (path, "../demo.yaml"):
+        config = load(named)
+        assert config.source.root == str(tmp_path / "data")
+        assert config.finetune.base == str(tmp_path / "models" / "tiny")
+
+
+def test_other_paths_stay(project, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    path = project(("root: data", "root: ~/data"), ("models/tiny", "package:folder"))
+    config = load(path)
+    assert config.source.root == str(tmp_path / "me" / "data")
+    assert config.finetune.base == "package:folder"
+    assert load(path, ["finetune.base=/opt/model"]).finetune.base == "/opt/model"
+    assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
+
+
+# --- what a project hands to the graphs
+
+
+def test_sections_travel_as_json_and_come_back(project):
+    config = load(project())
+    names = [name.rstrip("_") for name in ProjectConfig.model_fields]
+    given = config.arguments([*names, *(f"{name}_config" for name in names), "ledger", "base"])
+    assert given["ledger"] == "projects/demo"
+    assert given["base"] == config.finetune.base
+    sections = {name: getattr(config, name) for name in ProjectConfig.model_fields}
+    sections = {name: each for name, each in sections.items() if isinstance(each, Section)}
+    assert {"finetune", "validate_", "register_"} <= set(sections)
+    for name, section in sections.items():
+        json_text = given[f"{name.rstrip('_')}_config"]
+        assert type(section).from_json(json_text) == section
+
+
+def test_only_what_a_graph_asks_for_is_handed_over(project):
+    given = load(project()).arguments(["project", "drift_config", "window"])
+    assert given == {"project": "demo", "drift_config": load(project()).drift.to_json()}
+
+
+# --- shipped projects
+
+
+@pytest.mark.parametrize("name", shipped_projects())
+def test_a_shipped_project_is_sound(name):
+    config = load(name)
+    assert config.name == name
+    assert config.description, "a reader wants to know what it answers"
+
+
+@pytest.mark.parametrize("name", shipped_projects())
+def test_a_shipped_project_begins_with_its_launch_command(name):
+    first = (SHIPPED / f"{name}.yaml").read_text().splitlines()[0]
+    sign, tokiwa, command, *words = shlex.split(first)
+    assert (sign, tokiwa) == ("#", "tokiwa")
+    assert command in {each.name or each.callback.__name__ for each in app.registered_commands}
+    assert words[0] == name
+
+
+# --- schema
+
+
+def breaches(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "") -> list[str]:
+    """Return where a value breaks a JSON schema, for the words that pydantic uses."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | {
+            key: each for key, each in schema.items() if key != "$ref"
+        }
+    if "anyOf" in schema:
+        tries = [breaches(value, each, root, at) for each in schema["anyOf"]]
+        return [] if [] in tries else [f"{at}: none of the choices fits"]
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+    }
+    kind = schema.get("type")
+    if kind and (
+        not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean")
+    ):
+        return [f"{at}: not {kind}"]
+    found = []
+    if "const" in schema and value != schema["const"]:
+        found.append(f"{at}: not {schema['const']!r}")
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{at}: not in {schema['enum']}")
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        found.append(f"{at}: not like {schema['pattern']}")
+    for word, sound in (
+        ("minimum", lambda limit: value >= limit),
+        ("maximum", lambda limit: value <= limit),
+        ("exclusiveMinimum", lambda limit: value > limit),
+        ("exclusiveMaximum", lambda limit: value < limit),
+        ("minItems", lambda limit: len(value) >= limit),
+        ("maxItems", lambda limit: len(value) <= limit),
+    ):
+        if word in schema and not sound(schema[word]):
+            found.append(f"{at}: {word} {schema[word]}")
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        others = schema.get("additionalProperties", True)
+        found += [f"{at}.{key}: missing" for key in schema.get("required", []) if key not in value]
+        for key, each in value.items():
+            if key in known:
+                found += breaches(each, known[key], root, f"{at}.{key}")
+            elif others is False:
+                found.append(f"{at}.{key}: unknown")
+            elif isinstance(others, dict):
+                found += breaches(each, others, root, f"{at}.{key}")
+    if isinstance(value, list):
+        firsts = schema.get("prefixItems", [])
+        for index, each in enumerate(value):
+            item = firsts[index] if index < len(firsts) else schema.get("items", {})
+            found += breaches(each, item, root, f"{at}.{index}")
+    return found
+
+
+def spoil(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """Return a copy of a tree with one value exchanged."""
+    spoilt = copy.deepcopy(tree)
+    *way, last = [int(key) if key.isdigit() else key for key in dotted.split(".")]
+    branch: Any = spoilt
+    for key in way:
+        branch = branch[key]
+    branch[last] = value
+    return spoilt
+
+
+@pytest.mark.parametrize("name", shipped_projects())
+def test_the_schema_accepts_shipped_files_and_refuses_spoilt_ones(name):
+    schema = ProjectConfig.model_json_schema(by_alias=True)
+    json.dumps(schema)
+    tree = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
+    assert breaches(tree, schema, schema) == []
+    for place, value in (
+        ("name", "Two Words"),
+        ("task.labels", ["one"]),
+        ("task.kind", "poetry"),
+        ("source.files", []),
+        ("source.files.0.nmae", "x"),
+        ("finetune.epochs", 0),
+        ("finetune.epochs", "many"),
+        ("validate_", {}),
+    ):
+        assert len(breaches(spoil(tree, place, value), schema, schema)) == 1, place
+
+
+def test_the_schema_knows_every_key_that_a_file_may_have():
+    schema = ProjectConfig.model_json_schema(by_alias=True)
+    for section in schema["$defs"].values():
+        assert section["additionalProperties"] is False
+    assert {"validate", "register"} <= set(schema["properties"])
+
+
+# --- anything at all
+
+
+SHAPES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.dates()
+    | st.sampled_from(["~x", "a:b", "~", "\0", ":", "2026-02-30", "null", "[", "(", "a" * 5000]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*ProjectConfig.model_fields, "kind", "files", "labels", "path", "on"])
+            | st.text(max_size=6)
+            | st.integers()
+            | st.booleans()
+            | st.none(),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the ways to everything inside a tree."""
+    keys = value if isinstance(value, dict) else range(len(value) if type(value) is list else 0)
+    ways = [(*way, key) for key in keys]
+    return ways + [below for each in ways for below in places(value[each[-1]], each)]
+
+
+WHOLE = yaml.safe_load(SOUND) | {
+    "trigger": {"on": ["drift"], "lease_hours": 1.0},
+    "register": {"tags": {"team": "x"}},
+    "drift": {"min_rows": 100},
+}
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_mutation_raises_anything_but_a_config_error(tmp_path, data):
+    tree = copy.deepcopy(WHOLE)
+    for _ in range(data.draw(st.integers(1, 3), "mutations")):
+        *way, last = data.draw(st.sampled_from(places(tree)), "place")
+        branch = tree
+        for key in way:
+            branch = branch[key]
+        if isinstance(branch, dict) and data.draw(st.booleans(), "rename"):
+            branch[data.draw(st.text(max_size=8) | st.sampled_from(["nmae", "seed"]))] = branch.pop(
+                last
+            )
+        elif data.draw(st.booleans(), "drop"):
+            del branch[last]
+        else:
+            branch[last] = data.draw(SHAPES, "value")
+        if not places(tree):
+            break
+    path = tmp_path / "mutated.yaml"
+    path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+    overrides = data.draw(
+        st.lists(
+            st.builds(
+                "{}={}".format,
+                st.sampled_from(["finetune.epochs", "task", "a.b", "source.files", "name.x", ""])
+                | st.text(max_size=8),
+                st.text(max_size=8),
+            )
+            | st.text(max_size=12),
+            max_size=2,
+        ),
+        "overrides",
+    )
+    try:
+        config = load(str(path), overrides)
+    except ConfigError as refused:
+        message = str(refused)
+        assert message.startswith(str(path))
+        assert len(message) < 20_000
+    else:
+        assert ProjectConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config

@@ -1,0 +1,98 @@
+"""The loop on a toy world: a tiny real model, three weeks, the real graphs through kfp."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+
+def _edit_row(path: Path, row_id: str, text: str) -> None:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["id"] == row_id:
+            row["text"] = text
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
+    first = toy_desk.json("replay", "toy.yaml")
+
+    assert [result["window"] for result in first] == ["2026-01-05", "2026-01-12", "2026-01-19"]
+    trained, control, moved = first
+    assert (trained["drifted"], trained["trigger"], trained["decision"]) == (
+        None,
+        "manual",
+        "promote",
+    )
+    assert trained["accuracy_before"] is None
+    assert (control["drifted"], control["trigger"], control["decision"]) == (False, None, "quiet")
+    assert control["accuracy_after"] == control["accuracy_before"] > 0.9
+    assert (moved["drifted"], moved["trigger"], moved["decision"]) == (True, "drift", "promote")
+    assert moved["accuracy_after"] > moved["accuracy_before"] + 0.15
+    assert control["champion"] == trained["champion"] != moved["champion"]
+    assert toy_desk.trained() == 2
+
+    # Again, with nothing changed: the same story, and nothing is trained.
+    second = toy_desk.json("replay", "toy.yaml")
+    for before, after in zip(first, second, strict=True):
+        same = set(before) - {"seconds", "report"}
+        assert {key: before[key] for key in same} == {key: after[key] for key in same}
+    assert toy_desk.trained() == 2
+    for steps in list(toy_desk.executed().values())[3:]:
+        assert steps <= {"resolve", "trigger", "register", "deploy", "notify"}
+    # The champion was published once: it did not change.
+    assert [entry["action"] for entry in toy_desk.json("history", "toy.yaml")] == ["publish"]
+
+    # One row of the last week changes: the weeks before are not touched.
+    _edit_row(toy_desk.folder / "rows.csv", "r00999", "the film was very not a story")
+    toy_desk.tokiwa("replay", "toy.yaml")
+    one, two, three = list(toy_desk.executed().values())[6:]
+    assert one | two <= {"resolve", "trigger", "register", "deploy", "notify"}
+    assert {"collect", "drift", "ingest", "validate", "prepare", "finetune", "evaluate"} <= three
+
+
+def test_monitoring_twice_retrains_once(toy_desk):
+    toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
+    first = toy_desk.json("monitor", "toy.yaml", "--window", "2026-01-19")
+    assert (first["result"], first["cause"]) == ("promoted", "drift")
+    assert [entry["action"] for entry in toy_desk.json("history", "toy.yaml")] == [
+        "promote",
+        "promote",
+    ]
+    # The new champion knows this window: there is nothing to do.
+    second = toy_desk.json("monitor", "toy.yaml", "--window", "2026-01-19")
+    assert second["result"] == "quiet"
+    status = toy_desk.json("status", "toy.yaml")
+    assert status["champion"]["version"] == first["champion_version"]
+    assert status["events"] == []
+    assert toy_desk.trained() == 2
+
+
+def test_a_window_without_rows_and_one_with_a_single_class_leave_the_champion(toy_desk):
+    toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
+    (before,) = toy_desk.json("history", "toy.yaml")
+
+    empty = toy_desk.json("run", "toy.yaml", "--window", "2026-02-02")
+    assert empty["result"] == "nothing to train on"
+    assert "has no usable rows" in empty["reason"]
+
+    path = toy_desk.folder / "rows.csv"
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if "2026-01-1" not in line or line.endswith(",good")]
+    path.write_text("\n".join(kept) + "\n")
+    single = toy_desk.json("run", "toy.yaml", "--window", "2026-01-12")
+    assert single["result"] == "nothing to train on"
+    assert "single class" in single["reason"]
+
+    assert toy_desk.json("history", "toy.yaml") == [before]
+    assert toy_desk.trained() == 1
+
+
+def test_monitoring_without_a_champion_says_what_to_do(toy_desk):
+    done = toy_desk.tokiwa("monitor", "toy.yaml", expect=1)
+    assert "toy has no model in production to watch; train one: tokiwa run toy" in done.stderr
+    assert ".jsonl" in done.stderr

@@ -1,0 +1,19 @@
+"""The story of `make run` on the real model and real texts, with fewer rows."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.e2e
+def test_the_loop_closes_on_real_data(desk):
+    fewer = ("--set", "source.max_rows_per_window=1000")
+    movies, control, tweets = desk.json("replay", "sentiment", "--windows", "3", *fewer)
+
+    assert movies["decision"] == "promote"
+    assert (control["rows"], control["drifted"], control["decision"]) == ("movies", False, "quiet")
+    assert (tweets["rows"], tweets["drifted"], tweets["trigger"]) == ("tweets", True, "drift")
+    assert tweets["decision"] == "promote"
+    assert tweets["accuracy_after"] > tweets["accuracy_before"] + 0.1
+    answers = desk.json("predict", "sentiment", "what a lovely day", "this is the worst")
+    assert [each["label"] for each in answers["predictions"]] == ["positive", "negative"]
