@@ -29,13 +29,19 @@ def embed(
     import torch
 
     from components.tasks.networks import mean_pool
-    from components.tasks.text_classification import encode, length_sorted, load_encoder
+    from components.tasks.text_classification import (
+        encode,
+        length_sorted,
+        load_encoder,
+        usable_tokens,
+    )
 
     encoder, tokenizer = load_encoder(base)
     out = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     done = 0
     with torch.inference_mode():
-        for rows, ids, mask in length_sorted(encode(tokenizer, texts, max_tokens)):
+        limit = usable_tokens(encoder.config, max_tokens)
+        for rows, ids, mask in length_sorted(encode(tokenizer, texts, limit)):
             tokens = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
             out[rows] = torch.nn.functional.normalize(mean_pool(tokens, mask), dim=-1).numpy()
             done += len(rows)

@@ -10,10 +10,10 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;text-align:left;
-border-bottom:1px solid var(--line)}td.n{text-align:right;font-variant-numeric:tabular-nums}
+border-bottom:1px solid var(--line)}.n{text-align:right;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--open)}
 .verdict{font-size:1.2rem;padding:.6rem 1rem;border-left:.3rem solid currentColor}
-svg{display:block}.bar{fill:#57f8}.over{fill:var(--bad)}small{opacity:.7}
+svg{display:block;max-width:42rem}.bar{fill:#57f8}.over{fill:var(--bad)}small{opacity:.7}
 """
 
 
@@ -48,8 +48,12 @@ def link(text: str, address: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table; numbers are right-aligned, floats shown with three decimals."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    lines = list(rows)
+    sides = [" class=n" if lines and _is_number(value) else "" for value in (lines or [header])[0]]
+    head = "".join(
+        f"<th{side}>{escape(name)}</th>" for side, name in zip(sides, header, strict=True)
+    )
+    body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in lines)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
@@ -64,7 +68,7 @@ def interval_plot(rows: Sequence[tuple[str, float, float, float]], limit: float)
 
     def x(value: float) -> float:
         clipped = max(-limit, min(limit, value))
-        return left + (clipped + limit) / (2 * limit) * (width - left - 10)
+        return left + (clipped + limit) / (2 * limit) * (width - left - 30)
 
     marks = [
         f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{height - 20}" '
@@ -113,8 +117,12 @@ def _svg(width: int, height: int, marks: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(marks)}</svg>'
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _cell(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return f"<td>{escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
     return f'<td class="n">{shown}</td>'

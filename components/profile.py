@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from components.errors import BundleError
 
 SCHEMA_VERSION = 1
+EMBEDDING = "embedding_"
+"""The names of the features that are components of the embedding begin so."""
+
 _PUNCTUATION = frozenset(string.punctuation)
 
 
@@ -89,7 +92,7 @@ def text_features(texts: Sequence[str], tokenizer: Any) -> dict[str, NDArray[np.
 def embedding_features(vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Return one feature per component of the embeddings."""
     return {
-        f"embedding_{index:03d}": vectors[:, index].astype(np.float64)
+        f"{EMBEDDING}{index:03d}": vectors[:, index].astype(np.float64)
         for index in range(vectors.shape[1])
     }
 

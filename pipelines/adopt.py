@@ -7,6 +7,7 @@ that monitoring can begin at once.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,19 +22,21 @@ from components.ledger import Entry, Ledger
 from components.prepare import core as prepare
 from components.resolve import core as resolve
 from components.split import TEST_SHARE
-from components.step import Log
 from components.tasks import TASKS
 from components.validate import core as validate
 from pipelines.project import ProjectConfig
 
 
-def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
+def adopt(
+    project: ProjectConfig, model: str, window: str, progress: Callable[[int, int, str], None]
+) -> Entry:
     """Seal, register and promote an existing model; return its ledger entry.
 
     Args:
         project: whose first champion it becomes.
         model: a transformers folder, or ``models:/name/version`` of MLflow.
         window: the window that its profile describes, see ``resolve``.
+        progress: told how many rows are embedded, out of how many.
 
     Raises:
         BadInput: the project has a champion already, or its window no usable rows.
@@ -60,7 +63,6 @@ def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
         now=datetime.now(UTC),
     )
     current = plan.live.current
-    log = Log("adopt")
     embeddings = KeptEmbeddings(store, plan.base, project.task.max_tokens)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
@@ -83,7 +85,7 @@ def adopt(project: ProjectConfig, model: str, window: str) -> Entry:
             current.window.end,
             place / "prepared",
             project.prepare,
-            lambda texts: embeddings.vectors(current.fingerprint, texts, log.progress),
+            lambda texts: embeddings.vectors(current.fingerprint, texts, progress),
         )
         frame = pd.read_parquet(place / "prepared" / prepare.ROWS)
         profile, scores = profile_of(place / "prepared", frame, classifier)

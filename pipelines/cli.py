@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
+out = Console(highlight=False, emoji=False)
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
 Overrides = Annotated[
@@ -214,6 +214,8 @@ def check(project: Project, overrides: Overrides = None, as_json: AsJson = False
         _print_json(rows)
         return
     out.print(f"{config.name}: the file, the data and the base model are there")
+    if not rows:
+        out.print("no whole window has rows yet; see resolve.start and resolve.window_days")
     _print_table(("window", "rows", "labels"), rows)
 
 
@@ -252,8 +254,11 @@ def adopt(
 ) -> None:
     """Make an existing model the first champion."""
     from pipelines.adopt import adopt as adopt_model
+    from pipelines.progress import counting
 
-    entry = adopt_model(_ready(project, overrides), model, window)
+    config = _ready(project, overrides)
+    with counting(quiet=as_json) as progress:
+        entry = adopt_model(config, model, window, progress)
     if as_json:
         _print_json(entry.model_dump(mode="json"))
         return
@@ -273,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except TokiwaError as error:
-        Console(stderr=True, highlight=False).print(
+        Console(stderr=True, highlight=False, emoji=False).print(
             f"error: {error}", style="red", markup=False, soft_wrap=True
         )
         return error.exit_code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 from rich.markup import escape
 from rich.table import Table
 
@@ -32,7 +33,7 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
         verbose: show every line as it comes, instead of the table.
         quiet: show nothing at all.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     title = escape(title)
     if quiet:
         yield lambda run, step, line: None
@@ -45,6 +46,18 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
     else:
         console.print(title)
         yield _plain(console)
+
+
+@contextmanager
+def counting(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show how much of one long task is done; yields ``(done, total, what)`` to be told."""
+    with Progress(console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield tell
 
 
 @contextmanager

@@ -17,13 +17,13 @@ from pydantic import Field
 from components.drift.kolmogorov_smirnov import kolmogorov_smirnov
 from components.drift.page_hinkley import page_hinkley
 from components.page import bar_plot, page, paragraph, section, verdict
-from components.profile import Profile
+from components.profile import EMBEDDING, Profile
 from components.settings import Section
 
 DETECTORS = {"kolmogorov-smirnov": kolmogorov_smirnov, "page-hinkley": page_hinkley}
 """Name to function. To add one: a file here and a line."""
 
-SHOWN_FEATURES = 20
+SHOWN_COMPONENTS = 12
 
 
 class DriftConfig(Section):
@@ -174,7 +174,8 @@ def to_metrics(report: DriftReport) -> dict[str, float]:
 def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
     """Return the report as a page."""
     mood = "bad" if report.drifted else "good" if report.enough else "open"
-    shown = report.features[:SHOWN_FEATURES]
+    named = [each for each in report.features if not each.name.startswith(EMBEDDING)]
+    components = [each for each in report.features if each.name.startswith(EMBEDDING)]
     rates = f"validation error rate {report.error_rate_before:.3f}"
     if report.error_rate is None:
         errors = f"No labels have come since the champion was trained; {rates}."
@@ -193,7 +194,14 @@ def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
         verdict(report.headline, mood),
         section("Errors", paragraph(errors)),
         section(
-            f"Features by KS distance to window {report.window}, the {len(shown)} most distant",
-            bar_plot([(feature.name, feature.distance) for feature in shown], config.min_distance),
+            f"Texts and confidence, by KS distance to window {report.window}",
+            bar_plot([(each.name, each.distance) for each in named], config.min_distance),
+        ),
+        section(
+            f"Embedding, the most distant of {len(components)} components",
+            bar_plot(
+                [(each.name, each.distance) for each in components[:SHOWN_COMPONENTS]],
+                config.min_distance,
+            ),
         ),
     )

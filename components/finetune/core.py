@@ -123,11 +123,13 @@ def start_of(
 ) -> tuple[TextClassifier, str]:
     """Return the classifier to train, and whether it is the ``champion`` or the ``base``.
 
-    A champion with other labels cannot be continued; the base can.
+    A champion with other labels cannot be continued, nor can method ``head`` continue one
+    that keeps the head it was adopted with; the base can.
     """
     if champion is not None and config.warm_start:
         loaded = TASKS[task.kind].load(champion)
-        if set(loaded.labels) == set(task.labels):
+        fits = config.method != "head" or loaded.head == "mean-pool"
+        if set(loaded.labels) == set(task.labels) and fits:
             loaded.max_tokens = task.max_tokens  # the project's word, not the champion's
             return loaded, "champion"
     return TASKS[task.kind].from_base(base, task, dropout=config.dropout), "base"

@@ -21,6 +21,8 @@ from components.settings import Section
 if TYPE_CHECKING:
     import torch
 
+_POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+
 
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
@@ -76,7 +78,8 @@ class TextClassifier:
 
         backbone, tokenizer = load_encoder(base)
         network = MeanPoolClassifier(backbone, len(task.labels), dropout)
-        return cls(network, tokenizer, task.labels, task.max_tokens)
+        limit = usable_tokens(backbone.config, task.max_tokens)
+        return cls(network, tokenizer, task.labels, limit)
 
     @classmethod
     def adopt(cls, folder: Path, task: TextClassification) -> TextClassifier:
@@ -102,7 +105,8 @@ class TextClassifier:
                 f"the model in {folder} knows the labels {', '.join(own)}, "
                 f"the project {', '.join(task.labels)}"
             )
-        return cls(NativeClassifier(model), tokenizer, own, task.max_tokens, "native")
+        limit = usable_tokens(model.config, task.max_tokens)
+        return cls(NativeClassifier(model), tokenizer, own, limit, "native")
 
     @classmethod
     def load(cls, folder: Path) -> TextClassifier:
@@ -209,6 +213,17 @@ def load_encoder(base: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"the base model in {base} does not load: {error}") from error
     return encoder.eval(), tokenizer
+
+
+def usable_tokens(config: Any, wanted: int) -> int:
+    """Return how many tokens a model can read of the ``wanted`` ones.
+
+    Models of RoBERTa's family count positions from behind the padding's id.
+    """
+    positions = getattr(config, "max_position_embeddings", None) or wanted
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    return int(min(wanted, positions))
 
 
 def encode(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

@@ -11,6 +11,8 @@ from sklearn.metrics import f1_score
 
 from components import bundle
 from components.errors import BundleError
+from components.evaluate import core
+from components.evaluate.bootstrap import Difference
 from components.evaluate.core import (
     PREDICTIONS,
     Check,
@@ -134,6 +136,31 @@ def check(passed, failed):
 )
 def test_one_failure_keeps_and_only_all_passed_promote(checks, verdict):
     assert conclude([check(*each) for each in checks]) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "not_worse", "guarded"),
+    [
+        (0.01, 0.09, "passed", "passed", "passed"),
+        (0.00, 0.09, "open", "passed", "passed"),
+        (-0.01, 0.09, "open", "passed", "passed"),
+        (-0.03, 0.09, "open", "passed", "open"),
+        (-0.09, 0.00, "open", "passed", "open"),
+        (-0.02, -0.01, "failed", "failed", "passed"),
+        (-0.09, -0.03, "failed", "failed", "open"),
+        (-0.09, -0.04, "failed", "failed", "failed"),
+    ],
+)
+def test_the_interval_decides_and_not_the_estimate(low, high, better, not_worse, guarded):
+    difference = Difference((low + high) / 2, low, high)
+    for check, expected in [
+        (core._better("champion", difference), better),
+        (core._not_worse("linear probe", difference), not_worse),
+        (core._guarded(difference, 0.03), guarded),
+    ]:
+        found = "passed" if check.passed else "failed" if check.failed else "open"
+        assert found == expected, check.name
+        assert not (check.passed and check.failed)
 
 
 # --- the first champion ---

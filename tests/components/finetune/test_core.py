@@ -220,6 +220,28 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best(train, toy_c
     assert report.best_epoch == 1
 
 
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_what_later_epochs_spoil_is_not_kept(train, toy, toy_champion, tmp_path, method):
+    # The champion knows better than these labels, and unlearns it.
+    prepared = shutil.copytree(toy.second, tmp_path / "prepared")
+    frame = pd.read_parquet(prepared / "rows.parquet")
+    learned = frame["split"].isin(["train", "rehearsal"])
+    turned = {"negative": "positive", "positive": "negative"}
+    frame.loc[learned, "label"] = frame.loc[learned, "label"].map(turned)
+    frame.to_parquet(prepared / "rows.parquet")
+    report = train(
+        champion=toy_champion,
+        prepared=prepared,
+        method=method,
+        patience_epochs=9,
+        learning_rate=1e-3,
+        warmup_share=0.5,
+    )
+    assert report.valid_f1_by_epoch[-1] < 0.5 < report.valid_f1
+    assert report.valid_f1 == max(report.valid_f1_by_epoch)
+    assert accuracy(tmp_path / "bundle", toy.second) > 0.5
+
+
 def test_texts_that_were_cut_are_counted(train, toy, tmp_path):
     prepared = shutil.copytree(toy.second, tmp_path / "prepared")
     frame = pd.read_parquet(prepared / "rows.parquet")

@@ -1,0 +1,410 @@
+"""The command: what it prints, and with which code it ends.
+
+``docs/cli.md`` is made from the help texts: ``python tests/pipelines/test_cli.py > docs/cli.md``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from components import bundle, home
+from components.ledger import Ledger
+from pipelines.cli import app, main
+from pipelines.project import ProjectConfig
+
+TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+PROJECT = """\
+name: demo
+task: {{kind: text-classification, labels: [negative, positive], max_tokens: 16}}
+source:
+  kind: files
+  root: {root}
+  requirement: {requirement}
+  files: [{{path: rows.csv}}]
+  columns: {{text: text, label: label, time: day}}
+resolve: {{timezone: UTC, window_days: 7, start: 2026-01-05}}
+finetune: {{base: "{base}", base_requirement: {base_requirement}}}
+"""
+ROWS = "text,label,day\n" + "".join(
+    f"the film was {word} {n},{label},2026-01-{5 + n % 14:02d}\n"
+    for n in range(20)
+    for word, label in (("good", "positive"), ("fine", "positive"), ("bad", "negative"))
+)
+COMMANDS = [each.name or each.callback.__name__ for each in app.registered_commands]
+ENTRY = {
+    "version": "4",
+    "key": "by-hand",
+    "by": "a test",
+    "reason": "[/b] better [:x:] than [red]nothing[/red]",
+    "expected": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, in which nothing is yet."""
+    place = tmp_path / "home"
+    for name in ("TOKIWA_STORE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TOKIWA_HOME", str(place))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return place
+
+
+@pytest.fixture
+def write_project(tmp_path: Path, tiny_base: Path) -> Callable[..., str]:
+    """Write a project of two weeks, with some of its places exchanged."""
+
+    def write(**places: str) -> str:
+        defaults = {
+            "root": ".",
+            "requirement": "''",
+            "base": str(tiny_base),
+            "base_requirement": "''",
+        }
+        (tmp_path / "rows.csv").write_text(ROWS)
+        (tmp_path / "demo.yaml").write_text(PROJECT.format(**defaults | places))
+        return "demo.yaml"
+
+    return write
+
+
+@pytest.fixture
+def project(write_project: Callable[..., str]) -> str:
+    """A sound project."""
+    return write_project()
+
+
+@pytest.fixture
+def champion(project: str, make_bundle: Callable[[int], Path]) -> str:
+    """A project with a champion."""
+    digest = bundle.publish(home.store(), make_bundle(1))
+    Ledger(home.store(), "projects/demo").append(action="adopt", bundle=digest, **ENTRY)
+    return project
+
+
+@pytest.fixture
+def tokiwa(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; return its code and what it printed to both streams."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(words)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# --- exit codes
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["status", "sentimant"],
+            "error: there is no project 'sentimant'; did you mean sentiment?",
+        ),
+        (["run", "none.yaml"], "error: there is no project file none.yaml"),
+        (["check", "demo.yaml", "--set", "finetune.epoch=2"], "did you mean epochs?"),
+        (["history", "demo.yaml", "--set", "x"], "--set x: write it as key.key=value"),
+        (["replay", "demo.yaml", "--windows", "0"], "Invalid value for '--windows'"),
+        (["replay", "demo.yaml", "--windows", "many"], "Invalid value for '--windows'"),
+        (["serve", "demo.yaml", "--port", "99999"], "Invalid value for '--port'"),
+        (["check"], "Missing argument 'project'"),
+        (["check", "demo.yaml", "--jsn"], "No such option: --jsn"),
+        (["promote"], "No such command 'promote'"),
+        (["compile", "demo.yaml", "--out", "rows.csv"], "error: rows.csv is no folder"),
+        (["init", "none.csv"], "error: there is no file none.csv"),
+        (["predict", "demo.yaml"], "error: there is no text to classify"),
+    ],
+)
+def test_the_users_mistakes_end_with_2(words, why, project, tokiwa, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n  \n"))
+    code, out, err = tokiwa(*words)
+    assert (code, out) == (2, "")
+    assert why in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["predict", "demo.yaml", "hello"], "demo has no model in production yet; train one"),
+        (["check", "demo.yaml", "--set", "source.root=nowhere"], "there is nothing at "),
+        (["check", "demo.yaml", "--set", "source.columns.text=said"], "has no column said; it has"),
+        (["check", "demo.yaml", "--set", "finetune.base=."], "holds no safetensors weights"),
+        (["adopt", "demo.yaml", "nowhere"], "nowhere is no transformers model"),
+    ],
+)
+def test_the_worlds_faults_end_with_1(words, why, project, tokiwa):
+    code, out, err = tokiwa(*words)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert why in err
+
+
+def test_a_home_that_cannot_be_is_a_fault_of_the_world(project, tokiwa, monkeypatch):
+    monkeypatch.setenv("TOKIWA_HOME", "rows.csv/home")
+    code, out, err = tokiwa("run", project)
+    assert (code, out) == (1, "")
+    assert "error: [Errno 20] Not a directory: " in err
+    assert "Traceback" not in err
+
+
+def test_an_address_that_no_store_has_is_the_users_mistake(project, tokiwa, monkeypatch):
+    monkeypatch.setenv("TOKIWA_STORE", "ftp://somewhere")
+    code, out, err = tokiwa("status", project)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: the address of the object store must be s3://bucket/prefix")
+
+
+def test_no_command_shows_the_help(tokiwa):
+    code, out, err = tokiwa()
+    assert code == 2
+    assert "Usage: " in out + err
+    for name in COMMANDS:
+        assert f" {name} " in out + err
+
+
+# --- a package with data or weights is not there
+
+MISSING = {
+    "data": (
+        {"root": "not_installed_here:texts", "requirement": "not-installed-here==1.2"},
+        "error: the package 'not_installed_here' is not installed; "
+        "install it with: pip install --no-deps not-installed-here==1.2\n",
+    ),
+    "data, no requirement given": (
+        {"root": "not_installed_here:texts"},
+        "error: the package 'not_installed_here' is not installed; "
+        "install it with: pip install --no-deps not-installed-here\n",
+    ),
+    "weights": (
+        {"base": "no_weights_here:model", "base_requirement": "no-weights-here==0.1"},
+        "error: the package 'no_weights_here' is not installed; "
+        "install it with: pip install --no-deps no-weights-here==0.1\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISSING.values(), ids=MISSING.keys())
+@pytest.mark.parametrize(
+    "command", [["run"], ["monitor"], ["replay"], ["check"], ["check", "--json"], ["adopt", "x"]]
+)
+def test_a_missing_package_is_one_line_with_the_command(
+    case, command, write_project, tokiwa, empty_home
+):
+    places, line = case
+    name, *rest = command
+    assert tokiwa(name, write_project(**places), *rest) == (2, "", line)
+    assert not empty_home.exists(), "nothing ran"
+
+
+def test_the_past_can_be_asked_without_the_data(write_project, tokiwa):
+    path = write_project(root="not_installed_here:texts")
+    for command in ("status", "history"):
+        code, out, err = tokiwa(command, path, "--json")
+        assert (code, err) == (0, "")
+        json.loads(out)
+
+
+# --- a step fails
+
+
+@pytest.mark.e2e
+def test_a_failed_step_gives_its_code_its_reason_and_its_log(project):
+    done = subprocess.run(
+        [TOKIWA, "run", project, "--window", "2026-01-06", "--json"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    reason, log = done.stderr.strip().splitlines()
+    why = "error: resolve: demo has no window '2026-01-06'; windows begin on 2026-01-05 … "
+    assert reason.startswith(why)
+    path = Path(log.removeprefix("its log: "))
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    assert [event for event in events if event != "output"] == ["started", "failed"]
+
+
+# --- what is printed
+
+
+def test_json_on_an_empty_home(project, tokiwa, empty_home):
+    expected: dict[str, Any] = {
+        "status": {"project": "demo", "champion": None, "runs": [], "events": []},
+        "history": [],
+        "check": [
+            {"window": "2026-01-05", "rows": 39, "labels": "positive 26, negative 13"},
+            {"window": "2026-01-12", "rows": 21, "labels": "positive 14, negative 7"},
+        ],
+    }
+    for command, content in expected.items():
+        code, out, err = tokiwa(command, project, "--json")
+        assert (code, json.loads(out), err) == (0, content, "")
+    assert not empty_home.exists(), "looking leaves nothing behind"
+
+
+def test_words_on_an_empty_home(project, tokiwa):
+    assert tokiwa("status", project)[1] == (
+        "demo has no champion yet; train one: tokiwa run demo.yaml\n"
+    )
+    assert tokiwa("history", project)[1] == (
+        "the ledger is empty; train a first champion: tokiwa run demo.yaml\n"
+    )
+    said, header, first, second = tokiwa("check", project)[1].splitlines()
+    assert said == "demo: the file, the data and the base model are there"
+    assert header.split() == ["window", "rows", "labels"]
+    assert first.split()[:2] == ["2026-01-05", "39"]
+    assert second.split()[:2] == ["2026-01-12", "21"]
+
+
+def test_a_check_without_a_window_says_so(project, tokiwa):
+    code, out, _ = tokiwa("check", project, "--set", "resolve.start=2026-05-04")
+    assert code == 0
+    assert "no whole window has rows yet; see resolve.start" in out
+
+
+def test_status_and_history_tell_of_the_champion(champion, tokiwa):
+    (entry,) = json.loads(tokiwa("history", champion, "--json")[1])
+    assert (entry["number"], entry["version"], entry["reason"]) == (1, "4", ENTRY["reason"])
+    assert json.loads(tokiwa("status", champion, "--json")[1])["champion"] == entry
+    said = tokiwa("status", champion)[1]
+    assert said.startswith("demo serves version 4 (generation 1, adopt at 20")
+    assert said.endswith(f"\n{ENTRY['reason']}\n"), "what looks like markup is text"
+    assert ENTRY["reason"] in tokiwa("history", champion)[1]
+
+
+def test_predictions_come_in_order_from_words_or_lines(champion, tokiwa, monkeypatch):
+    texts = ["the film was good", "[/b] a very [red]dull :x: story", "良い映画"]
+    code, out, err = tokiwa("predict", champion, *texts, "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert (answer["version"], answer["generation"]) == ("4", 1)
+    assert [each["text"] for each in answer["predictions"]] == texts
+    for each in answer["predictions"]:
+        assert each["label"] in ("negative", "positive")
+        assert 0.5 <= each["confidence"] <= 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n".join(texts) + "\n"))
+    assert json.loads(tokiwa("predict", champion, "--json")[1]) == answer
+    _header, *lines = tokiwa("predict", champion, *texts)[1].splitlines()
+    for line, each in zip(lines, answer["predictions"], strict=True):
+        assert line.rstrip().split(None, 2) == [
+            each["label"],
+            str(each["confidence"]),
+            each["text"],
+        ]
+
+
+def test_the_schema_is_printed_as_it_is(tokiwa):
+    code, out, err = tokiwa("schema")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == ProjectConfig.model_json_schema(by_alias=True)
+
+
+def test_a_reader_that_leaves_early_is_no_error_of_ours(project):
+    with subprocess.Popen(
+        [TOKIWA, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == ""
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command, tokiwa):
+    code, out, err = tokiwa(command, "--help")
+    assert (code, err) == (0, "")
+    assert f" {command} [OPTIONS]" in out
+
+
+def test_every_option_is_explained():
+    for name, command in typer.main.get_command(app).commands.items():
+        for parameter in command.params:
+            assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+def reference() -> str:
+    """Return the page about the command."""
+    return "\n".join([*_reference()]) + "\n"
+
+
+def _reference() -> Iterator[str]:
+    root = typer.main.get_command(app)
+    yield "# The command"
+    yield ""
+    yield "Made from the help texts by `python tests/pipelines/test_cli.py > docs/cli.md`."
+    yield ""
+    yield "```console"
+    yield "$ tokiwa COMMAND [OPTIONS]"
+    yield "```"
+    yield ""
+    for name, command in root.commands.items():
+        yield f"- [`tokiwa {name}`](#tokiwa-{name}): {command.help}"
+    yield ""
+    yield "| exit code | means |"
+    yield "|---|---|"
+    yield "| 0 | done; for `run` and `monitor` also when nothing was promoted |"
+    yield "| 1 | the world is not as it should be: a source, the store, a model, a step |"
+    yield "| 2 | the command, the project file or the data that it names need mending |"
+    yield "| 130 | stopped by Ctrl-C or SIGTERM |"
+    yield ""
+    yield "Results go to standard output, progress and errors to standard error. The environment"
+    yield "gives places and credentials only:"
+    yield ""
+    yield "| variable | means |"
+    yield "|---|---|"
+    yield "| `TOKIWA_HOME` | folder of everything, `./.tokiwa` by default |"
+    yield "| `TOKIWA_STORE` | objects: a folder or `s3://bucket/prefix`, with the usual `AWS_…` |"
+    yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
+    yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
+    for name, command in root.commands.items():
+        words = [each for each in command.params if each.param_type_name == "argument"]
+        usage = " ".join(each.name if each.required else f"[{each.name}]" for each in words)
+        yield ""
+        yield f"## tokiwa {name}"
+        yield ""
+        yield command.help
+        yield ""
+        yield "```console"
+        yield f"$ tokiwa {name} {usage} [OPTIONS]".replace("  ", " ")
+        yield "```"
+        if command.params:
+            yield ""
+            yield "| | default | |"
+            yield "|---|---|---|"
+        for each in command.params:
+            options = [*each.opts, *each.secondary_opts]
+            shown = ", ".join(f"`{option}`" for option in options)
+            yield f"| {shown} | {_default(each)} | {each.help} |"
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "needed"
+    if parameter.default is None or parameter.default is False:
+        return ""
+    return f"`{'on' if parameter.default is True else parameter.default}`"
+
+
+def test_the_page_about_the_command_is_up_to_date():
+    assert DOCS.read_text() == reference(), "run: python tests/pipelines/test_cli.py > docs/cli.md"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
