@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
 from components.drift.core import (
+    SHOWN_COMPONENTS,
     DriftConfig,
     DriftReport,
     benjamini_hochberg,
@@ -60,10 +61,10 @@ def test_benjamini_hochberg_takes_what_lies_below_a_later_success():
 
 
 def test_is_quiet_when_nothing_changed(look):
-    reports = [look(seed=seed) for seed in range(60)]
+    reports = [look(seed=seed) for seed in range(40)]
     # Of windows in which nothing moved, one in a hundred may look as if something had.
-    assert sum(report.drifted for report in reports) <= 3
-    assert sum(report.moved_features for report in reports) <= 3
+    assert sum(report.drifted for report in reports) <= 2
+    assert sum(report.moved_features for report in reports) <= 2
     assert reports[0].headline.startswith("quiet: 0 of 31 features moved, most ")
 
 
@@ -147,7 +148,8 @@ def test_metrics_and_page_say_what_was_found(look):
     assert "Drift in window 2026-01-12" in page
     assert f'<p class="verdict bad">{report.headline}' in page
     assert f"alarm at row {report.error_alarm_row}" in page
-    assert page.count('class="over"') == 20  # no more are shown
+    # Everything with a name, but not every component of the embedding.
+    assert page.count('class="over"') == 1 + SHOWN_COMPONENTS < len(report.features)
 
 
 @pytest.mark.parametrize(("rows", "mood"), [(300, "good"), (50, "open")])

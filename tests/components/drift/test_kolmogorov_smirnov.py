@@ -51,10 +51,10 @@ def test_a_small_p_value_is_as_rare_as_it_says():
     p_values = np.array(
         [
             kolmogorov_smirnov(np.sort(generator.normal(size=200)), generator.normal(size=150))[1]
-            for _ in range(1000)
+            for _ in range(600)
         ]
     )
-    assert (p_values < 0.05).mean() == pytest.approx(0.05, abs=0.025)
+    assert (p_values < 0.05).mean() == pytest.approx(0.05, abs=0.03)
 
 
 def test_empty_samples_are_refused():

@@ -134,15 +134,15 @@ def test_models_that_answer_alike_do_not_differ():
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_equal_models_are_told_apart_as_often_as_alpha_says(alpha):
     generator = np.random.default_rng(11)
-    trials = 1500
+    trials = 700
     promoted = 0
     for trial in range(trials):
         expected = generator.integers(0, 2, 300)
         a, b = (answers_of(generator, expected, 0.8) for _ in range(2))
-        found = difference(expected, a, b, alpha=alpha, resamples=400, seed=trial)
+        found = difference(expected, a, b, alpha=alpha, resamples=300, seed=trial)
         promoted += found.low > 0
     spread = np.sqrt(alpha * (1 - alpha) / trials)
-    # A percentile interval of 400 resamples is a little too narrow.
+    # A percentile interval of 300 resamples is a little too narrow.
     assert promoted / trials == pytest.approx(alpha, abs=4 * spread + 0.005)
 
 
@@ -152,11 +152,11 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_promises():
     a, b = (answers_of(generator, expected, accuracy) for accuracy in (0.75, 0.82))
     truth = difference(expected, a, b, resamples=1).estimate
     covered = 0
-    for trial in range(1000):
+    for trial in range(600):
         drawn = generator.integers(0, len(expected), 300)
-        found = difference(expected[drawn], a[drawn], b[drawn], resamples=400, seed=trial)
+        found = difference(expected[drawn], a[drawn], b[drawn], resamples=300, seed=trial)
         covered += found.low <= truth <= found.high
-    assert covered / 1000 == pytest.approx(0.9, abs=0.04)
+    assert covered / 600 == pytest.approx(0.9, abs=0.04)
 
 
 def test_rows_that_are_copies_of_each_other_do_not_count_as_evidence():

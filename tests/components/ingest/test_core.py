@@ -51,7 +51,7 @@ ROWS_ = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(ROWS_)
 def test_every_row_that_was_read_is_kept_or_counted_as_a_duplicate(rows):
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +68,7 @@ def test_every_row_that_was_read_is_kept_or_counted_as_a_duplicate(rows):
     assert set(kept) == {(content_digest(text or ""), label) for _, text, label in rows}
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(ROWS_)
 def test_equal_content_gives_equal_bytes_and_nothing_is_lost_unasked(rows):
     with tempfile.TemporaryDirectory() as scratch:

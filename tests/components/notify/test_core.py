@@ -6,6 +6,7 @@ import pytest
 
 from components.ledger import Events
 from components.notify.core import NotifyConfig, Outcome, close_event, conclude, to_html
+from components.store import LocalStore
 
 RESOLVED = {"window": "2026-01-12", "champion_version": "3"}
 EVENT = "drift-2026-01-12-cccc"
@@ -106,8 +107,8 @@ def test_the_cause_is_why_it_trained(records, cause):
 
 
 @pytest.fixture
-def events(store):
-    events = Events(store, "projects/demo")
+def events(tmp_path):
+    events = Events(LocalStore(tmp_path / "objects"), "projects/demo")
     events.claim(EVENT, "run-1", lease_s=3600)
     return events
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from components import bundle
 from components.errors import BundleError
 from components.register.core import Evidence, RegisterConfig, register
+from components.store import LocalStore
 
 SCORES = {"challenger": {"test": {"rows": 60.0, "accuracy": 0.9, "macro_f1": 0.89}}}
 
@@ -24,6 +25,11 @@ def challenger(make_bundle, seal_bundle, tmp_path):
     (folder / bundle.MANIFEST).unlink()
     seal_bundle(folder, lineage={"data": "d" * 64, "window_end": "2026-01-12T00:00:00+00:00"})
     return folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "objects")
 
 
 @pytest.fixture

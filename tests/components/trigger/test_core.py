@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.ledger import Events
+from components.store import LocalStore
 from components.trigger.core import TRIGGERS, Finding, TriggerConfig, decide
 
 CALM = Finding(
@@ -18,8 +19,8 @@ BOTH = MOVED.model_copy(update={"error_alarm": True, "error_rate": 0.31})
 
 
 @pytest.fixture
-def events(store):
-    return Events(store, "projects/demo")
+def events(tmp_path):
+    return Events(LocalStore(tmp_path / "objects"), "projects/demo")
 
 
 @pytest.fixture
