@@ -30,6 +30,9 @@ MANIFEST = "manifest.json"
 DESCRIPTION = "bundle.json"
 SCHEMA_VERSION = 1
 
+_MLFLOW_NOTE = "registered_model_meta"
+"""MLflow leaves this file in a local folder that ``mlflow.pyfunc.load_model`` reads."""
+
 
 class Description(Section):
     """The content of ``bundle.json``; nothing in it depends on when or where it ran."""
@@ -91,6 +94,15 @@ def verify(folder: Path, digest: str | None = None) -> Description:
         path = folder / name
         if not path.is_file() or _sha256(path) != expected:
             raise BundleError(f"{path} is missing or was altered after the bundle was sealed")
+    return describe(folder)
+
+
+def describe(folder: Path) -> Description:
+    """Return what a bundle says of itself, without checking its files.
+
+    Raises:
+        BundleError: it says nothing that can be read.
+    """
     try:
         return Description.from_json((folder / DESCRIPTION).read_text())
     except (OSError, ValueError) as error:
@@ -173,7 +185,7 @@ def fetch_champion(store: Store, digest: str) -> Path | None:
 def _names(folder: Path) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
-    return sorted(name for name in names if name != MANIFEST)
+    return sorted(name for name in names if name not in (MANIFEST, _MLFLOW_NOTE))
 
 
 def _sha256(path: Path) -> str:

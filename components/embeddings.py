@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from components.plan import Base
 from components.store import ObjectMissing, Store
 
+SCHEME = "mean-pool-1"
+"""Part of the name of what is kept; to be changed with the way vectors are computed."""
+
 Vectors = NDArray[np.float32]
 
 
@@ -58,7 +61,7 @@ class KeptEmbeddings:
         self._store = store
         self._base = base
         self._max_tokens = max_tokens
-        self._at = f"embeddings/{base.digest[:32]}-{max_tokens}"
+        self._at = f"embeddings/{SCHEME}-{base.digest[:32]}-{max_tokens}"
 
     def vectors(
         self,

@@ -63,21 +63,15 @@ class Registry:
     def run(self, name: str, parameters: Mapping[str, Any]) -> Iterator[RunLogger]:
         """Open a training run, close it as finished or failed."""
         from mlflow.entities import Param
+        from mlflow.exceptions import MlflowException
 
         client = self._open()
-        experiment = client.get_experiment_by_name(self._project)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else client.create_experiment(
-                self._project,
-                artifact_location=self._artifact_root if self._embedded else None,
-            )
-        )
-        run_id = client.create_run(experiment_id, run_name=name).info.run_id
-        client.log_batch(
-            run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()]
-        )
+        params = [Param(key, str(value)[:6000]) for key, value in parameters.items()]
+        try:
+            run_id = client.create_run(self._experiment(client), run_name=name).info.run_id
+            client.log_batch(run_id, params=params)
+        except MlflowException as error:
+            raise self._refused(error) from error
         try:
             yield RunLogger(client, run_id)
         except BaseException:
@@ -153,6 +147,21 @@ class Registry:
 
             self._client = MlflowClient(self._uri, self._uri)
         return self._client
+
+    def _experiment(self, client: MlflowClient) -> str:
+        """Return the id of the project's experiment, created by whoever comes first."""
+        from mlflow.exceptions import MlflowException
+
+        location = self._artifact_root if self._embedded else None
+        found = client.get_experiment_by_name(self._project)
+        if found is None:
+            try:
+                return str(client.create_experiment(self._project, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = client.get_experiment_by_name(self._project)
+        return str(found.experiment_id)
 
     def _find(self, client: MlflowClient, bundle: str) -> str | None:
         query = f"name = '{self._project}' and tags.`{BUNDLE_TAG}` = '{bundle}'"

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from typing import Self
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
+from pydantic import AfterValidator
+
 from components.settings import Section
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"there is no such time zone: {name!r}") from error
+    return name
+
+
+def _day(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+ZoneName = Annotated[str, AfterValidator(_zone)]
+"""Name of a time zone of the IANA database, such as ``Asia/Tokyo``."""
+
+Day = Annotated[str, AfterValidator(_day)]
+"""A calendar day, YYYY-MM-DD."""
 
 
 class Window(Section):

@@ -37,6 +37,7 @@ def collect(
             bundle.fetch(store, champion),
             Path(collected.path),
             store,
+            code,
             core.CollectConfig.from_json(config),
             lambda texts: embeddings.vectors(seen.current.fingerprint, texts, log.progress),
         )

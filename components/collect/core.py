@@ -59,6 +59,7 @@ def collect(
     champion: Path,
     folder: Path,
     store: Store,
+    code: str,
     config: CollectConfig,
     vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> CollectReport:
@@ -73,6 +74,7 @@ def collect(
         champion: bundle in production.
         folder: where to write.
         store: keeps the champion's answers for the day their labels come.
+        code: version of the code that answers.
         config: the section ``collect``.
         vectors_of: embeds the current window's texts with the base model.
 
@@ -83,7 +85,7 @@ def collect(
     description = bundle.verify(champion)
     classifier: TextClassifier = TASKS[description.task.kind].load(champion)
     digest = bundle.digest_of_folder(champion)
-    answers = KeptAnswers(store, f"{digest}-{config.max_rows}", classifier)
+    answers = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", classifier)
     source = open_source(live.source)
     rows = _sample(source, live.current, config)
     texts = rows["text"].tolist()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from components import bundle
 from components.errors import BundleError
 from components.ledger import Ledger
 from components.registry import Registry
@@ -109,16 +110,17 @@ def deploy(
 def proof(digest: str, predictions: Path, code: str, store: Store, config: DeployConfig) -> Parity:
     """Return the proof that a bundle answers in the server as it was evaluated.
 
-    What one version of the code has proved of a bundle it need not prove again; the
-    proof lies beside the bundle, and the bundle is still verified before it is served.
+    What one version of the code has proved of a bundle it need not prove again; that the
+    bundle is still there and unaltered is checked every time.
 
     Raises:
-        BundleError: it does not load, or answers otherwise.
+        BundleError: it is missing or altered, does not load, or answers otherwise.
     """
+    bundle.fetch(store, digest)
     key = f"proofs/{digest}/{code}-{digest_of(config.model_dump(mode='json'))[:16]}.json"
     try:
         return Parity.from_json(store.get(key).decode())
-    except ObjectMissing:
+    except (ObjectMissing, ValueError):
         found = parity(digest, predictions, store, config)
         store.put(key, found.to_json().encode())
         return found
@@ -133,6 +135,11 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
     model = BundleModel.load(store, digest)
     frame = pd.read_parquet(predictions / "predictions.parquet")
     frame = frame[frame["text"].str.len() <= MAX_CHARACTERS].head(config.parity_rows)
+    if frame.empty:
+        raise BundleError(
+            f"bundle {digest[:12]} cannot be proved: no evaluated text is as short as the "
+            f"server's limit of {MAX_CHARACTERS} characters; lower validate.max_characters"
+        )
     answers = model.predict(frame["text"].tolist())
     got = np.array([[answer.probabilities[label] for label in model.labels] for answer in answers])
     expected = frame[[f"probability_{label}" for label in model.labels]].to_numpy(np.float64)

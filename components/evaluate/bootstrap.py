@@ -27,6 +27,8 @@ class Difference:
     estimate: float
     low: float
     high: float
+    groups: int
+    """Groups that were resampled; the interval of a few means little."""
 
 
 def f1_difference(
@@ -81,7 +83,7 @@ def f1_difference(
             parts.append(_difference(resampled, classes))
         differences = np.concatenate(parts)
     low, high = np.quantile(differences, [alpha, 1 - alpha])
-    return Difference(estimate, float(low), float(high))
+    return Difference(estimate, float(low), float(high), len(names))
 
 
 def _difference(counts: Counts, classes: int) -> Counts:

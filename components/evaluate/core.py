@@ -34,6 +34,8 @@ class EvaluateConfig(Section):
     """Probability of promoting a model that is no better."""
     guard_margin: float = Field(default=0.03, ge=0, lt=1)
     """How much macro F1 on the earlier windows may fall, at most."""
+    min_groups: int = Field(default=30, ge=2)
+    """With fewer groups of test rows an interval cannot be trusted: inconclusive."""
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
     seed: int = Field(default=0, ge=0)
 
@@ -135,13 +137,13 @@ def evaluate(
         )
 
     if champion is not None:
-        checks = [_better("champion", compare("champion", "test"))]
+        checks = [_better("champion", compare("champion", "test"), config)]
         if "guard" in sets:
-            checks.append(_guarded(compare("champion", "guard"), config.guard_margin))
+            checks.append(_guarded(compare("champion", "guard"), config))
     else:
         checks = [
-            _better("majority class", compare("majority", "test")),
-            _not_worse("linear probe", compare("probe", "test")),
+            _better("majority class", compare("majority", "test"), config),
+            _not_worse("linear probe", compare("probe", "test"), config),
         ]
     report = EvaluateReport(
         verdict=conclude(checks),
@@ -175,32 +177,26 @@ def conclude(checks: list[Check]) -> Verdict:
     return "promote" if all(check.passed for check in checks) else "inconclusive"
 
 
-def _better(opponent: str, difference: Difference) -> Check:
+def _better(opponent: str, difference: Difference, config: EvaluateConfig) -> Check:
     passed, failed = difference.low > 0, difference.high < 0
     word = "better than" if passed else "worse than" if failed else "not told apart from"
-    return _check(f"test F1 against {opponent}", difference, 0.0, passed, failed, word, opponent)
+    name = f"test F1 against {opponent}"
+    return _check(name, difference, 0.0, passed, failed, f"{word} {opponent}", config)
 
 
-def _not_worse(opponent: str, difference: Difference) -> Check:
+def _not_worse(opponent: str, difference: Difference, config: EvaluateConfig) -> Check:
     failed = difference.high < 0
     word = "worse than" if failed else "not worse than"
-    return _check(
-        f"test F1 against {opponent}", difference, 0.0, not failed, failed, word, opponent
-    )
+    name = f"test F1 against {opponent}"
+    return _check(name, difference, 0.0, not failed, failed, f"{word} {opponent}", config)
 
 
-def _guarded(difference: Difference, margin: float) -> Check:
+def _guarded(difference: Difference, config: EvaluateConfig) -> Check:
+    margin = config.guard_margin
     passed, failed = difference.low > -margin, difference.high < -margin
     word = "not worse than" if passed else "worse than" if failed else "perhaps worse than"
-    return _check(
-        "guard F1 against champion",
-        difference,
-        -margin,
-        passed,
-        failed,
-        word,
-        "the champion on earlier windows",
-    )
+    words = f"{word} the champion on earlier windows"
+    return _check("guard F1 against champion", difference, -margin, passed, failed, words, config)
 
 
 def _check(
@@ -209,19 +205,29 @@ def _check(
     threshold: float,
     passed: bool,
     failed: bool,
-    word: str,
-    opponent: str,
+    words: str,
+    config: EvaluateConfig,
 ) -> Check:
+    """Return a check; one with too few groups is neither passed nor failed."""
+    enough = difference.groups >= config.min_groups
+    reason = (
+        f"{words}: difference {difference.estimate:+.3f} "
+        f"in [{difference.low:+.3f}, {difference.high:+.3f}], threshold {threshold:+.3f}"
+    )
+    if not enough:
+        reason = (
+            f"not enough data for {name}: {difference.groups} groups of rows, "
+            f"evaluate.min_groups asks for {config.min_groups}"
+        )
     return Check(
         name=name,
-        passed=passed,
-        failed=failed,
+        passed=passed and enough,
+        failed=failed and enough,
         measured=difference.estimate,
         low=difference.low,
         high=difference.high,
         threshold=threshold,
-        reason=f"{word} {opponent}: difference {difference.estimate:+.3f} "
-        f"in [{difference.low:+.3f}, {difference.high:+.3f}], threshold {threshold:+.3f}",
+        reason=reason,
     )
 
 

@@ -83,7 +83,7 @@ def finetune(
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(config.seed)
     frame = pd.read_parquet(prepared / "rows.parquet")
-    classifier, start = start_of(base, champion, task, config)
+    classifier, start = start_of(base, champion, task, config, lineage.get("base", ""))
     train = _rows(frame[frame["split"].isin(["train", "rehearsal"])], classifier)
     valid = _rows(frame[frame["split"] == "valid"], classifier)
     history = METHODS[config.method](classifier, train, valid, config, watcher)
@@ -119,17 +119,22 @@ def finetune(
 
 
 def start_of(
-    base: Path, champion: Path | None, task: TaskConfig, config: FinetuneConfig
+    base: Path,
+    champion: Path | None,
+    task: TaskConfig,
+    config: FinetuneConfig,
+    base_digest: str,
 ) -> tuple[TextClassifier, str]:
     """Return the classifier to train, and whether it is the ``champion`` or the ``base``.
 
-    A champion with other labels cannot be continued, nor can method ``head`` continue one
-    that keeps the head it was adopted with; the base can.
+    A champion with other labels, or grown from another base, is not continued; nor can
+    method ``head`` continue one that keeps the head it was adopted with.
     """
     if champion is not None and config.warm_start:
         loaded = TASKS[task.kind].load(champion)
+        grown_from = bundle.describe(champion).lineage.get("base", base_digest)
         fits = config.method != "head" or loaded.head == "mean-pool"
-        if set(loaded.labels) == set(task.labels) and fits:
+        if set(loaded.labels) == set(task.labels) and fits and grown_from == base_digest:
             loaded.max_tokens = task.max_tokens  # the project's word, not the champion's
             return loaded, "champion"
     return TASKS[task.kind].from_base(base, task, dropout=config.dropout), "base"

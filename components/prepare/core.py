@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from components.errors import SourceError
 from components.settings import Section, digest_of
 from components.sources.rows import COLUMNS, fingerprint
 from components.split import TEST_SHARE, is_test, unit_interval
@@ -74,6 +75,9 @@ def prepare(
             for the current window's rows, in the order of ``rows.parquet``.
         config: the section ``prepare``.
         vectors_of: embeds texts with the base model.
+
+    Raises:
+        SourceError: the groups fell so that a split is empty, or train has one class.
     """
     from safetensors.numpy import save_file
 
@@ -81,6 +85,7 @@ def prepare(
     frame["split"] = assign(frame, window, config)
     frame = frame[frame["split"] != ""]
     current = frame[frame["window"] == window]
+    _require_all_splits(current, window)
     frame = pd.concat([current, frame[frame["window"] != window]], ignore_index=True)
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / ROWS, index=False)
@@ -99,6 +104,17 @@ def prepare(
         rows_by_split={split: sum(each.values()) for split, each in labels.items()},
         labels_by_split=labels,
     )
+
+
+def _require_all_splits(current: pd.DataFrame, window: str) -> None:
+    for split in ("train", "valid", "test"):
+        rows = current[current["split"] == split]
+        if rows.empty or (split == "train" and rows["label"].nunique() < 2):
+            raise SourceError(
+                f"window {window} cannot be split: {split} would have "
+                f"{len(rows)} rows of {rows['label'].nunique()} classes; "
+                "it needs more groups, see source.columns.group"
+            )
 
 
 def assign(frame: pd.DataFrame, window: str, config: PrepareConfig) -> NDArray[np.object_]:

@@ -12,10 +12,9 @@ from datetime import date, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from components import bundle
 from components.errors import BundleError, NoChampion, SourceError, UserError
@@ -25,31 +24,18 @@ from components.plan import Base, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
 from components.store import Store
-from components.windows import ALL_TIME, Window, consecutive
+from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
 _NUMERIC = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"no such time zone: {name!r}") from error
-    return name
-
-
-def _day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
 
 
 class ResolveConfig(Section):
     """Section ``resolve``: the windows of the project."""
 
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: ZoneName = "UTC"
     window_days: int | None = Field(default=None, ge=1, le=3660)
     """Length of a window in local calendar days; None takes all rows as one window."""
-    start: Annotated[str, AfterValidator(_day)] | None = None
+    start: Day | None = None
     """First day of the first window, YYYY-MM-DD."""
     history_windows: int = Field(default=8, ge=0, le=520)
     """How many earlier windows a training run sees, for rehearsal and for the guard."""

@@ -25,7 +25,7 @@ from components.packages import locate
 from components.settings import Section
 from components.sources.rows import COLUMNS, Rows
 from components.split import content_digest, unit_interval
-from components.windows import ALL_TIME, Window
+from components.windows import ALL_TIME, Day, Window, ZoneName
 
 _OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 """Ends a time of day that says how far it is from UTC."""
@@ -57,7 +57,7 @@ class Part(Section):
     path: str
     name: str = ""
     """Put before the row ids, so that ids of different files do not collide."""
-    at: str | None = None
+    at: Day | None = None
     """The day (YYYY-MM-DD) given to all rows of a file that carries no times."""
     share: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0, 1)
     """Take the rows whose id hashes into this half-open interval."""
@@ -77,7 +77,7 @@ class FilesConfig(Section):
     quoted: bool = True
     """Whether quote characters group fields; turn off for raw tab-separated text."""
     encoding_errors: Literal["strict", "replace"] = "strict"
-    timezone: str = "UTC"
+    timezone: ZoneName = "UTC"
     """Zone of times that carry no offset."""
     group_pattern: Annotated[str, AfterValidator(_pattern)] | None = None
     """Regular expression with one group that finds the group in a row's id."""

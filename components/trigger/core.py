@@ -107,6 +107,7 @@ def decide(
         events: where claims are kept.
         config: the section ``trigger``.
     """
+    refused: TriggerReport | None = None
     for cause in config.on:
         reason = TRIGGERS[cause](finding)
         if reason is not None:
@@ -114,11 +115,12 @@ def decide(
             claim = events.claim(event, run, lease_s=config.lease_hours * 3600, detail=reason)
             if not claim.is_mine:
                 fate = "handled" if claim.outcome == "done" else "being handled"
-                return TriggerReport(
+                refused = refused or TriggerReport(
                     retrain=False,
                     cause=cause,
                     event="",
                     reason=f"{reason}; already {fate} by run {claim.state.owner}",
                 )
+                continue
             return TriggerReport(retrain=True, cause=cause, event=event, reason=reason)
-    return TriggerReport(retrain=False, cause="", event="", reason="nothing moved")
+    return refused or TriggerReport(retrain=False, cause="", event="", reason="nothing moved")

@@ -22,9 +22,13 @@ class ValidateConfig(Section):
 
     min_rows: int = Field(default=50, ge=10)
     """Fewer good rows in the current window are nothing to train on."""
+    min_groups: int = Field(default=30, ge=10)
+    """Fewer groups in the current window cannot be split three ways; a row without a
+    declared group is one by itself."""
     min_rows_per_class: int = Field(default=5, ge=1)
     """A class with fewer rows in the current window counts as absent."""
-    max_characters: int = Field(default=100_000, ge=1)
+    max_characters: int = Field(default=20_000, ge=1)
+    """As long as the server accepts."""
 
 
 class ValidateReport(Section):
@@ -156,5 +160,11 @@ def _refusal(current: pd.DataFrame, window: str, config: ValidateConfig) -> str:
         return (
             f"nothing to train on: window {window} has a single class "
             f"({', '.join(f'{label}: {count}' for label, count in counts.items())})"
+        )
+    groups = current["group"].nunique()
+    if groups < config.min_groups:
+        return (
+            f"nothing to train on: the rows of window {window} form {groups} groups, "
+            f"validate.min_groups asks for {config.min_groups}"
         )
     return ""

@@ -80,9 +80,6 @@ def test_mlflow_does_not_load_an_altered_bundle(folder):
         mlflow.pyfunc.load_model(str(folder))
 
 
-@pytest.mark.xfail(
-    raises=BundleError, strict=True, reason="MLflow writes registered_model_meta into the bundle"
-)
 def test_loading_the_champion_by_its_alias_leaves_the_bundle_as_it_was(
     folder, registry, tracking_uri, tmp_path, monkeypatch
 ):

@@ -41,6 +41,7 @@ def gather(toy, objects, tmp_path):
             champion,
             folder,
             objects,
+            "code",
             CollectConfig(**config),
             lambda texts: embed(texts, toy.base, toy.task.max_tokens),
         )

@@ -152,15 +152,30 @@ def test_one_failure_keeps_and_only_all_passed_promote(checks, verdict):
     ],
 )
 def test_the_interval_decides_and_not_the_estimate(low, high, better, not_worse, guarded):
-    difference = Difference((low + high) / 2, low, high)
+    difference = Difference((low + high) / 2, low, high, groups=100)
+    config = core.EvaluateConfig(guard_margin=0.03)
     for check, expected in [
-        (core._better("champion", difference), better),
-        (core._not_worse("linear probe", difference), not_worse),
-        (core._guarded(difference, 0.03), guarded),
+        (core._better("champion", difference, config), better),
+        (core._not_worse("linear probe", difference, config), not_worse),
+        (core._guarded(difference, config), guarded),
     ]:
         found = "passed" if check.passed else "failed" if check.failed else "open"
         assert found == expected, check.name
         assert not (check.passed and check.failed)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.01, 0.09), (-0.09, -0.04)])
+def test_with_few_groups_of_rows_nothing_is_shown(low, high):
+    difference = Difference((low + high) / 2, low, high, groups=29)
+    config = core.EvaluateConfig()
+    for check in (
+        core._better("champion", difference, config),
+        core._not_worse("linear probe", difference, config),
+        core._guarded(difference, config),
+    ):
+        assert not check.passed
+        assert not check.failed
+        assert "29 groups of rows, evaluate.min_groups asks for 30" in check.reason
 
 
 # --- the first champion ---

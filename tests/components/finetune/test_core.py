@@ -129,7 +129,7 @@ def test_without_warm_start_the_champion_makes_no_difference(train, toy_champion
 
 def test_a_champion_with_other_labels_is_not_continued(toy, toy_champion):
     other = TextClassification(labels=("positive", "neutral", "negative"), max_tokens=16)
-    started, start = start_of(toy.base, toy_champion, other, toy.training)
+    started, start = start_of(toy.base, toy_champion, other, toy.training, "")
     assert start == "base"
     assert started.labels == other.labels
 
@@ -145,7 +145,7 @@ def test_a_champion_whose_labels_are_in_another_order_is_continued(train, toy, t
 
 def test_the_champion_goes_by_the_tasks_limit_of_tokens(toy, toy_champion):
     task = toy.task.model_copy(update={"max_tokens": 8})
-    started, start = start_of(toy.base, toy_champion, task, toy.training)
+    started, start = start_of(toy.base, toy_champion, task, toy.training, "")
     assert (start, started.max_tokens) == ("champion", 8)
 
 
@@ -253,16 +253,16 @@ def test_texts_that_were_cut_are_counted(train, toy, tmp_path):
 
 def test_a_base_or_champion_that_does_not_load_is_a_bundle_error(toy, toy_champion, tmp_path):
     with pytest.raises(BundleError, match="base model"):
-        start_of(tmp_path, None, toy.task, toy.training)
+        start_of(tmp_path, None, toy.task, toy.training, "")
     broken = shutil.copytree(toy_champion, tmp_path / "champion")
     weights = load_file(broken / "model.safetensors")
     weights["head.bias"] = np.full_like(weights["head.bias"], np.nan)
     save_file(weights, broken / "model.safetensors")
     with pytest.raises(BundleError, match=r"not finite: head\.bias"):
-        start_of(toy.base, broken, toy.task, toy.training)
+        start_of(toy.base, broken, toy.task, toy.training, "")
     (broken / "classifier.json").write_text(json.dumps({"labels": ["a"]}))
     with pytest.raises(BundleError, match="does not load"):
-        start_of(toy.base, broken, toy.task, toy.training)
+        start_of(toy.base, broken, toy.task, toy.training, "")
 
 
 def test_an_adopted_head_is_not_trained_by_method_head(make_classifier):

@@ -20,8 +20,8 @@ WINDOW = "2026-01-12"
 
 
 def rows_of(*cells, window=WINDOW):
-    """Rows of ``(id, text, label)``."""
-    return [(id_, "group", None, text, label, window) for id_, text, label in cells]
+    """Rows of ``(id, text, label)``, each a group of its own."""
+    return [(id_, f"of {id_}", None, text, label, window) for id_, text, label in cells]
 
 
 def run(rows, folder, **config):
@@ -150,8 +150,19 @@ def test_the_digest_follows_the_good_rows_only(tmp_path):
 
 
 def test_enough_rows_of_two_classes_are_trainable(check):
-    report, *_ = check(many(5, "x") + many(5, "y"), min_rows=10, min_rows_per_class=5)
+    limits = {"min_rows": 10, "min_rows_per_class": 5, "min_groups": 10}
+    report, *_ = check(many(5, "x") + many(5, "y"), **limits)
     assert (report.trainable, report.refusal) == (True, "")
+
+
+def test_rows_of_a_few_groups_cannot_be_split(check):
+    rows = [
+        (id_, f"of {number % 29}", *rest)
+        for number, (id_, _, *rest) in enumerate(many(40, "x") + many(40, "y"))
+    ]
+    report, *_ = check(rows)
+    assert not report.trainable
+    assert "form 29 groups, validate.min_groups asks for 30" in report.refusal
     assert report.headline == "10 good rows, 0 quarantined"
 
 
