@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from benchmarks import loop
@@ -15,7 +16,7 @@ BENCHMARKS: dict[str, Benchmark] = {"loop": loop}
 def measure(quick: bool) -> list[Figure]:
     """Return the figures of all benchmarks, each under the name of its module."""
     return [
-        Figure(f"{name}: {each.figure}", each.ours, each.peer, each.ratio, each.goal, each.holds)
+        replace(each, figure=f"{name}: {each.figure}")
         for name, benchmark in BENCHMARKS.items()
         for each in benchmark.measure(quick)
     ]
@@ -25,7 +26,7 @@ def show(figures: Sequence[Figure]) -> None:
     """Let each benchmark show its own figures."""
     for name, own in groupby(figures, lambda each: each.figure.split(": ")[0]):
         BENCHMARKS[name].show(
-            [Figure(each.figure.split(": ", 1)[1], *list(vars(each).values())[1:]) for each in own]
+            [replace(each, figure=each.figure.removeprefix(f"{name}: ")) for each in own]
         )
 
 

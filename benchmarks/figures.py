@@ -54,7 +54,9 @@ def run(
     parser.add_argument("--quick", action="store_true", help="less data")
     parser.add_argument("--json", action="store_true", help="a list of figures")
     options = parser.parse_args(arguments)
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    # As the runner sets them for its steps; OpenMP reads its own when torch is loaded.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     figures = measure(options.quick)
     if options.json:
         print(json.dumps([asdict(figure) for figure in figures], indent=2))

@@ -149,7 +149,7 @@ class Direct:
         """Watch a window; return the seconds of each step."""
         self._begin("monitoring")
         resolved = self._resolve(window, "monitoring")
-        collected = self._call(collect, resolved, base=resolved["base"])
+        collected = self._call(collect, resolved)
         drifted = self._call(drift, resolved, collected)
         triggered = self._call(trigger, resolved, drift=drifted["report"])
         if triggered["Output"]:
@@ -163,7 +163,6 @@ class Direct:
         return self._call(resolve, window=window, purpose=purpose, job="", cause="manual")
 
     def _body(self, resolved: Outputs, cause: str) -> None:
-        # The plan's base has the name of the project's: what resolve says comes later.
         ingested = self._call(ingest, resolved)
         validated = self._call(validate, resolved, ingested)
         if not validated["Output"]:
@@ -187,6 +186,7 @@ class Direct:
         name = component.name
         folder = self._home / "artifacts" / self._run / name
         folder.mkdir(parents=True)
+        # What comes later wins: resolve's base is the project's, with its digest.
         known = self._given | {"run": self._run, "ledger": self._ledger}
         known["config"] = self._given.get(f"{name}_config", "")
         for outputs in before:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from pipelines.runners import Run, Step, Watch

@@ -41,11 +41,13 @@ def _is_training(home: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to see processes")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_a_stopped_retrain_leaves_nothing_behind_and_is_done_by_the_next_run(toy_desk, number):
     toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
     (before,) = toy_desk.json("history", "toy.yaml")
-    slow = ("--set", "finetune.epochs=2000", "--set", "finetune.patience_epochs=2000")
+    slow = ("--set", "finetune.epochs=1000", "--set", "finetune.patience_epochs=1000")
     watched = subprocess.Popen(
         [
             str(Path(sysconfig.get_path("scripts")) / "tokiwa"),
@@ -58,9 +60,10 @@ def test_a_stopped_retrain_leaves_nothing_behind_and_is_done_by_the_next_run(toy
         text=True,
     )
     try:
-        trained_before = toy_desk.trained()
-        _until(lambda: toy_desk.trained() > trained_before, "the retrain to begin")
+        _until(lambda: toy_desk.trained() > 1 or watched.poll() is not None, "the retrain to begin")
+        assert watched.poll() is None, watched.communicate()
         _until(lambda: _is_training(toy_desk.home), "a first step of training")
+        assert watched.poll() is None
         assert _below(toy_desk.home)
         watched.send_signal(number)
         said, _ = watched.communicate(timeout=PATIENCE_S)

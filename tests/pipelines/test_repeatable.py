@@ -40,6 +40,7 @@ def test_a_tiny_model_is_equal_bit_for_bit(toy_desk):
     assert one == two
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(toy_desk):
     toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
     one = _fruits(toy_desk.home)

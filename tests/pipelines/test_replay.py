@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 
 def _edit_row(path: Path, row_id: str, text: str) -> None:
     with path.open(newline="") as file:
@@ -55,6 +57,7 @@ def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
     assert {"collect", "drift", "ingest", "validate", "prepare", "finetune", "evaluate"} <= three
 
 
+@pytest.mark.slow
 def test_monitoring_twice_retrains_once(toy_desk):
     toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
     first = toy_desk.json("monitor", "toy.yaml", "--window", "2026-01-19")
@@ -90,6 +93,15 @@ def test_a_window_without_rows_and_one_with_a_single_class_leave_the_champion(to
 
     assert toy_desk.json("history", "toy.yaml") == [before]
     assert toy_desk.trained() == 1
+
+
+@pytest.mark.slow
+def test_the_store_may_be_s3(toy_desk, s3_url, monkeypatch):
+    monkeypatch.setenv("TOKIWA_STORE", s3_url)
+    results = toy_desk.json("replay", "toy.yaml")
+    assert [each["decision"] for each in results] == ["promote", "quiet", "promote"]
+    assert toy_desk.json("predict", "toy.yaml", "the film was good")["generation"] == 1
+    assert not (toy_desk.home / "objects").exists()
 
 
 def test_monitoring_without_a_champion_says_what_to_do(toy_desk):
