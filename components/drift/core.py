@@ -20,9 +20,6 @@ from components.page import bar_plot, page, paragraph, section, verdict
 from components.profile import EMBEDDING, Profile
 from components.settings import Section
 
-DETECTORS = {"kolmogorov-smirnov": kolmogorov_smirnov, "page-hinkley": page_hinkley}
-"""Name to function. To add one: a file here and a line."""
-
 SHOWN_COMPONENTS = 12
 
 
