@@ -20,7 +20,10 @@ def _zone(name: str) -> str:
 
 
 def _day(text: str) -> str:
-    return date.fromisoformat(text).isoformat()
+    day = date.fromisoformat(text)
+    if not 1970 <= day.year <= 2200:
+        raise ValueError(f"the year of {text} is not between 1970 and 2200")
+    return day.isoformat()
 
 
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -107,4 +107,4 @@ def monitoring(
                 evaluate_config=evaluate_config,
                 register_config=register_config,
                 deploy_config=deploy_config,
-            )
+            ).set_caching_options(False)

@@ -51,7 +51,9 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
 @contextmanager
 def counting(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     """Show how much of one long task is done; yields ``(done, total, what)`` to be told."""
-    with Progress(console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal  # else it leaves an empty line
+    with Progress(console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def tell(done: int, total: int, what: str) -> None:

@@ -73,4 +73,4 @@ def training(
             evaluate_config=evaluate_config,
             register_config=register_config,
             deploy_config=deploy_config,
-        )
+        ).set_caching_options(False)

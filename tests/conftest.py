@@ -40,7 +40,7 @@ from components.validate.core import ValidateConfig, validate
 from components.windows import Window
 
 # Read by OpenMP when torch is loaded: threads that spin starve the other test processes.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 BUCKET = "tokiwa-tests"
 ACCESS_KEY = "tokiwa"

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from components.errors import SourceError
 from components.packages import locate
@@ -62,6 +62,12 @@ class Part(Section):
     share: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0, 1)
     """Take the rows whose id hashes into this half-open interval."""
 
+    @model_validator(mode="after")
+    def _share_is_an_interval(self) -> Part:
+        if self.share[0] >= self.share[1]:
+            raise ValueError("share needs a start below its end")
+        return self
+
 
 class FilesConfig(Section):
     """Section ``source`` with ``kind: files``."""
@@ -73,7 +79,7 @@ class FilesConfig(Section):
     """What to tell pip when the package of ``root`` is missing."""
     files: list[Part] = Field(min_length=1)
     columns: ColumnNames = ColumnNames()
-    separator: str = ","
+    separator: str = Field(default=",", min_length=1, max_length=1)
     quoted: bool = True
     """Whether quote characters group fields; turn off for raw tab-separated text."""
     encoding_errors: Literal["strict", "replace"] = "strict"

@@ -41,8 +41,8 @@ ROWS = "text,label,day\n" + "".join(
     for n in range(20)
     for word, label in (("good", "positive"), ("fine", "positive"), ("bad", "negative"))
 )
-COMMANDS = [each.name or each.callback.__name__ for each in app.registered_commands]
-ENTRY = {
+COMMANDS = list(typer.main.get_group(app).commands)
+ENTRY: dict[str, Any] = {
     "version": "4",
     "key": "by-hand",
     "by": "a test",
@@ -334,8 +334,9 @@ def test_each_command_has_help(command, tokiwa):
 
 
 def test_every_option_is_explained():
-    for name, command in typer.main.get_command(app).commands.items():
-        for parameter in command.params:
+    for name, command in typer.main.get_group(app).commands.items():
+        parameters: list[Any] = command.params
+        for parameter in parameters:
             assert parameter.help, f"{name} {parameter.opts[0]}"
 
 
@@ -345,7 +346,7 @@ def reference() -> str:
 
 
 def _reference() -> Iterator[str]:
-    root = typer.main.get_command(app)
+    root = typer.main.get_group(app)
     yield "# The command"
     yield ""
     yield "Made from the help texts by `python tests/pipelines/test_cli.py > docs/cli.md`."
@@ -374,21 +375,22 @@ def _reference() -> Iterator[str]:
     yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
     yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
     for name, command in root.commands.items():
-        words = [each for each in command.params if each.param_type_name == "argument"]
+        parameters: list[Any] = command.params
+        words = [each for each in parameters if each.param_type_name == "argument"]
         usage = " ".join(each.name if each.required else f"[{each.name}]" for each in words)
         yield ""
         yield f"## tokiwa {name}"
         yield ""
-        yield command.help
+        yield command.help or ""
         yield ""
         yield "```console"
         yield f"$ tokiwa {name} {usage} [OPTIONS]".replace("  ", " ")
         yield "```"
-        if command.params:
+        if parameters:
             yield ""
             yield "| | default | |"
             yield "|---|---|---|"
-        for each in command.params:
+        for each in parameters:
             options = [*each.opts, *each.secondary_opts]
             shown = ", ".join(f"`{option}`" for option in options)
             yield f"| {shown} | {_default(each)} | {each.help} |"

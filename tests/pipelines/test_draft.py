@@ -8,6 +8,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ TEXTS = ("the film was good", "a very dull story", "the story was not good", "an
 Table = list[dict[str, Any]]
 
 
-def table(labels: Sequence[Any] = ("bad", "good"), rows: int = ROWS, **columns: Callable) -> Table:
+def table(
+    labels: Sequence[Any] = ("bad", "good"), rows: int = ROWS, **columns: Callable[[int], Any]
+) -> Table:
     """Return rows with a text, a label, and further columns made from the row's number."""
     draw = random.Random(0)
     return [
@@ -253,8 +256,7 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
     assert text.splitlines()[0] == "# tokiwa run own.yaml"
     config = load(str(file))
     assert config.task.labels == labels
-    found = config.source.columns
-    assert Columns(found.text, found.label, found.id, found.group, found.time) == expected
+    assert config.source.columns.model_dump() == asdict(expected)
     assert (config.resolve.window_days is None) == (expected.time is None)
 
     assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0

@@ -77,7 +77,9 @@ def small(upto: int, how: str):
 
 
 @pytest.fixture
-def run_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Run, list]]:
+def run_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[Run, list[Any]]]:
     """Run the small graph in place of a large one; return the run and what was watched."""
     monkeypatch.setattr(runners, "graph_of", lambda name: small)
 
