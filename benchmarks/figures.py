@@ -56,7 +56,7 @@ def run(
     options = parser.parse_args(arguments)
     # As the runner sets them for its steps; OpenMP reads its own when torch is loaded.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     figures = measure(options.quick)
     if options.json:
         print(json.dumps([asdict(figure) for figure in figures], indent=2))

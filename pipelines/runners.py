@@ -377,11 +377,12 @@ def run_project(
             graph, arguments, run=run, home=home.home(), caching=caching, watch=watch
         )
     except Interrupted:
-        _abandon(project.name, run, place, cause)
+        _end_badly(project.name, run, place, cause, "stopped before its end")
         raise
     if result.failed:
-        step = result.failed[0]
-        raise failure(step)
+        error = failure(result.failed[0])
+        _end_badly(project.name, run, place, cause, str(error).partition("\n")[0])
+        raise error
     return result
 
 
@@ -391,16 +392,20 @@ def failure(step: Step) -> TokiwaError:
     return kind(f"{step.name}: {step.error or 'it ended without a word'}\nits log: {step.log}")
 
 
-def _abandon(project: str, run: str, ledger: str, cause: str) -> None:
-    """Conclude a run that was stopped, for its exit handler was stopped with it."""
+def _end_badly(project: str, run: str, ledger: str, cause: str, error: str) -> None:
+    """Conclude a run that was stopped or failed.
+
+    A stopped run's exit handler was stopped with it; a failed run's was told by kfp that
+    something failed, but not what.
+    """
     store = home.store()
     records = Records(store, ledger, run)
     outcome = notify.conclude(
         project=project,
         run=run,
         cause=cause,
-        state="CANCELLED",
-        error="stopped before its end",
+        state="FAILED",
+        error=error,
         records=records.read(),
     )
     notify.close_event(outcome, Events(store, ledger))

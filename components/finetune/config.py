@@ -33,6 +33,9 @@ class FinetuneConfig(Section):
     """Share of all steps in which the rate rises; afterwards it falls by a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)
     """Spares norms and biases."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward pass of ``full``; weights stay in float32. ``auto`` takes bfloat16
+    where the processor computes in it, which is about twice as fast."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -32,6 +32,17 @@ def optimizer_of(network: nn.Module, config: FinetuneConfig) -> torch.optim.Adam
     return torch.optim.AdamW(groups, fused=True)
 
 
+def forward_precision(config: FinetuneConfig) -> torch.autocast:
+    """Return the context in which the forward pass runs, see ``FinetuneConfig.precision``.
+
+    Mixed precision: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
+    """
+    # Emulated bfloat16, on older processors, would be slower than float32.
+    native = bool(torch.cpu._is_avx512_bf16_supported())
+    low = config.precision == "bfloat16" or (config.precision == "auto" and native)
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=low)
+
+
 def cosine_schedule(
     optimizer: torch.optim.Optimizer, steps: int, warmup_share: float
 ) -> torch.optim.lr_scheduler.LambdaLR:

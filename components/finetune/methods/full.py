@@ -10,7 +10,7 @@ from torch import nn
 from components.finetune.batches import Rows, predict, shuffled
 from components.finetune.config import FinetuneConfig
 from components.finetune.history import History, Watcher, macro_f1
-from components.finetune.optimization import cosine_schedule, optimizer_of
+from components.finetune.optimization import cosine_schedule, forward_precision, optimizer_of
 from components.tasks.text_classification import TextClassifier
 
 _REPORT_EVERY_STEPS = 10
@@ -36,7 +36,9 @@ def fit(
         network.train()
         for ids, mask, targets in shuffled(train, config.batch_rows, generator):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(network(ids, mask), targets)
+            with forward_precision(config):
+                logits = network(ids, mask)
+            loss = loss_of(logits.float(), targets)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             optimizer.step()

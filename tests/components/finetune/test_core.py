@@ -91,6 +91,15 @@ def test_the_same_inputs_give_the_same_bundle_and_another_seed_another(train, me
     assert train("three", **epochs, seed=1).bundle != first.bundle
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_either_precision_learns_and_repeats_and_keeps_float32_weights(train, tmp_path, precision):
+    first = train("one", precision=precision)
+    assert first.valid_f1 > 0.95
+    assert train("two", precision=precision) == first
+    weights = load_file(tmp_path / "one" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {np.dtype("float32")}
+
+
 def test_head_leaves_the_encoder_as_it_was_and_full_does_not(train, toy, tmp_path):
     train("head", method="head", head_epochs=1)
     train("full", method="full", epochs=1)
