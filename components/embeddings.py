@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from components.plan import Base
 from components.store import ObjectMissing, Store
 
-SCHEME = "mean-pool-1"
-"""Part of the name of what is kept; to be changed with the way vectors are computed."""
-
 Vectors = NDArray[np.float32]
 
 
@@ -56,12 +53,12 @@ def embed(
 class KeptEmbeddings:
     """Embeddings in the store, one object per encoder and window."""
 
-    def __init__(self, store: Store, base: Base, max_tokens: int) -> None:
-        """Keep the vectors of a base model."""
+    def __init__(self, store: Store, base: Base, max_tokens: int, code: str) -> None:
+        """Keep the vectors of a base model, as one version of the code computes them."""
         self._store = store
         self._base = base
         self._max_tokens = max_tokens
-        self._at = f"embeddings/{SCHEME}-{base.digest[:32]}-{max_tokens}"
+        self._at = f"embeddings/{code}-{base.digest[:32]}-{max_tokens}"
 
     def vectors(
         self,

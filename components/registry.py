@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 BUNDLE_TAG = "tokiwa.bundle"
+
+
+def without_password(text: str) -> str:
+    """Return a text in which no address shows its user and password."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 class RunLogger:
@@ -35,11 +41,15 @@ class RunLogger:
         import time
 
         from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
 
         now_ms = int(time.time() * 1000)
-        self._client.log_batch(
-            self.run_id, [Metric(name, value, now_ms, step) for name, value in values.items()]
-        )
+        metrics = [Metric(name, value, now_ms, step) for name, value in values.items()]
+        try:
+            self._client.log_batch(self.run_id, metrics)
+        except MlflowException as error:
+            # A plot with a gap is better than a training that was lost.
+            logging.getLogger(__name__).warning("%s", without_password(str(error)))
 
 
 class Registry:
@@ -170,4 +180,4 @@ class Registry:
         return min((version.version for version in versions), key=int, default=None)
 
     def _refused(self, error: Exception) -> WorldError:
-        return WorldError(f"MLflow at {self._uri} refused: {error}")
+        return WorldError(without_password(f"MLflow at {self._uri} refused: {error}"))

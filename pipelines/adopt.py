@@ -63,7 +63,7 @@ def adopt(
         now=datetime.now(UTC),
     )
     current = plan.live.current
-    embeddings = KeptEmbeddings(store, plan.base, project.task.max_tokens)
+    embeddings = KeptEmbeddings(store, plan.base, project.task.max_tokens, plan.code)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         ingest.ingest(plan.data, place / "snapshot", project.ingest)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.errors import BadInput, TokiwaError
+from components.errors import BadInput, ConfigError, TokiwaError
 from pipelines import runners
 from pipelines.project import SUFFIXES, ProjectConfig, load, shipped_projects
 
@@ -93,7 +93,7 @@ def replay(
     )
     page = home.home() / "reports" / f"{config.name}-replay.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(replays.to_html(config, results))
+    page.write_text(replays.to_html(config, results), encoding="utf-8")
     if as_json:
         _print_json([result.model_dump(mode="json") for result in results])
         return
@@ -167,6 +167,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with the champion."""
+    from components.serve.model import MAX_TEXTS
     from pipelines.history import champion_of
 
     config = load(project, overrides or ())
@@ -175,7 +176,11 @@ def predict(
         raise BadInput("there is no text to classify; give texts or pipe lines in")
     model, entry = champion_of(config)
     try:
-        answers = model.predict(asked)
+        answers = [
+            answer
+            for start in range(0, len(asked), MAX_TEXTS)
+            for answer in model.predict(asked[start : start + MAX_TEXTS])
+        ]
     except ValueError as error:
         raise BadInput(str(error)) from error
     rows = [
@@ -322,6 +327,12 @@ def _ready(project: str, overrides: list[str] | None) -> ProjectConfig:
     from components.resolve.core import weights_digest
 
     config = load(project, overrides or ())
+    timed = config.source.columns.time or all(part.at for part in config.source.files)
+    if config.resolve.start is not None and not timed:
+        raise ConfigError(
+            f"{config.name}: resolve.start cuts rows into windows, but they carry no time; "
+            "set source.columns.time, or `at` of every file"
+        )
     locate(config.source.root, config.source.requirement)
     weights_digest(locate(config.finetune.base, config.finetune.base_requirement))
     return config
@@ -377,6 +388,7 @@ def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
 
 def _print_next_steps(config: ProjectConfig, page: Path) -> None:
     from components import home
+    from components.registry import without_password
     from pipelines.replay import LABELS_NOTE
 
     here = Path(sys.argv[0])
@@ -386,7 +398,10 @@ def _print_next_steps(config: ProjectConfig, page: Path) -> None:
     out.print("\n[bold]look further[/]")
     for what, command in (
         ("report", _relative(page)),
-        ("training curves", f"{mlflow} ui --backend-store-uri {home.tracking_uri()}"),
+        (
+            "training curves",
+            f"{mlflow} ui --backend-store-uri {without_password(home.tracking_uri())}",
+        ),
         ("who served when", f"{tokiwa} history {config.name}"),
         ("ask the champion", f'{tokiwa} predict {config.name} "what a lovely day"'),
         ("serve it", f"{tokiwa} serve {config.name}"),

@@ -84,6 +84,7 @@ def replay(
     # The alias follows the project's ledger, not this one.
     quiet = project.deploy.model_copy(update={"mirror_alias": False})
     rehearsal = project.model_copy(update={"deploy": quiet})
+    expected = Ledger(home.store(), project.ledger).generation
     source = open_source(project.source)
     calendar = windows_with_rows(project.resolve, source, datetime.now(UTC))[:windows]
     if not calendar:
@@ -105,7 +106,7 @@ def replay(
             )
         results.append(_result(window, names, run, source))
     if publish:
-        publish_champion(project, Ledger(home.store(), ledger), played)
+        publish_champion(project, Ledger(home.store(), ledger), played, expected)
     return results
 
 
@@ -115,8 +116,14 @@ def names_in(project: ProjectConfig, window: Window) -> str:
     return ", ".join(sorted(set(filter(None, names))))
 
 
-def publish_champion(project: ProjectConfig, played: Ledger, by: str) -> Entry | None:
-    """Make a replay's last champion the project's, if it is not so already."""
+def publish_champion(
+    project: ProjectConfig, played: Ledger, by: str, expected: int
+) -> Entry | None:
+    """Make a replay's last champion the project's, if it is not so already.
+
+    Raises:
+        StalePromotion: the project's champion moved since the replay began.
+    """
     last, own = played.head(), Ledger(home.store(), project.ledger)
     if last is None:
         return None
@@ -129,7 +136,7 @@ def publish_champion(project: ProjectConfig, played: Ledger, by: str) -> Entry |
             key=f"replay-{by}",
             by=f"replay {by}",
             reason="last champion of a replay",
-            expected=head.number if head else 0,
+            expected=expected,
         )
     home.registry(project.name).mirror(head.version)
     return head

@@ -36,6 +36,7 @@ _FINISHED = re.compile(r"Task '([^']+)' finished with status (\w+)")
 _CACHED = re.compile(r"Task (\S+) cache hit \(key=(\w+)\)")
 _GRACE_S = 10.0
 _DEFAULTS = {
+    "PYTHONUTF8": "1",
     # Models come from packages and the store: nothing may ask a hub.
     "HF_HUB_OFFLINE": "1",
     # Threads that spin for long while they wait make a busy laptop several times slower.
@@ -244,14 +245,14 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             break
         deadline_s = time.monotonic() + patience_s
         while time.monotonic() < deadline_s:
             process.poll()
             try:
                 os.killpg(process.pid, 0)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):
                 break
             time.sleep(0.02)
     process.wait()
@@ -378,6 +379,9 @@ def run_project(
         )
     except Interrupted:
         _end_badly(project.name, run, place, cause, "stopped before its end")
+        raise
+    except StepFailed as broken:
+        _end_badly(project.name, run, place, cause, str(broken))
         raise
     if result.failed:
         error = failure(result.failed[0])

@@ -30,7 +30,7 @@ def collect(
     with step.running("collect") as log:
         store, seen = home.store(), Live.from_json(live)
         embeddings = KeptEmbeddings(
-            store, Base.from_json(base), TaskConfig.from_json(task).max_tokens
+            store, Base.from_json(base), TaskConfig.from_json(task).max_tokens, code
         )
         result = core.collect(
             seen,

@@ -21,7 +21,7 @@ from components.plan import Live, WindowData
 from components.profile import as_frame, embedding_features, text_features
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
-from components.split import is_test, unit_interval
+from components.split import content_digest, is_test, unit_interval
 from components.store import Store
 from components.tasks import TASKS
 from components.tasks.text_classification import TextClassifier
@@ -121,13 +121,20 @@ def collect(
 
 
 def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.DataFrame:
-    """Return a window's rows that have a text, in the order of time."""
+    """Return a window's rows as ``ingest`` and ``validate`` would leave them, in order of time.
+
+    The profile was made of such rows: left in, a text that production sees again and
+    again would look like drift, and no retrain could cure it.
+    """
     rows = source.read(planned.window)
     if rows.fingerprint() != planned.fingerprint:
         raise SourceError(
             f"the rows of window {planned.window.name} changed after the run began; run again"
         )
     frame = rows.frame[rows.frame["text"].notna()]
+    frame = frame[frame["text"].str.strip() != ""]
+    content = pd.Series([content_digest(text) for text in frame["text"]], index=frame.index)
+    frame = frame[~content.duplicated()]
     if len(frame) > config.max_rows:
         place = unit_interval(frame["id"], "collect")
         chosen = np.sort(np.argsort(place, kind="stable")[: config.max_rows])

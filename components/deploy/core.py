@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from components import bundle
-from components.errors import BundleError
+from components.errors import BundleError, WorldError
 from components.ledger import Ledger
 from components.registry import Registry
 from components.serve.model import MAX_CHARACTERS, MAX_TEXTS, BundleModel
@@ -51,6 +51,8 @@ class DeployReport(Section):
     """The new ledger entry: the generation that is served from now on."""
     version: str
     parity: Parity
+    alias_error: str
+    """Why MLflow's alias could not follow, empty when it did."""
 
     @property
     def headline(self) -> str:
@@ -101,10 +103,17 @@ def deploy(
         reason=reason,
         expected=generation,
     )
+    alias_error = ""
     if config.mirror_alias:
         # Not always this version: a retry may come after somebody else's promotion.
-        registry.mirror((ledger.head() or entry).version)
-    return DeployReport(number=entry.number, version=version, parity=checked)
+        try:
+            registry.mirror((ledger.head() or entry).version)
+        except WorldError as error:
+            # The ledger has spoken and servers follow it; the next promotion mends the alias.
+            alias_error = str(error)
+    return DeployReport(
+        number=entry.number, version=version, parity=checked, alias_error=alias_error
+    )
 
 
 def proof(digest: str, predictions: Path, code: str, store: Store, config: DeployConfig) -> Parity:

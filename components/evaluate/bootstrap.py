@@ -17,7 +17,7 @@ import numpy.typing as npt
 Counts = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
 
-_CHUNK_CELLS = 4_000_000
+_CHUNK_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -60,41 +60,56 @@ def f1_difference(
     """
     if len(expected) == 0:
         raise ValueError("no rows to compare")
-    cells = (expected * classes + answers_a) * classes + answers_b
+    # Only the combinations that occur take part: with many classes most of them do not.
+    cells, cell_of = np.unique(
+        (expected * classes + answers_a) * classes + answers_b, return_inverse=True
+    )
+    tables = _Tables.of(cells, classes)
+    counts = np.bincount(cell_of, minlength=len(cells))
     names, group_of = np.unique(groups.astype(str), return_inverse=True)
     generator = np.random.default_rng(seed)
-    counts = np.bincount(cells, minlength=classes**3).astype(float)
-    estimate = float(_difference(counts[None], classes)[0])
-    if len(names) == len(expected):
-        drawn = generator.multinomial(len(expected), counts / counts.sum(), size=resamples)
-        differences = _difference(drawn.astype(float), classes)
-    else:
-        by_group = np.zeros((len(names), classes**3))
-        np.add.at(by_group, (group_of, cells), 1.0)
-        used = counts > 0
-        parts = []
-        for start in range(0, resamples, step := max(1, _CHUNK_CELLS // len(names))):
-            size = min(step, resamples - start)
-            weights = generator.multinomial(
-                len(names), np.full(len(names), 1 / len(names)), size=size
-            )
-            resampled = np.zeros((size, classes**3))
-            resampled[:, used] = weights.astype(float) @ by_group[:, used]
-            parts.append(_difference(resampled, classes))
-        differences = np.concatenate(parts)
-    low, high = np.quantile(differences, [alpha, 1 - alpha])
+    grouped = len(names) < len(expected)
+    by_group = np.zeros((len(names), len(cells)) if grouped else (0, 0))
+    if grouped:
+        np.add.at(by_group, (group_of, cell_of), 1.0)
+    chunk = max(1, _CHUNK_NUMBERS // max(len(cells), len(names) if grouped else 1))
+    differences = []
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        if grouped:
+            share = np.full(len(names), 1 / len(names))
+            drawn = generator.multinomial(len(names), share, size=size).astype(float) @ by_group
+        else:
+            share = counts / counts.sum()
+            drawn = generator.multinomial(len(expected), share, size=size).astype(float)
+        differences.append(tables.difference(drawn))
+    low, high = np.quantile(np.concatenate(differences), [alpha, 1 - alpha])
+    estimate = float(tables.difference(counts[None].astype(float))[0])
     return Difference(estimate, float(low), float(high), len(names))
 
 
-def _difference(counts: Counts, classes: int) -> Counts:
-    """Return macro F1 of B minus that of A for counts ``[resamples, classes ** 3]``."""
-    cube = counts.reshape(-1, classes, classes, classes)
-    return _macro_f1(cube.sum(2)) - _macro_f1(cube.sum(3))
+@dataclass(frozen=True)
+class _Tables:
+    """Which class a combination of (label, answer A, answer B) counts for, ``[cells, classes]``."""
 
+    expected: Counts
+    answered_a: Counts
+    answered_b: Counts
 
-def _macro_f1(confusion: Counts) -> Counts:
-    """Return macro F1 for confusion matrices ``[..., expected, answered]``."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    total = confusion.sum(-1) + confusion.sum(-2)
-    f1: Counts = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
-    return np.asarray(f1.mean(-1), dtype=np.float64)
+    @classmethod
+    def of(cls, cells: Classes, classes: int) -> _Tables:
+        one = np.eye(classes)
+        return cls(one[cells // classes**2], one[cells // classes % classes], one[cells % classes])
+
+    def difference(self, counts: Counts) -> Counts:
+        """Return macro F1 of B minus that of A for counts ``[resamples, cells]``."""
+        expected = counts @ self.expected
+        return self._macro_f1(counts, expected, self.answered_b) - self._macro_f1(
+            counts, expected, self.answered_a
+        )
+
+    def _macro_f1(self, counts: Counts, expected: Counts, answered: Counts) -> Counts:
+        hits = counts @ (self.expected * answered)
+        total = expected + counts @ answered
+        f1: Counts = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
+        return np.asarray(f1.mean(-1), dtype=np.float64)

@@ -40,7 +40,8 @@ class FinetuneConfig(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     max_gradient_norm: float = Field(default=1.0, gt=0)
     patience_epochs: int = Field(default=2, ge=1)
-    """Stop after so many epochs without a better validation F1; the best is kept."""
+    """``full`` stops after so many epochs without a better validation F1. Every method
+    keeps the best epoch."""
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=2, ge=1, le=256)
     """CPU threads of torch; weights are equal between runs only at equal threads."""

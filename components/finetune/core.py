@@ -16,7 +16,7 @@ from components.profile import Profile, embedding_features, text_features
 from components.settings import Section
 from components.split import TEST_SHARE
 from components.tasks import TASKS, TaskConfig
-from components.tasks.text_classification import TextClassifier
+from components.tasks.text_classification import TextClassifier, usable_tokens
 
 if TYPE_CHECKING:
     from components.finetune.batches import Rows
@@ -135,7 +135,9 @@ def start_of(
         grown_from = bundle.describe(champion).lineage.get("base", base_digest)
         fits = config.method != "head" or loaded.head == "mean-pool"
         if set(loaded.labels) == set(task.labels) and fits and grown_from == base_digest:
-            loaded.max_tokens = task.max_tokens  # the project's word, not the champion's
+            loaded.max_tokens = usable_tokens(
+                loaded.network.config, task.max_tokens
+            )  # the project's word, not the champion's
             return loaded, "champion"
     return TASKS[task.kind].from_base(base, task, dropout=config.dropout), "base"
 

@@ -91,6 +91,10 @@ def conclude(
     )
 
 
+_UNFINISHED = ("failed", "nothing to train on")
+"""After these the event may be taken again: rows or labels may still come."""
+
+
 def close_event(outcome: Outcome, events: Events) -> None:
     """Mark the event that this run claimed as done, or as failed for another to take."""
     event = outcome.records.get("trigger", {}).get("event")
@@ -99,7 +103,7 @@ def close_event(outcome: Outcome, events: Events) -> None:
             events.close(
                 event,
                 outcome.run,
-                "failed" if outcome.result == "failed" else "done",
+                "failed" if outcome.result in _UNFINISHED else "done",
                 outcome.headline,
             )
         except LedgerError:

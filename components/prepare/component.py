@@ -32,7 +32,7 @@ def prepare(
 
     with step.running("prepare") as log:
         embeddings = KeptEmbeddings(
-            home.store(), Base.from_json(base), TaskConfig.from_json(task).max_tokens
+            home.store(), Base.from_json(base), TaskConfig.from_json(task).max_tokens, code
         )
         result = core.prepare(
             Path(good.path),

@@ -26,7 +26,18 @@ from components.sources import Source, SourceConfig, open_source
 from components.store import Store
 from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
-_NUMERIC = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
+_NUMERIC = (
+    "numpy",
+    "pandas",
+    "pandera",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "transformers",
+)
 
 
 class ResolveConfig(Section):

@@ -96,7 +96,9 @@ class TextClassifier:
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{folder} holds no transformers classifier: {error}") from error
         own = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
@@ -128,8 +130,12 @@ class TextClassifier:
 
         try:
             classifier = json.loads((folder / "classifier.json").read_text())
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             labels = classifier["labels"]
             network: torch.nn.Module
             if classifier["head"] == "native":

@@ -107,20 +107,16 @@ def decide(
         events: where claims are kept.
         config: the section ``trigger``.
     """
-    refused: TriggerReport | None = None
-    for cause in config.on:
-        reason = TRIGGERS[cause](finding)
-        if reason is not None:
-            event = f"{cause}-{window}-{champion[:16]}"
-            claim = events.claim(event, run, lease_s=config.lease_hours * 3600, detail=reason)
-            if not claim.is_mine:
-                fate = "handled" if claim.outcome == "done" else "being handled"
-                refused = refused or TriggerReport(
-                    retrain=False,
-                    cause=cause,
-                    event="",
-                    reason=f"{reason}; already {fate} by run {claim.state.owner}",
-                )
-                continue
-            return TriggerReport(retrain=True, cause=cause, event=event, reason=reason)
-    return refused or TriggerReport(retrain=False, cause="", event="", reason="nothing moved")
+    reasons = {cause: TRIGGERS[cause](finding) for cause in config.on}
+    fired = {cause: reason for cause, reason in reasons.items() if reason is not None}
+    if not fired:
+        return TriggerReport(retrain=False, cause="", event="", reason="nothing moved")
+    cause, reason = next(iter(fired)), "; ".join(fired.values())
+    # Whatever the causes: one champion is retrained on one window once.
+    event = f"{window}-{champion[:16]}"
+    claim = events.claim(event, run, lease_s=config.lease_hours * 3600, detail=reason)
+    if not claim.is_mine:
+        fate = "handled" if claim.outcome == "done" else "being handled"
+        reason = f"{reason}; already {fate} by run {claim.state.owner}"
+        return TriggerReport(retrain=False, cause=cause, event="", reason=reason)
+    return TriggerReport(retrain=True, cause=cause, event=event, reason=reason)

@@ -98,7 +98,8 @@ def _reasons(frame: pd.DataFrame, task: TaskConfig, config: ValidateConfig) -> p
         for row in rows:
             found.setdefault(row, []).append(code)
     content = pd.Series([content_digest(text or "") for text in frame["text"]], index=frame.index)
-    labels_per_text = frame["label"].groupby(content).transform("nunique")
+    known = frame["label"].where(frame["label"].isin(task.labels))
+    labels_per_text = known.groupby(content).transform("nunique")
     for row in frame.index[(labels_per_text > 1) & frame["text"].notna()]:
         found.setdefault(row, []).append("conflicting-labels")
     return pd.Series(

@@ -64,15 +64,15 @@ def test_progress_is_told_up_to_the_last_row(tiny_base):
 
 
 def test_a_window_is_embedded_once(store, base, counted):
-    kept = KeptEmbeddings(store, base, 16)
+    kept = KeptEmbeddings(store, base, 16, "code")
     first = kept.vectors("window", TEXTS, quiet)
-    again = KeptEmbeddings(store, base, 16).vectors("window", TEXTS, quiet)
+    again = KeptEmbeddings(store, base, 16, "code").vectors("window", TEXTS, quiet)
     np.testing.assert_array_equal(first, again)
     assert len(counted) == 1
 
 
 def test_only_rows_that_are_new_are_embedded_and_the_order_may_differ(tmp_path, base, counted):
-    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16)
+    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16, "code")
     some = kept.vectors("window", TEXTS[:2], quiet)
     everything = kept.vectors("window", [*reversed(TEXTS[:2]), "and a story"], quiet)
     assert counted[1] == ["and a story"]
@@ -90,12 +90,12 @@ def test_other_windows_encoders_and_limits_are_kept_apart(tmp_path, base, counte
         (base, 8, "one"),
         (other, 16, "one"),
     ]:
-        KeptEmbeddings(store, encoder, tokens).vectors(window, TEXTS, quiet)
+        KeptEmbeddings(store, encoder, tokens, "code").vectors(window, TEXTS, quiet)
     assert len(counted) == 4
 
 
 def test_a_window_without_rows_has_no_vectors_and_may_get_some_later(tmp_path, base):
-    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16)
+    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16, "code")
     for _ in range(2):
         assert kept.vectors("window", [], quiet).shape == (0, 32)
     assert kept.vectors("window", TEXTS, quiet).shape == (5, 32)
@@ -103,7 +103,7 @@ def test_a_window_without_rows_has_no_vectors_and_may_get_some_later(tmp_path, b
 
 
 def test_progress_counts_the_rows_that_are_computed(tmp_path, base):
-    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16)
+    kept = KeptEmbeddings(LocalStore(tmp_path), base, 16, "code")
     told = []
     kept.vectors("window", TEXTS[:2], lambda *said: told.append(said))
     kept.vectors("window", [*TEXTS[:2], "and"], lambda *said: told.append(said))

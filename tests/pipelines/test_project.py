@@ -107,7 +107,7 @@ PROBLEMS = {
         "5: 2",
         "finetune.5: unknown key; known are base, base_requirement, method, warm_start, epochs, "
         "head_epochs, batch_rows, learning_rate, head_learning_rate, warmup_share, weight_decay, "
-        "dropout, label_smoothing, max_gradient_norm, patience_epochs, seed, threads",
+        "precision, dropout, label_smoothing, max_gradient_norm, patience_epochs, seed, threads",
     ),
     "wrong type": (
         [("epochs: 2", "epochs: two")],

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 from torch import nn
 
+from components.errors import WorldError
 from components.finetune.batches import Rows, predict, shuffled
 from components.finetune.config import FinetuneConfig
 from components.finetune.history import History, Watcher, macro_f1
@@ -39,6 +40,12 @@ def fit(
             with forward_precision(config):
                 logits = network(ids, mask)
             loss = loss_of(logits.float(), targets)
+            if not bool(loss.isfinite()):
+                raise WorldError(
+                    f"the loss is {float(loss.detach())} at step {history.steps + 1}, "
+                    f"learning rate {schedule.get_last_lr()[0]:.2g}; lower "
+                    "finetune.learning_rate or finetune.head_learning_rate"
+                )
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             optimizer.step()

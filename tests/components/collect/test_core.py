@@ -68,13 +68,14 @@ def source(tmp_path):
 
 
 def rows_of(toy, week):
-    return open_source(toy.source).read(toy.weeks[week].window).frame
+    """Rows of a week; of equal texts the first."""
+    return open_source(toy.source).read(toy.weeks[week].window).frame.drop_duplicates("text")
 
 
 def test_the_current_rows_come_with_the_champions_answers_and_features(gather, toy, make_bundle):
     report, current, errors = gather(make_bundle(1), 1)
     rows = rows_of(toy, 1)
-    assert report.rows == len(current) == len(rows) == 300
+    assert report.rows == len(current) == len(rows) > 290
     assert current["id"].tolist() == rows["id"].tolist()
     assert current["is_test"].tolist() == is_test(rows["group"]).tolist()
     classifier = TextClassifier.load(make_bundle(1))
@@ -102,13 +103,15 @@ def test_errors_come_in_the_order_of_time_from_the_labelled_windows_only(gather,
     assert 0 < errors["error"].mean() < 1
     assert errors["window"].unique().tolist() == ["2026-01-05", "2026-01-12"]
     assert report.labelled_windows == ["2026-01-05", "2026-01-12"]
-    assert report.labelled_rows == 600
+    assert report.labelled_rows == len(both) > 590
 
 
 def test_rows_without_a_known_label_are_no_errors_and_rows_without_text_no_rows(
     gather, source, make_bundle
 ):
-    config, window = source(["1,good,positive", "2,bad,", "3,bad,neutral", "4,,positive"])
+    config, window = source(
+        ["1,good,positive", "2,bad,", "3,dull,neutral", "4,,positive", "5,Good ,negative"]
+    )
     report, current, errors = gather(make_bundle(1), window, [window], source=config)
     assert current["id"].tolist() == ["1", "2", "3"]
     assert errors["id"].tolist() == ["1"]
@@ -129,7 +132,7 @@ def test_of_a_large_window_a_sample_is_looked_at_that_other_rows_do_not_change(
 
 
 def test_answers_are_computed_once_and_used_again_when_labels_have_come(
-    gather, make_bundle, monkeypatch
+    gather, toy, make_bundle, monkeypatch
 ):
     asked = []
     predict = TextClassifier.predict
@@ -141,9 +144,9 @@ def test_answers_are_computed_once_and_used_again_when_labels_have_come(
     monkeypatch.setattr(TextClassifier, "predict", count)
     gather(make_bundle(1), 0)
     gather(make_bundle(1), 1, labelled=[0])
-    assert asked == [300, 300]
+    assert asked == [len(rows_of(toy, 0)), len(rows_of(toy, 1))]
     gather(make_bundle(2), 1, labelled=[0])  # another champion answers for itself
-    assert asked == [300] * 4
+    assert asked[2:] == [asked[0], asked[1]] or asked[2:] == [asked[1], asked[0]]
 
 
 def test_a_window_without_rows_is_collected_too(gather, toy, make_bundle):
@@ -158,7 +161,7 @@ def test_a_window_without_rows_is_collected_too(gather, toy, make_bundle):
     report, current, errors = gather(make_bundle(1), window, labelled=[window, 0])
     assert report.rows == len(current) == 0
     assert "embedding_000" in current
-    assert len(errors) == 300
+    assert len(errors) == len(rows_of(toy, 0))
 
 
 def test_the_digest_names_champion_windows_and_settings(gather, make_bundle):
@@ -204,3 +207,10 @@ def test_drift_is_quiet_on_a_week_like_the_one_that_was_learned_and_not_on_anoth
     assert other.moved
     moved = {feature.name for feature in other.features if feature.moved}
     assert {"characters", "upper_share", "digit_share", "unknown_share"} <= moved
+
+
+def test_a_text_that_production_sees_again_and_again_is_looked_at_once(gather, source, make_bundle):
+    lines = [f"{number:03d},text {number % 40},positive" for number in range(200)]
+    config, window = source(lines)
+    _, current, _ = gather(make_bundle(1), window, source=config)
+    assert current["id"].tolist() == [f"{number:03d}" for number in range(40)]

@@ -117,7 +117,7 @@ def events(tmp_path):
     ("state", "records", "closed"),
     [
         ("SUCCEEDED", {"register": registered("keep")}, "done"),
-        ("SUCCEEDED", {"decline": {"reason": "one class"}}, "done"),
+        ("SUCCEEDED", {"decline": {"reason": "one class"}}, "failed"),
         ("FAILED", {}, "failed"),
     ],
 )

@@ -106,15 +106,17 @@ def test_the_lease_is_as_long_as_configured(ask, events):
     assert lasts == timedelta(hours=2)
 
 
-def test_another_window_champion_or_cause_is_another_event(ask):
+def test_another_window_or_champion_is_another_event_and_another_cause_is_not(ask):
     reports = [
         ask(MOVED),
         ask(MOVED, window="2026-01-19", run="run-2"),
         ask(MOVED, champion="d" * 64, run="run-3"),
-        ask(WORSE, run="run-4"),
     ]
     assert all(report.retrain for report in reports)
-    assert len({report.event for report in reports}) == 4
+    assert len({report.event for report in reports}) == 3
+    again = ask(WORSE, run="run-4")
+    assert (again.retrain, again.cause) == (False, "performance")
+    assert "already being handled by run" in again.reason
 
 
 @pytest.mark.parametrize(("row", "alarm"), [(None, False), (0, True), (17, True)])
