@@ -16,6 +16,7 @@ from components.finetune.config import FinetuneConfig
 from components.sources.files import read_table
 
 MAX_CLASSES = 100
+WINDOW_ROWS = 300
 _TEXT_NAMES = ("text", "sentence", "review", "body", "message", "comment", "content", "title")
 _LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y")
 _TIME_NAMES = ("time", "date", "datetime", "timestamp", "day", "when", "created", "at")
@@ -103,6 +104,17 @@ def guess(frame: pd.DataFrame) -> Columns:
     return Columns(text, label, *((found or [None])[0] for found in (ids, groups, times)))
 
 
+def window_days(times: pd.Series[str]) -> int | None:
+    """Return a length of windows that hold rows enough to train on; None for less than two.
+
+    A week where it suffices, else as many days as ``WINDOW_ROWS`` rows take on average.
+    """
+    moments = pd.to_datetime(times, format="ISO8601", utc=True)
+    span_days = (moments.max() - moments.min()).days + 1
+    days = max(7, -(-WINDOW_ROWS * span_days // len(moments)))
+    return days if 2 * days <= span_days else None
+
+
 def _named(name: str, words: tuple[str, ...]) -> bool:
     return any(word in re.split(r"[^a-z]+", name.lower()) for word in words)
 
@@ -126,13 +138,20 @@ def _render(
     name = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-")[:40]
     if not name[:1].isalpha():
         name = f"p-{name}"[:40].rstrip("-")
-    if columns.time:
+    days = window_days(frame[columns.time]) if columns.time else None
+    if days:
         first = pd.to_datetime(frame[columns.time], format="ISO8601", utc=True).min()
         windows = (
             "resolve:\n"
             "  timezone: UTC               # of the windows, and of times without an offset\n"
-            "  window_days: 7              # a window is a week\n"
+            f"  window_days: {days}              # long enough for {WINDOW_ROWS} rows\n"
             f'  start: "{first:%Y-%m-%d}"         # the first day of the first window\n'
+        )
+    elif columns.time:
+        windows = (
+            "# Too few rows to cut into windows yet: all rows are one. Later, set window_days and\n"
+            "# start here; each window should hold some hundred rows.\n"
+            "resolve: {}\n"
         )
     else:
         windows = (

@@ -17,7 +17,7 @@ import pytest
 
 from components.errors import BadInput
 from pipelines.cli import main
-from pipelines.draft import Columns, draft
+from pipelines.draft import Columns, draft, window_days
 from pipelines.project import load
 
 ROWS = 120
@@ -257,7 +257,8 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
     config = load(str(file))
     assert config.task.labels == labels
     assert config.source.columns.model_dump() == asdict(expected)
-    assert (config.resolve.window_days is None) == (expected.time is None)
+    # So few rows are not cut into windows.
+    assert config.resolve.window_days is None
 
     assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
     windows = json.loads(capsys.readouterr().out)
@@ -272,7 +273,12 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
 def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
     """19:30 in New York is the next day in UTC, in which the windows are."""
     path = tmp_path / "data.csv"
-    path.write_bytes(as_csv(table(time=lambda n: f"2026-01-{5 + n % 14:02d}T19:30:00-05:00")))
+    lines = [
+        f"2026-01-{5 + number % 14:02d}T19:30:00-05:00,this is text number {number},"
+        f"{'good' if number % 3 else 'bad'}"
+        for number in range(700)
+    ]
+    path.write_text("\n".join(["time,text,label", *lines]))
     file = tmp_path / "data.yaml"
     assert main(["init", str(path), "--out", str(file)]) == 0
     assert load(str(file)).resolve.start == "2026-01-06"
@@ -280,7 +286,7 @@ def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
     assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
     windows = json.loads(capsys.readouterr().out)
     assert [window["window"] for window in windows] == ["2026-01-06", "2026-01-13"]
-    assert sum(window["rows"] for window in windows) == ROWS
+    assert sum(window["rows"] for window in windows) == len(lines)
 
 
 @pytest.mark.parametrize(
@@ -388,3 +394,15 @@ def test_a_place_that_cannot_be_run_from_is_refused(films, out, why, capsys):
     assert main(["init", str(films), "--out", out]) == 2
     assert capsys.readouterr().err == f"error: {why}\n"
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "per_day", "days"),
+    [(2000, 3, 100), (2000, 100, 7), (9000, 50, 7), (500, 10, None), (3000, 1000, None)],
+)
+def test_windows_are_long_enough_to_train_on_or_there_are_none(rows, per_day, days):
+    times = pd.date_range("2024-01-01", periods=rows, freq=pd.Timedelta(days=1) / per_day)
+    found = window_days(pd.Series(times.strftime("%Y-%m-%dT%H:%M:%S")))
+    assert (found is None) == (days is None)
+    if days is not None:
+        assert days <= found <= days + 1
