@@ -195,7 +195,7 @@ source:
 finetune:
   base: {FinetuneConfig().base}   # or a transformers folder
   base_requirement: {FinetuneConfig().base_requirement}
-  method: full                  # or head: frozen encoder, seconds instead of minutes
+  method: full                  # or head, with head_learning_rate: 0.01, in seconds
   epochs: 2
 """
 

@@ -28,7 +28,8 @@ class FinetuneConfig(Section):
     learning_rate: float = Field(default=5e-5, gt=0, lt=1)
     """Peak learning rate of the encoder."""
     head_learning_rate: float = Field(default=1e-3, gt=0, lt=1)
-    """Peak learning rate of the head, which starts from nothing."""
+    """Peak learning rate of the head, which starts from nothing; method ``head`` learns
+    better at 0.01."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps in which the rate rises; afterwards it falls by a cosine."""
     weight_decay: float = Field(default=1e-4, ge=0, lt=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from components import bundle
 from components.registry import Registry
@@ -27,6 +28,7 @@ class Evidence(Section):
 
     verdict: str
     reasons: list[str]
+    """Of each check; the one that decided comes first."""
     scores: dict[str, dict[str, dict[str, float]]]
 
     @classmethod
@@ -35,9 +37,14 @@ class Evidence(Section):
         found = json.loads(report.read_text())
         return cls(
             verdict=found["verdict"],
-            reasons=[check["reason"] for check in found["checks"]],
+            reasons=[check["reason"] for check in sorted(found["checks"], key=_standing)],
             scores=found["scores"],
         )
+
+
+def _standing(check: dict[str, Any]) -> int:
+    """Order checks by what they mean for the verdict: failed, undecided, passed."""
+    return 0 if check["failed"] else 2 if check["passed"] else 1
 
 
 class RegisterReport(Section):
@@ -49,7 +56,7 @@ class RegisterReport(Section):
     source: str
     verdict: str
     reason: str
-    """Of the first check."""
+    """Of the check that decided."""
     checks: list[str]
     scores: dict[str, dict[str, dict[str, float]]]
 

@@ -39,7 +39,8 @@ def test_three_commands_from_a_csv_to_a_served_champion(desk):
     _own_table(desk.folder / "films.csv")
 
     desk.tokiwa("init", "films.csv")
-    ran = desk.json("run", "films.yaml", "--set", "finetune.method=head")
+    faster = ("--set", "finetune.head_learning_rate=0.01")
+    ran = desk.json("run", "films.yaml", "--set", "finetune.method=head", *faster)
     assert ran["result"] == "promoted", ran["reason"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -115,11 +115,15 @@ def test_an_altered_challenger_is_neither_published_nor_registered(
 def test_the_gates_report_is_read_for_what_matters(tmp_path):
     report = {
         "verdict": "keep",
-        "checks": [{"reason": "worse", "low": -1.0}, {"reason": "guarded", "low": 0.0}],
+        "checks": [
+            {"reason": "guarded", "low": 0.0, "passed": True, "failed": False},
+            {"reason": "open", "low": 0.0, "passed": False, "failed": False},
+            {"reason": "worse", "low": -1.0, "passed": False, "failed": True},
+        ],
         "scores": SCORES,
         "labels": ["a", "b"],
     }
     (tmp_path / "report").write_text(json.dumps(report))
     assert Evidence.read(tmp_path / "report") == Evidence(
-        verdict="keep", reasons=["worse", "guarded"], scores=SCORES
+        verdict="keep", reasons=["worse", "open", "guarded"], scores=SCORES
     )
