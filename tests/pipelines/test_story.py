@@ -7,7 +7,7 @@ import pytest
 
 @pytest.mark.e2e
 def test_the_loop_closes_on_real_data(desk):
-    fewer = ("--set", "source.max_rows_per_window=1000")
+    fewer = ("--set", "source.max_rows_per_window=800")
     movies, control, tweets = desk.json("replay", "sentiment", "--windows", "3", *fewer)
 
     assert movies["decision"] == "promote"
