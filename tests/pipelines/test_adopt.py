@@ -26,6 +26,7 @@ def own_model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_an_adopted_model_is_watched_and_beaten(toy_desk, own_model):
     entry = toy_desk.json("adopt", "toy.yaml", str(own_model), "--window", "2026-01-05")
     assert (entry["action"], entry["number"], entry["version"]) == ("adopt", 1, "1")
