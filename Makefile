@@ -26,7 +26,7 @@ run: $(INSTALLED) ## Keep the demonstration model fresh over three past windows
 	@$(BIN)/tokiwa replay sentiment --windows 3
 
 test: $(INSTALLED) ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-all: $(INSTALLED) ## Run all tests
 	@$(BIN)/python -m pytest

@@ -276,7 +276,8 @@ def test_a_check_without_a_window_says_so(project, tokiwa):
     assert "no whole window has rows yet; see resolve.start" in out
 
 
-def test_status_and_history_tell_of_the_champion(champion, tokiwa):
+def test_status_and_history_tell_of_the_champion(champion, tokiwa, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     (entry,) = json.loads(tokiwa("history", champion, "--json")[1])
     assert (entry["number"], entry["version"], entry["reason"]) == (1, "4", ENTRY["reason"])
     assert json.loads(tokiwa("status", champion, "--json")[1])["champion"] == entry
