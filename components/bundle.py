@@ -3,7 +3,9 @@
 ::
 
     bundle.json          what it is: task, labels, recipe, lineage, scores
-    model.safetensors    weights, beside classifier.json, config.json and the tokenizer
+    model.safetensors    weights, beside model.json and what reads inputs
+    model.onnx           the model as ONNX, and with weights of eight bits, where asked for
+    model.int8.onnx      and where they answer as it does
     profile.json         what the drift step remembers of the training data,
     profile.safetensors  its numbers
     manifest.json        sha256 of every other file, written last
@@ -45,6 +47,8 @@ class Description(Section):
     """Digests of what it was made from: ``data``, ``base``, ``champion``, ``code``."""
     scores: dict[str, float]
     """Metrics on the validation rows."""
+    exports: list[str] = []
+    """Files with other forms of the model, each checked against it."""
     test_share: float
     """The hash interval ``[0, test_share)`` that was kept out of training."""
     examples: list[str]

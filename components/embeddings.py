@@ -1,4 +1,4 @@
-"""Embeddings of rows by the pretrained encoder, computed once per row and kept.
+"""Embeddings of rows by the pretrained network, computed once per row and kept.
 
 Probe, profile and drift all look at the same vectors. They do not depend on any
 champion, so that a promotion does not make last week's rows incomparable.
@@ -9,75 +9,73 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.plan import Base
 from components.store import ObjectMissing, Store
+from components.tasks import TASKS, TaskConfig
+from components.tasks.model import length_order
 
 Vectors = NDArray[np.float32]
+BATCH_ROWS = 64
 
 
 def embed(
-    texts: Sequence[str],
+    contents: Sequence[str],
     base: Path,
-    max_tokens: int,
+    task: TaskConfig,
     on_batch: Callable[[int], None] | None = None,
 ) -> Vectors:
-    """Return the mean-pooled vectors of texts, ``float32 [n, d]``, each of length one."""
+    """Return what a new head on the base would read, ``float32 [n, d]``, each of length one."""
     import torch
 
-    from components.tasks.networks import mean_pool
-    from components.tasks.text_classification import (
-        encode,
-        length_sorted,
-        load_encoder,
-        usable_tokens,
-    )
-
-    encoder, tokenizer = load_encoder(base)
-    out = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
-    done = 0
+    model = TASKS[task.kind].from_base(base, task, dropout=0.0)
+    network: Any = model.network.eval()
+    examples = model.encode(contents)
+    order = length_order(examples)
+    out = np.zeros((len(examples), network.head.in_features), dtype=np.float32)
     with torch.inference_mode():
-        limit = usable_tokens(encoder.config, max_tokens)
-        for rows, ids, mask in length_sorted(encode(tokenizer, texts, limit)):
-            tokens = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-            out[rows] = torch.nn.functional.normalize(mean_pool(tokens, mask), dim=-1).numpy()
-            done += len(rows)
+        for start in range(0, len(order), BATCH_ROWS):
+            rows = order[start : start + BATCH_ROWS]
+            inputs = model.collate([examples[row] for row in rows])
+            features = torch.stack(network.states(network.depth, *inputs))
+            out[rows] = torch.nn.functional.normalize(features, dim=-1).numpy()
             if on_batch:
-                on_batch(done)
+                on_batch(start + len(rows))
     return out
 
 
 class KeptEmbeddings:
-    """Embeddings in the store, one object per encoder and window."""
+    """Embeddings in the store, one object per base and window."""
 
-    def __init__(self, store: Store, base: Base, max_tokens: int, code: str) -> None:
+    def __init__(self, store: Store, base: Base, task: TaskConfig, code: str) -> None:
         """Keep the vectors of a base model, as one version of the code computes them."""
         self._store = store
         self._base = base
-        self._max_tokens = max_tokens
-        self._at = f"embeddings/{code}-{base.digest[:32]}-{max_tokens}"
+        self._task = task
+        self._at = f"embeddings/{code}-{base.digest[:32]}-{task.input_size}"
 
     def vectors(
         self,
         window_fingerprint: str,
-        texts: Sequence[str],
+        contents: Sequence[str],
         progress: Callable[[int, int, str], None],
     ) -> Vectors:
-        """Return the vectors of a window's texts, computing only the ones not kept.
+        """Return the vectors of a window's contents, computing only the ones not kept.
 
         Args:
             window_fingerprint: names the object in which they are kept.
-            texts: the rows; ``collect`` sees them all, ``prepare`` those that passed.
+            contents: of the rows; ``collect`` sees them all, ``prepare`` those that passed.
             progress: told how many are computed, out of how many.
         """
         from safetensors.numpy import load, save
 
         key = f"{self._at}/{window_fingerprint}.safetensors"
         digests = [
-            hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts
+            hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest() for each in contents
         ]
         try:
             kept = load(self._store.get(key))
@@ -88,9 +86,9 @@ class KeptEmbeddings:
         if kept and not missing:
             return _rows(kept["vectors"], [known[digest] for digest in digests])
         computed = embed(
-            [texts[index] for index in missing],
+            [contents[index] for index in missing],
             self._base.locate(),
-            self._max_tokens,
+            self._task,
             lambda done: progress(done, len(missing), "rows embedded"),
         )
         names = np.array([list(bytes.fromhex(digests[i])) for i in missing], dtype=np.uint8)

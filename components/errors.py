@@ -4,17 +4,19 @@
 
     TokiwaError                    the root; carries an exit code and what to do
     ├── UserError                  exit code 2: the user can mend it
-    │   ├── ConfigError            a project file, key or value is wrong
+    │   ├── ConfigError            a project file, key or value is wrong, or what it
+    │   │                          names (a file, a column) is not there
     │   ├── MissingPackage         data or weights of a package are not installed
     │   └── BadInput               a file or request given by the user cannot be read
     └── WorldError                 exit code 1: the world is not as it should be
-        ├── SourceError            a data source is missing, unreadable or changed
+        ├── SourceError            a data source is unreadable, or changed meanwhile
         ├── StoreError             the object store refused or lost an object
         ├── BundleError            a model directory is missing, altered or incomplete
         ├── LedgerError            the ledger cannot be read
         │   └── StalePromotion     somebody else moved the champion first
         ├── NoChampion             there is no model in production yet
-        └── StepFailed             a step of a run failed
+        ├── StepFailed             a step of a run failed
+        └── Evicted                the machine is taken away: run the step again (exit code 75)
 
 ``ValueError`` is for what a calling function got wrong, ``assert`` for what
 cannot be; neither is meant for a user's eyes.
@@ -34,7 +36,7 @@ class UserError(TokiwaError):
 
 
 class ConfigError(UserError):
-    """A project file has problems; the message lists all of them with their lines."""
+    """A project file is wrong, or names a file or a column that is not there."""
 
 
 class MissingPackage(UserError):
@@ -56,7 +58,7 @@ class WorldError(TokiwaError):
 
 
 class SourceError(WorldError):
-    """A data source is missing, unreadable, or changed while it was read."""
+    """A data source is unreadable, or changed while it was read."""
 
 
 class StoreError(WorldError):
@@ -81,3 +83,13 @@ class NoChampion(WorldError):
 
 class StepFailed(WorldError):
     """A step of a run failed; the message names its log."""
+
+
+class Evicted(WorldError):
+    """The process was told to go (SIGTERM) and has kept its state: run it again.
+
+    The exit code is EX_TEMPFAIL of sysexits.h, which tells an eviction, worth a retry,
+    from a failure, which is not.
+    """
+
+    exit_code = 75

@@ -4,6 +4,8 @@
 ``TOKIWA_HOME``           folder of everything, ``./.tokiwa`` by default
 ``TOKIWA_STORE``          objects: a folder or ``s3://bucket/prefix``
 ``MLFLOW_TRACKING_URI``   MLflow: sqlite in the home folder by default
+``TOKIWA_STUDIES``        searches: in the store by default, or a database that
+                          SQLAlchemy opens, such as ``postgresql://…``
 ========================  ==================================================
 """
 
@@ -11,9 +13,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.registry import Registry
 from components.store import Store, open_store
+
+if TYPE_CHECKING:
+    from components.studies import Studies
 
 
 def home() -> Path:
@@ -40,3 +46,10 @@ def registry(project: str) -> Registry:
     """Open MLflow for a project."""
     home().mkdir(parents=True, exist_ok=True)
     return Registry(tracking_uri(), project, (home() / "mlartifacts").as_uri())
+
+
+def studies() -> Studies:
+    """Open the place of searches."""
+    from components.studies import Studies
+
+    return Studies(store(), os.environ.get("TOKIWA_STUDIES", ""))

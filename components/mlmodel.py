@@ -15,16 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from components.tasks.model import Content, Model
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def write(folder: Path, labels: Sequence[str], examples: Sequence[str]) -> None:
-    """Write ``MLmodel`` and ``input_example.json`` into a bundle that is not sealed yet."""
-    inputs = [{"type": "string", "name": "text", "required": True}]
+def write(
+    folder: Path, content: Content, answer_names: Sequence[str], examples: Sequence[str]
+) -> None:
+    """Write ``MLmodel`` and ``input_example.json`` into a bundle that is not sealed yet.
+
+    Args:
+        folder: the bundle.
+        content: names the only input column; images are base64 of image files.
+        answer_names: output columns; of several, the label stands before them.
+        examples: contents to show.
+    """
+    inputs = [{"type": "string", "name": content, "required": True}]
     outputs = [
-        {"type": "string", "name": "label", "required": True},
-        *({"type": "double", "name": label, "required": True} for label in labels),
+        *({"type": "string", "name": name, "required": True} for name in _label(answer_names)),
+        *({"type": "double", "name": name, "required": True} for name in answer_names),
     ]
     model = {
         "flavors": {"python_function": {"loader_module": "components.mlmodel", "env": {}}},
@@ -40,24 +51,29 @@ def write(folder: Path, labels: Sequence[str], examples: Sequence[str]) -> None:
         },
     }
     (folder / "MLmodel").write_text(yaml.safe_dump(model, sort_keys=True))
-    example = {"columns": ["text"], "data": [[text] for text in examples]}
+    example = {"columns": [content], "data": [[each] for each in examples]}
     (folder / "input_example.json").write_text(json.dumps(example, ensure_ascii=False))
+
+
+def _label(answer_names: Sequence[str]) -> list[str]:
+    """Return the column that says which of several answers it is; a single one needs none."""
+    return ["label"] if len(answer_names) > 1 else []
 
 
 class _PyFunc:
     """What ``mlflow.pyfunc.load_model`` hands to its caller."""
 
-    def __init__(self, classifier: Any) -> None:
-        self._classifier = classifier
+    def __init__(self, model: Model) -> None:
+        self._model = model
 
     def predict(self, frame: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Return label and probabilities for the column ``text``."""
+        """Return the answers for the column ``text`` or ``image``."""
         import pandas as pd
 
-        labels = self._classifier.labels
-        probabilities = self._classifier.predict(frame["text"].tolist())
-        out = pd.DataFrame(probabilities, columns=list(labels))
-        out.insert(0, "label", [labels[best] for best in probabilities.argmax(1)])
+        answers = self._model.predict(frame[self._model.content].tolist())
+        out = pd.DataFrame(answers, columns=list(self._model.answer_names))
+        for name in _label(self._model.answer_names):
+            out.insert(0, name, self._model.decisions(answers))
         return out
 
 

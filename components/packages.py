@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from components.errors import MissingPackage, SourceError
+from components.errors import ConfigError, MissingPackage
 
 
 def locate(place: str, requirement: str = "") -> Path:
@@ -19,7 +19,7 @@ def locate(place: str, requirement: str = "") -> Path:
 
     Raises:
         MissingPackage: the package is not installed.
-        SourceError: there is nothing at that place.
+        ConfigError: there is nothing at that place.
     """
     package, colon, inside = place.partition(":")
     if colon:
@@ -30,5 +30,5 @@ def locate(place: str, requirement: str = "") -> Path:
     else:
         path = Path(place).expanduser()
     if not path.exists():
-        raise SourceError(f"there is nothing at {path} (from {place!r})")
+        raise ConfigError(f"there is nothing at {path} (from {place!r})")
     return path.resolve()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 _STYLE = """
@@ -111,6 +111,83 @@ def bar_plot(rows: Sequence[tuple[str, float]], threshold: float) -> str:
         'stroke="currentColor" stroke-dasharray="3"/>'
     )
     return _svg(width, 22 * len(rows) + 4, marks)
+
+
+def curve_plot(curves: Mapping[str, Sequence[float]], across: str = "epoch") -> str:
+    """Return values by epoch as lines, one for each name; all share both axes."""
+    width, height, left, bottom = 640, 220, 60, 30
+    values = [value for curve in curves.values() for value in curve]
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, high = low - margin, high + margin
+    epochs = max(len(curve) for curve in curves.values())
+
+    def at(index: int, value: float) -> str:
+        x = left + (width - left - 130) * (index / max(1, epochs - 1))
+        y = (height - bottom) * (1 - (value - low) / (high - low))
+        return f"{x:.1f},{y:.1f}"
+
+    marks = [
+        f'<line x1="{left}" x2="{left}" y1="0" y2="{height - bottom}" stroke="currentColor"/>',
+        f'<line x1="{left}" x2="{width - 130}" y1="{height - bottom}" y2="{height - bottom}" '
+        'stroke="currentColor"/>',
+        _label(left - 6, 12, f"{high:.3g}", "end"),
+        _label(left - 6, height - bottom, f"{low:.3g}", "end"),
+        _label(left, height - 8, f"{across} 1", "middle"),
+    ]
+    if epochs > 1:
+        marks.append(_label(width - 130, height - 8, str(epochs), "middle"))
+    for index, (name, curve) in enumerate(curves.items()):
+        dash = "" if index == 0 else ' stroke-dasharray="6 4"'
+        points = " ".join(at(number, value) for number, value in enumerate(curve))
+        marks.append(
+            f'<polyline points="{points}" fill="none" stroke="currentColor" '
+            f'stroke-width="2"{dash}/>'
+        )
+        marks += [
+            f'<circle cx="{x}" cy="{y}" r="3" fill="currentColor"/>'
+            for x, y in (point.split(",") for point in points.split())
+        ]
+        x, y = points.split()[-1].split(",")
+        marks.append(_label(float(x) + 8, float(y) + 4 + 14 * index, name, "start"))
+    return _svg(width, height, marks)
+
+
+def scatter_plot(points: Sequence[tuple[str, float, float]], across: str, up: str) -> str:
+    """Return named points ``(name, x, y)`` as SVG; the axes carry what they count."""
+    width, height, left, bottom = 640, 320, 60, 40
+    low, high = min(y for _, _, y in points), max(y for _, _, y in points)
+    margin = (high - low) * 0.1 or 0.01
+    low, high, far = low - margin, high + margin, max(x for _, x, _ in points) * 1.05
+    floor = height - bottom
+
+    def right(x: float) -> float:
+        return left + (width - left - 20) * x / far
+
+    marks = [
+        f'<line x1="{left}" x2="{left}" y1="0" y2="{floor}" stroke="currentColor"/>',
+        f'<line x1="{left}" x2="{width - 20}" y1="{floor}" y2="{floor}" stroke="currentColor"/>',
+        _label(left - 6, 12, f"{high:.3f}", "end"),
+        _label(left - 6, floor, f"{low:.3f}", "end"),
+        _label(left + 6, 12, up, "start"),
+        _label(left, height - 22, "0", "middle"),
+        _label(width - 20, height - 22, f"{far:.0f}", "end"),
+        _label((left + width) / 2, height - 6, across, "middle"),
+    ]
+    for name, x, y in points:
+        level = floor * (1 - (y - low) / (high - low))
+        leans = "end" if right(x) > width * 0.7 else "start"
+        shift = -8 if leans == "end" else 8
+        marks.append(f'<circle cx="{right(x):.1f}" cy="{level:.1f}" r="4" fill="currentColor"/>')
+        marks.append(_label(right(x) + shift, level + 4, name, leans))
+    return _svg(width, height, marks)
+
+
+def _label(x: float, y: float, text: str, anchor: str) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="currentColor" font-size="12" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+    )
 
 
 def _svg(width: int, height: int, marks: Sequence[str]) -> str:

@@ -9,11 +9,8 @@ was last, not with a mixture of all worlds.
 from __future__ import annotations
 
 import json
-import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,15 +22,21 @@ SCHEMA_VERSION = 1
 EMBEDDING = "embedding_"
 """The names of the features that are components of the embedding begin so."""
 
-_PUNCTUATION = frozenset(string.punctuation)
-
 
 @dataclass(frozen=True)
 class Profile:
-    """Sorted reference values of every feature, by name, and the validation error rate."""
+    """What a champion remembers.
+
+    Attributes:
+        features: sorted reference values of every feature, by name.
+        error_rate: mean error on the validation rows.
+        error_rows: how many rows that mean is of.
+        window: name of the window.
+    """
 
     features: dict[str, NDArray[np.float64]]
     error_rate: float
+    error_rows: int
     window: str
 
     def save(self, folder: Path) -> None:
@@ -43,6 +46,7 @@ class Profile:
         description = {
             "schema_version": SCHEMA_VERSION,
             "error_rate": self.error_rate,
+            "error_rows": self.error_rows,
             "window": self.window,
         }
         (folder / "profile.json").write_text(json.dumps(description, sort_keys=True))
@@ -68,25 +72,12 @@ class Profile:
             raise BundleError(f"the bundle in {folder} has no readable profile") from error
         if description["schema_version"] > SCHEMA_VERSION:
             raise BundleError(f"the profile in {folder} needs a newer Tokiwa; upgrade to read it")
-        return cls(features, description["error_rate"], description["window"])
-
-
-def text_features(texts: Sequence[str], tokenizer: Any) -> dict[str, NDArray[np.float64]]:
-    """Return what can be said of texts without a model, an array ``[n]`` per feature."""
-    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-    unknown = tokenizer.unk_token_id
-    columns: dict[str, list[float]] = {
-        "characters": [len(text) for text in texts],
-        "tokens": [len(row) for row in ids],
-        "unknown_share": [_share(row.count(unknown), len(row)) for row in ids],
-        "upper_share": [_share(sum(map(str.isupper, text)), len(text)) for text in texts],
-        "digit_share": [_share(sum(map(str.isdigit, text)), len(text)) for text in texts],
-        "punctuation_share": [
-            _share(sum(character in _PUNCTUATION for character in text), len(text))
-            for text in texts
-        ],
-    }
-    return {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+        return cls(
+            features,
+            description["error_rate"],
+            description["error_rows"],
+            description["window"],
+        )
 
 
 def embedding_features(vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
@@ -100,7 +91,3 @@ def embedding_features(vectors: NDArray[np.float32]) -> dict[str, NDArray[np.flo
 def as_frame(features: dict[str, NDArray[np.float64]]) -> pd.DataFrame:
     """Return features as one column each."""
     return pd.DataFrame(features)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0

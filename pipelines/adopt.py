@@ -6,6 +6,7 @@ that monitoring can begin at once.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,28 +29,35 @@ from pipelines.project import ProjectConfig
 
 
 def adopt(
-    project: ProjectConfig, model: str, window: str, progress: Callable[[int, int, str], None]
+    project: ProjectConfig,
+    typed: str,
+    model: str,
+    window: str,
+    progress: Callable[[int, int, str], None],
 ) -> Entry:
     """Seal, register and promote an existing model; return its ledger entry.
 
     Args:
         project: whose first champion it becomes.
+        typed: how the user names the project, for messages.
         model: a transformers folder, or ``models:/name/version`` of MLflow.
         window: the window that its profile describes, see ``resolve``.
         progress: told how many rows are embedded, out of how many.
 
     Raises:
-        BadInput: the project has a champion already, or its window no usable rows.
-        BundleError: the model does not load, or has other labels.
+        BadInput: the project has a champion already, its window no usable rows, or the
+            folder no model.
+        BundleError: the model does not load, has other labels, or no model can be
+            adopted for the project's task.
     """
     store = home.store()
     ledger = Ledger(store, project.ledger)
     if ledger.head() is not None:
         raise BadInput(
             f"{project.name} has a champion already; "
-            f"a new model must win: tokiwa run {project.name}"
+            f"a new model must win: tokiwa run {shlex.quote(typed)}"
         )
-    classifier = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
+    adopted = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
     plan = resolve.resolve(
         project=project.name,
         source=project.source,
@@ -63,7 +71,7 @@ def adopt(
         now=datetime.now(UTC),
     )
     current = plan.live.current
-    embeddings = KeptEmbeddings(store, plan.base, project.task.max_tokens, plan.code)
+    embeddings = KeptEmbeddings(store, plan.base, project.task, plan.code)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         ingest.ingest(plan.data, place / "snapshot", project.ingest)
@@ -77,23 +85,24 @@ def adopt(
         )
         if not checked.trainable:
             raise BadInput(
-                f"no profile can be made of window {current.window.name}: {checked.refusal}"
+                f"no profile can be made, for there is too little to learn: {checked.refusal}"
             )
         prepared = prepare.prepare(
             place / "good",
             current.window.name,
             current.window.end,
             place / "prepared",
+            project.task,
             project.prepare,
-            lambda texts: embeddings.vectors(current.fingerprint, texts, progress),
+            lambda contents: embeddings.vectors(current.fingerprint, contents, progress),
         )
         frame = pd.read_parquet(place / "prepared" / prepare.ROWS)
-        profile, scores = profile_of(place / "prepared", frame, classifier)
+        profile, scores = profile_of(place / "prepared", frame, adopted)
         folder = place / "bundle"
-        classifier.save(folder)
+        adopted.save(folder)
         profile.save(folder)
         examples = [text[:200] for text in frame["text"].head(EXAMPLES)]
-        mlmodel.write(folder, classifier.labels, examples)
+        mlmodel.write(folder, adopted.content, adopted.answer_names, examples)
         digest = bundle.seal(
             folder,
             bundle.Description(
@@ -132,7 +141,8 @@ def folder_of(project: ProjectConfig, model: str) -> Path:
     """Return the local folder of a model that a person named.
 
     Raises:
-        BundleError: there is none.
+        BadInput: the folder holds none.
+        BundleError: MLflow has none of this name.
     """
     if model.startswith("models:/"):
         from mlflow.artifacts import download_artifacts
@@ -146,5 +156,5 @@ def folder_of(project: ProjectConfig, model: str) -> Path:
         return folder / "model" if (folder / "model" / "config.json").exists() else folder
     folder = Path(model).expanduser()
     if not (folder / "config.json").is_file():
-        raise BundleError(f"{model} is no transformers model: it has no config.json")
+        raise BadInput(f"{model} is no transformers model: it has no config.json")
     return folder

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,13 +99,45 @@ def replay(
         _print_json([result.model_dump(mode="json") for result in results])
         return
     _print_replay(config, results)
-    _print_next_steps(config, page)
+    _print_next_steps(config, project, page)
+
+
+@app.command()
+def tune(
+    project: Project,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all, instead of finetune.search.trials.")
+    ] = None,
+    window: Window = "latest",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search for good hyperparameters, or carry a search on; train and promote nothing."""
+    from pipelines.history import page_of
+
+    if load(project, overrides or ()).finetune.search is None:
+        raise ConfigError(f"{project} has no finetune.search, which says what to try")
+    more = [f"finetune.search.trials={trials}"] if trials else []
+    config = _ready(project, [*(overrides or ()), *more], window)
+    with _watching(f"search of {config.name}", verbose, as_json) as watch:
+        done = runners.run_project(config, "tuning", window=window, cause="manual", watch=watch)
+    if "choose" not in done.steps:
+        reason = done.steps["decline"].content()["reason"]
+        if as_json:
+            _print_json({"result": "declined", "reason": reason})
+        else:
+            out.print(f"[bold]declined[/]: {escape(reason)}", soft_wrap=True)
+        return
+    _print_search(done.steps["choose"].content(), page_of(done, "choose", "trials"), as_json)
 
 
 @app.command()
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show the champion, the last runs and open events."""
-    from pipelines.history import state_of
+    from components import home
+    from components.registry import without_password
+    from pipelines.history import replay_of, state_of
 
     state = state_of(load(project, overrides or ()))
     if as_json:
@@ -112,33 +145,54 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
         return
     champion = state["champion"]
     if champion is None:
+        place = without_password(home.store_url())
         out.print(
-            f"{state['project']} has no champion yet; train one: tokiwa run {escape(project)}"
+            f"{state['project']} has no champion yet; train one: tokiwa run {_quoted(project)}\n"
+            f"(looked in {place}; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)",
+            markup=False,
+            soft_wrap=True,
         )
     else:
+        since = f"{champion['action']} at {_second(champion['at'])}"
         out.print(
             f"[bold]{state['project']}[/] serves version {champion['version'] or '–'} "
-            f"(generation {champion['number']}, {champion['action']} at {champion['at']})\n"
-            f"{escape(champion['reason'])}"
+            f"(generation {champion['number']}, {since})\n"
+            f"{escape(champion['reason'])}",
+            soft_wrap=True,
         )
+        _print_replays(project, [replay_of(champion)])
     _print_table(("run", "window", "result", "reason"), state["runs"])
     _print_table(("event", "owner", "state", "detail"), state["events"])
 
 
 @app.command()
-def history(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def history(
+    project: Project,
+    played: Annotated[
+        str | None, typer.Option("--replay", help="Id of a replay, to list its own promotions.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """List all promotions and rollbacks, oldest first."""
-    from pipelines.history import entries_of
+    from pipelines.history import entries_of, replay_of
 
-    entries = entries_of(load(project, overrides or ()))
+    entries = entries_of(load(project, overrides or ()), played or "")
     if as_json:
         _print_json(entries)
         return
     if not entries:
         out.print(
-            f"the ledger is empty; train a first champion: tokiwa run {project}", markup=False
+            f"the ledger is empty; train a first champion: tokiwa run {_quoted(project)}",
+            markup=False,
+            soft_wrap=True,
         )
-    _print_table(("number", "at", "action", "version", "by", "reason"), entries)
+    for entry in entries:
+        # No table: on a narrow screen it would break the ids of runs, and the reasons.
+        said = f"{entry['number']:<3} {_second(entry['at'])}  {entry['action']:<8} "
+        said += f"version {entry['version'] or '–'} by {entry['by']}\n    {entry['reason']}"
+        out.print(said, markup=False, soft_wrap=True)
+    _print_replays(project, [replay_of(entry) for entry in entries])
 
 
 @app.command()
@@ -160,37 +214,26 @@ def serve(
 @app.command()
 def predict(
     project: Project,
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; without any, lines of standard input.")
+    contents: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts or image files; without any, lines of standard input."),
     ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer texts with the champion."""
-    from components.serve.model import MAX_TEXTS
-    from pipelines.history import champion_of
+    """Answer texts or images with the champion."""
+    from pipelines.history import champion_of, predictions_of
 
     config = load(project, overrides or ())
-    asked = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    asked = contents or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not asked:
-        raise BadInput("there is no text to classify; give texts or pipe lines in")
-    model, entry = champion_of(config)
-    try:
-        answers = [
-            answer
-            for start in range(0, len(asked), MAX_TEXTS)
-            for answer in model.predict(asked[start : start + MAX_TEXTS])
-        ]
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    rows = [
-        {"text": text, "label": answer.label, "confidence": round(answer.confidence, 4)}
-        for text, answer in zip(asked, answers, strict=True)
-    ]
+        raise BadInput(f"there is no {config.task.content} to answer; name some or pipe lines in")
+    model, entry = champion_of(config, project)
+    rows = predictions_of(model, asked)
     if as_json:
         _print_json({"version": entry.version, "generation": entry.number, "predictions": rows})
         return
-    _print_table(("label", "confidence", "text"), rows)
+    _print_table([*(name for name in rows[0] if name != model.content), model.content], rows)
 
 
 @app.command(name="compile")
@@ -211,17 +254,21 @@ def compile_graphs(
 @app.command()
 def check(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Check a project file, its data and its base model; run nothing."""
-    from pipelines.history import windows_of
+    from pipelines.history import labels_of
 
     config = _ready(project, overrides)
-    rows = windows_of(config)
+    rows, warnings = labels_of(config)
+    for warning in warnings:
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"warning: {warning}", style="yellow", markup=False, soft_wrap=True
+        )
     if as_json:
         _print_json(rows)
         return
     out.print(f"{config.name}: the file, the data and the base model are there")
     if not rows:
         out.print("no whole window has rows yet; see resolve.start and resolve.window_days")
-    _print_table(("window", "rows", "labels"), rows)
+    _print_table(("window", "rows", "labelled", "unlabelled", "unknown", "labels"), rows)
 
 
 @app.command()
@@ -229,10 +276,24 @@ def init(
     data: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet.")],
     output: Annotated[Path | None, typer.Option("--out", help="The project file.")] = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+    text: Annotated[str | None, typer.Option(help="Column of texts, instead of a guess.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of labels, instead of a guess.")] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="Column that names each row.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of what must not be torn apart.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Column of when rows happened, ISO 8601.")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between columns; told from the first rows by default.")
+    ] = None,
 ) -> None:
     """Draft a commented project file from the columns of a table."""
     from pipelines.draft import draft
 
+    if not data.is_file():
+        raise BadInput(f"there is no file {data}")
     path = output or Path(f"{data.name.split('.')[0] or 'project'}.yaml")
     if path.suffix not in SUFFIXES:
         raise BadInput(f"a project file ends in .yaml, unlike {path}")
@@ -240,11 +301,16 @@ def init(
         raise BadInput(f"there is no folder {path.parent}")
     if path.exists() and not force:
         raise BadInput(f"{path} exists already; --force overwrites it")
-    text, columns = draft(data, path)
-    path.write_text(text, encoding="utf-8")
+    given = {"text": text, "label": label, "id": id_, "group": group, "time": time}
+    named = {role: column for role, column in given.items() if column}
+    content, columns, others = draft(data, path, named, separator or "")
+    path.write_text(content, encoding="utf-8")
     load(str(path))
     found = f"text is {columns.text!r}, label is {columns.label!r}"
     out.print(f"wrote {path}: {found}", markup=False, soft_wrap=True)
+    for role, candidates in others.items():
+        could = f"{role} could also be: {', '.join(candidates)}; choose with --{role}"
+        out.print(could, markup=False, soft_wrap=True)
     typed = shlex.quote(str(path))
     out.print(f"next: tokiwa run {typed}, then tokiwa serve {typed}", markup=False, soft_wrap=True)
 
@@ -261,9 +327,9 @@ def adopt(
     from pipelines.adopt import adopt as adopt_model
     from pipelines.progress import counting
 
-    config = _ready(project, overrides)
+    config = _ready(project, overrides, window)
     with counting(quiet=as_json) as progress:
-        entry = adopt_model(config, model, window, progress)
+        entry = adopt_model(config, project, model, window, progress)
     if as_json:
         _print_json(entry.model_dump(mode="json"))
         return
@@ -308,23 +374,31 @@ def _run_graph(
     verbose: bool,
     no_cache: bool,
 ) -> None:
-    config = _ready(project, overrides)
+    from pipelines.history import page_of
+
+    config = _ready(project, overrides, window)
     with _watching(f"{graph} of {config.name}", verbose, as_json) as watch:
         done = runners.run_project(
             config, graph, window=window, cause="manual", caching=not no_cache, watch=watch
         )
-    outcome = done.outcome
+    outcome, page = done.outcome, page_of(done, "notify", "page")
     if as_json:
         _print_json({key: value for key, value in outcome.items() if key != "records"})
         return
     out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
-    out.print(f"report: {done.steps['notify'].artifact('page')}", markup=False, soft_wrap=True)
+    out.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
-def _ready(project: str, overrides: list[str] | None) -> ProjectConfig:
-    """Load a project and make sure, before anything runs, that its packages are there."""
+def _ready(project: str, overrides: list[str] | None, window: str = "latest") -> ProjectConfig:
+    """Load a project and make sure, before anything runs, that it can.
+
+    Args:
+        project: as the user names it.
+        overrides: of keys of its file.
+        window: that must be one of the project's.
+    """
     from components.packages import locate
-    from components.resolve.core import weights_digest
+    from components.resolve.core import MOVING, known_windows, weights_digest, window_called
 
     config = load(project, overrides or ())
     timed = config.source.columns.time or all(part.at for part in config.source.files)
@@ -333,7 +407,10 @@ def _ready(project: str, overrides: list[str] | None) -> ProjectConfig:
             f"{config.name}: resolve.start cuts rows into windows, but they carry no time; "
             "set source.columns.time, or `at` of every file"
         )
-    locate(config.source.root, config.source.requirement)
+    if window not in MOVING:
+        window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)
+    for root, requirement in config.source.roots:
+        locate(root, requirement)
     weights_digest(locate(config.finetune.base, config.finetune.base_requirement))
     return config
 
@@ -348,28 +425,77 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def _quoted(project: str) -> str:
+    """Return a project as it would have to be typed again."""
+    return shlex.quote(project)
+
+
+def _second(moment: str) -> str:
+    """Return ISO 8601 with an offset in UTC, to the second."""
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _print_replays(project: str, played: Iterable[str]) -> None:
+    """Say how to see the promotions within replays, of which an empty id is none."""
+    for each in dict.fromkeys(filter(None, played)):
+        hint = (
+            f"the promotions within that replay: tokiwa history {_quoted(project)} --replay {each}"
+        )
+        out.print(hint, style="dim", markup=False, soft_wrap=True)
+
+
 def _print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     rows = list(rows)
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _NEVER_WRAPPED)
     for row in rows:
         # Text, because what users wrote may look like rich's markup.
         table.add_row(*(Text(str(row[column])) for column in columns))
     out.print(table)
 
 
+_NEVER_WRAPPED = ("run", "window", "owner")
+_SAMPLES = {"text": '"what a lovely day"', "image": "picture.png"}
+
+
+def _print_search(found: dict[str, Any], page: Path, as_json: bool) -> None:
+    import yaml
+
+    from pipelines.progress import trials_table
+
+    best, metric = found["trials"][0], found["metric"]
+    if as_json:
+        named = ("study", "metric", "trials")
+        _print_json({"best": best, **{name: found[name] for name in named}})
+        return
+    out.print(trials_table([{"metric": metric, **trial} for trial in found["trials"]]))
+    tree: dict[str, Any] = {}
+    for key, value in best["values"].items():
+        *path, last = key.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    shown = f"valid {metric.replace('_', ' ')} {best['score']:.4f}"
+    out.print(f"\n[bold]trial {best['number']}[/] is the best, {shown}; for the project file:\n")
+    text = yaml.safe_dump({"finetune": tree}, sort_keys=False, allow_unicode=True)
+    out.print(text, markup=False, soft_wrap=True)
+    out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
 def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    header = ("window", "rows", "drift", "trained for", "decision", "version", "accuracy", "time")
+    score = config.task.score_title
+    header = ("window", "rows", "drift", "trained for", "decision", "version", score, "time")
     for column in header:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("window", score))
     moods = {"promote": "green", "keep": "red", "inconclusive": "yellow"}
     for result in results:
-        before, after = result.accuracy_before, result.accuracy_after
-        accuracy = " → ".join(f"{value:.3f}" for value in (before, after) if value is not None)
+        before, after = result.score_before, result.score_after
+        scores = " → ".join(f"{value:.3f}" for value in (before, after) if value is not None)
         drift = {None: "–", True: "[yellow]drifted[/]", False: "quiet"}[result.drifted]
         mood = moods.get(result.decision)
         table.add_row(
@@ -379,14 +505,14 @@ def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
             result.trigger or "–",
             f"[{mood}]{result.decision}[/]" if mood else result.decision,
             result.champion,
-            accuracy if before is not None and before != after else accuracy.split(" → ")[0],
+            scores if before is not None and before != after else scores.split(" → ")[0],
             f"{result.seconds:.0f} s",
         )
     out.print(table)
-    out.print("accuracy: on the window's own test rows, before → after its run", style="dim")
+    out.print(f"{score}: on the window's own test rows, before → after its run", style="dim")
 
 
-def _print_next_steps(config: ProjectConfig, page: Path) -> None:
+def _print_next_steps(config: ProjectConfig, project: str, page: Path) -> None:
     from components import home
     from components.registry import without_password
     from pipelines.replay import LABELS_NOTE
@@ -394,6 +520,7 @@ def _print_next_steps(config: ProjectConfig, page: Path) -> None:
     here = Path(sys.argv[0])
     tokiwa = "tokiwa" if shutil.which("tokiwa") else _relative(here)
     mlflow = "mlflow" if shutil.which("mlflow") else _relative(here.with_name("mlflow"))
+    typed = _quoted(project)
     out.print(LABELS_NOTE, style="dim")
     out.print("\n[bold]look further[/]")
     for what, command in (
@@ -402,11 +529,11 @@ def _print_next_steps(config: ProjectConfig, page: Path) -> None:
             "training curves",
             f"{mlflow} ui --backend-store-uri {without_password(home.tracking_uri())}",
         ),
-        ("who served when", f"{tokiwa} history {config.name}"),
-        ("ask the champion", f'{tokiwa} predict {config.name} "what a lovely day"'),
-        ("serve it", f"{tokiwa} serve {config.name}"),
+        ("who served when", f"{tokiwa} history {typed}"),
+        ("ask the champion", f"{tokiwa} predict {typed} {_SAMPLES[config.task.content]}"),
+        ("serve it", f"{tokiwa} serve {typed}"),
     ):
-        out.print(f"  {what:<17} {command}", soft_wrap=True)
+        out.print(f"  {what:<17} {command}", markup=False, soft_wrap=True)
 
 
 def _relative(path: Path) -> str:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from components import home
-from components.errors import NoChampion
+from components.errors import BadInput, ConfigError, NoChampion, SourceError
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
+from components.validate.core import examples
 from pipelines.project import ProjectConfig
 
 if TYPE_CHECKING:
     from components.serve.model import BundleModel
+    from pipelines.runners import Run
 
 SHOWN_RUNS = 10
+ROWS_AT_ONCE = 256
 
 
 def state_of(project: ProjectConfig) -> dict[str, Any]:
@@ -39,14 +49,48 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
     }
 
 
-def entries_of(project: ProjectConfig) -> list[dict[str, Any]]:
-    """Return all promotions and rollbacks of a project, oldest first."""
-    entries = Ledger(home.store(), project.ledger).entries()
+def entries_of(project: ProjectConfig, played: str = "") -> list[dict[str, Any]]:
+    """Return all promotions and rollbacks of a project, or of a replay of it, oldest first.
+
+    Args:
+        project: whose ledger to read.
+        played: id of a replay, to read the ledger that it kept for itself.
+
+    Raises:
+        BadInput: there is no such replay.
+    """
+    store = home.store()
+    prefix = project.replay_ledger(played) if played else project.ledger
+    entries = Ledger(store, prefix).entries()
+    if played and not entries:
+        above = project.replay_ledger("")
+        known = {key.removeprefix(above).partition("/")[0] for key in store.list(above)}
+        there = f"there are {', '.join(sorted(known))}" if known else "none was played"
+        raise BadInput(f"{project.name} has no replay {played!r}; {there}")
     return [entry.model_dump(mode="json") for entry in entries]
 
 
-def champion_of(project: ProjectConfig) -> tuple[BundleModel, Entry]:
+def replay_of(entry: Mapping[str, Any]) -> str:
+    """Return the id of the replay that published a ledger entry, empty for none."""
+    return str(entry["by"]).removeprefix("replay ") if entry["action"] == "publish" else ""
+
+
+def page_of(run: Run, step: str, name: str) -> Path:
+    """Copy a step's page to where browsers know it for one, and return that file.
+
+    kfp names artifacts without a suffix.
+    """
+    path = run.folder / f"{step}.html"
+    shutil.copyfile(run.steps[step].artifact(name), path)
+    return path
+
+
+def champion_of(project: ProjectConfig, typed: str) -> tuple[BundleModel, Entry]:
     """Return the model in production and its ledger entry.
+
+    Args:
+        project: whose model.
+        typed: how the user names the project, for messages.
 
     Raises:
         NoChampion: there is none yet.
@@ -57,19 +101,96 @@ def champion_of(project: ProjectConfig) -> tuple[BundleModel, Entry]:
     head = Ledger(store, project.ledger).head()
     if head is None:
         raise NoChampion(
-            f"{project.name} has no model in production yet; train one: tokiwa run {project.name}"
+            f"{project.name} has no model in production yet; "
+            f"train one: tokiwa run {shlex.quote(typed)}"
         )
     return BundleModel.load(store, head.bundle), head
 
 
-def windows_of(project: ProjectConfig) -> list[dict[str, Any]]:
-    """Return the rows and labels of each window up to now."""
-    source = open_source(project.source)
+def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what a model answers to texts or image files, each with what was asked.
+
+    Raises:
+        BadInput: one is no text or image that the model can answer.
+    """
+    rows = []
+    for start in range(0, len(asked), ROWS_AT_ONCE):
+        part = asked[start : start + ROWS_AT_ONCE]
+        try:
+            contents = [_READERS[model.content](each) for each in part]
+            for content in contents:
+                model.checked([content])
+            answers = model.predict(contents)
+        except (ValueError, SourceError, OSError) as error:
+            raise BadInput(str(error)) from error
+        for each, answer in zip(part, answers, strict=True):
+            # Numbers by label are many; the server gives them.
+            flat = {key: value for key, value in answer.items() if not isinstance(value, dict)}
+            rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in flat.items()}
+            rows.append({model.content: each, **rounded})
+    return rows
+
+
+def _image(path: str) -> str:
+    return base64.b64encode(Path(path).expanduser().read_bytes()).decode("ascii")
+
+
+_READERS: dict[str, Callable[[str], str]] = {"text": str, "image": _image}
+"""How a command's argument becomes a content."""
+
+
+def labels_of(project: ProjectConfig) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows and labels of each window up to now, and what is odd about the labels.
+
+    Raises:
+        ConfigError: there are rows, but none has a label that the task knows.
+    """
+    source, task = open_source(project.source), project.task
     windows = []
+    good, unknown = [], []
     for window in known_windows(project.resolve, datetime.now(UTC)):
-        frame = source.read(window).frame
-        if len(frame):
-            labels = frame["label"].value_counts()
-            shown = ", ".join(f"{label} {count}" for label, count in labels.items())
-            windows.append({"window": window.name, "rows": len(frame), "labels": shown})
-    return windows
+        labels = source.read(window).frame["label"]
+        if labels.empty:
+            continue
+        known = task.known(labels)
+        good.append(labels[known])
+        unknown.append(labels[labels.notna() & ~known])
+        counts = task.label_counts(good[-1])
+        windows.append(
+            {
+                "window": window.name,
+                "rows": len(labels),
+                "labelled": int(known.sum()),
+                "unlabelled": int(labels.isna().sum()),
+                "unknown": len(unknown[-1]),
+                "labels": ", ".join(f"{label} {count}" for label, count in counts.items()),
+            }
+        )
+    if not windows:
+        return [], []
+    return windows, _oddities(project, pd.concat(good), pd.concat(unknown))
+
+
+def _oddities(project: ProjectConfig, good: pd.Series[str], unknown: pd.Series[str]) -> list[str]:
+    """Say what is odd about labels, see ``labels_of``."""
+    names = ", ".join(project.task.label_names)
+    known = f"task.labels has {names}" if names else "the task learns numbers within its range"
+    if good.empty and unknown.empty:
+        raise ConfigError(
+            f"{project.name}: no row has a label; name the column of labels in source.columns.label"
+        )
+    if good.empty:
+        raise ConfigError(
+            f"{project.name}: no row has a label that the task knows: {known}, but the rows have "
+            f"{examples(unknown)}. Mend section task, or source.columns.label"
+        )
+    odd = []
+    if len(unknown):
+        odd.append(
+            f"{len(unknown):,} rows have labels that the task does not know, such as "
+            f"{examples(unknown)}, and would be quarantined; {known}"
+        )
+    absent = [name for name in project.task.label_names if not (good == name).any()]
+    if absent:
+        odd.append(f"no row has the label {' or '.join(map(repr, absent))} of the task")
+    return odd

@@ -15,96 +15,102 @@ from components.drift.component import drift
 from components.notify.component import notify
 from components.resolve.component import resolve
 from components.trigger.component import trigger
-from pipelines.body import body
+from pipelines.body import body_of
 
 
-@dsl.pipeline(name="tokiwa-monitoring", description="Watch production; retrain when it drifts.")
-def monitoring(
-    project: str,
-    task: str,
-    source: str,
-    base: str,
-    base_requirement: str,
-    resolve_config: str,
-    collect_config: str,
-    drift_config: str,
-    trigger_config: str,
-    ingest_config: str,
-    validate_config: str,
-    prepare_config: str,
-    finetune_config: str,
-    evaluate_config: str,
-    register_config: str,
-    deploy_config: str,
-    notify_config: str,
-    window: str = "now",
-    cause: str = "schedule",
-    ledger: str = "",
-    run: str = "",
-):
-    """Watch one window, and retrain on it if need be."""
-    job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    notified = notify(
-        project=project, run=run, job=job, ledger=ledger, cause=cause, config=notify_config
-    ).set_caching_options(False)
-    with dsl.ExitHandler(notified):
-        resolved = resolve(
-            project=project,
-            source=source,
-            base=base,
-            base_requirement=base_requirement,
-            config=resolve_config,
-            window=window,
-            purpose="monitoring",
-            run=run,
-            job=job,
-            ledger=ledger,
-            cause=cause,
+def monitoring_of(workers: int = 0):
+    """Return the graph for a project whose search has so many workers; 0 is without search."""
+    body = body_of(workers)
+
+    @dsl.pipeline(name="tokiwa-monitoring", description="Watch production; retrain when it drifts.")
+    def monitoring(
+        project: str,
+        task: str,
+        source: str,
+        base: str,
+        base_requirement: str,
+        resolve_config: str,
+        collect_config: str,
+        drift_config: str,
+        trigger_config: str,
+        ingest_config: str,
+        validate_config: str,
+        prepare_config: str,
+        finetune_config: str,
+        evaluate_config: str,
+        register_config: str,
+        deploy_config: str,
+        notify_config: str,
+        window: str = "now",
+        cause: str = "schedule",
+        ledger: str = "",
+        run: str = "",
+    ):
+        """Watch one window, and retrain on it if need be."""
+        job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        notified = notify(
+            project=project, run=run, job=job, ledger=ledger, cause=cause, config=notify_config
         ).set_caching_options(False)
-        collected = collect(
-            live=resolved.outputs["live"],
-            champion=resolved.outputs["champion"],
-            task=task,
-            base=resolved.outputs["base"],
-            code=resolved.outputs["code"],
-            config=collect_config,
-        )
-        drifted = drift(
-            collected=collected.outputs["collected"],
-            digest=collected.outputs["digest"],
-            champion=resolved.outputs["champion"],
-            window=resolved.outputs["window"],
-            code=resolved.outputs["code"],
-            config=drift_config,
-        )
-        triggered = trigger(
-            drift=drifted.outputs["report"],
-            champion=resolved.outputs["champion"],
-            window=resolved.outputs["window"],
-            run=resolved.outputs["run"],
-            ledger=ledger,
-            config=trigger_config,
-        ).set_caching_options(False)
-        with dsl.If(triggered.outputs["Output"] == True):
-            body(
+        with dsl.ExitHandler(notified):
+            resolved = resolve(
                 project=project,
-                task=task,
-                data=resolved.outputs["data"],
-                base=resolved.outputs["base"],
+                source=source,
+                base=base,
+                base_requirement=base_requirement,
+                config=resolve_config,
+                window=window,
+                purpose="monitoring",
+                run=run,
+                job=job,
+                ledger=ledger,
+                cause=cause,
+            ).set_caching_options(False)
+            collected = collect(
+                live=resolved.outputs["live"],
                 champion=resolved.outputs["champion"],
-                generation=resolved.outputs["generation"],
+                task=task,
+                base=resolved.outputs["base"],
                 code=resolved.outputs["code"],
+                config=collect_config,
+            )
+            drifted = drift(
+                collected=collected.outputs["collected"],
+                digest=collected.outputs["digest"],
+                champion=resolved.outputs["champion"],
                 window=resolved.outputs["window"],
-                window_end=resolved.outputs["window_end"],
-                fingerprint=resolved.outputs["fingerprint"],
+                code=resolved.outputs["code"],
+                config=drift_config,
+            )
+            triggered = trigger(
+                drift=drifted.outputs["report"],
+                champion=resolved.outputs["champion"],
+                window=resolved.outputs["window"],
                 run=resolved.outputs["run"],
                 ledger=ledger,
-                cause=triggered.outputs["cause"],
-                ingest_config=ingest_config,
-                validate_config=validate_config,
-                prepare_config=prepare_config,
-                finetune_config=finetune_config,
-                evaluate_config=evaluate_config,
-                register_config=register_config,
-                deploy_config=deploy_config,
+                config=trigger_config,
             ).set_caching_options(False)
+            with dsl.If(triggered.outputs["Output"] == True):
+                body(
+                    project=project,
+                    task=task,
+                    data=resolved.outputs["data"],
+                    base=resolved.outputs["base"],
+                    champion=resolved.outputs["champion"],
+                    generation=resolved.outputs["generation"],
+                    code=resolved.outputs["code"],
+                    window=resolved.outputs["window"],
+                    window_end=resolved.outputs["window_end"],
+                    fingerprint=resolved.outputs["fingerprint"],
+                    run=resolved.outputs["run"],
+                    ledger=ledger,
+                    cause=triggered.outputs["cause"],
+                    ingest_config=ingest_config,
+                    validate_config=validate_config,
+                    prepare_config=prepare_config,
+                    finetune_config=finetune_config,
+                    evaluate_config=evaluate_config,
+                    register_config=register_config,
+                    deploy_config=deploy_config,
+                ).set_caching_options(False)
+
+    return monitoring

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import Progress
@@ -22,6 +23,8 @@ _MARKS = {
     "failed": "[red]✗[/]",
 }
 _REDRAWS_PER_S = 4
+TELL_EVERY_S = 15.0
+"""How often a step that goes on is told of where nothing can be drawn."""
 
 
 @contextmanager
@@ -51,13 +54,18 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
 @contextmanager
 def counting(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     """Show how much of one long task is done; yields ``(done, total, what)`` to be told."""
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal  # else it leaves an empty line
-    with Progress(console=console, disable=hidden, transient=True) as bar:
+    console = Console(stderr=True, highlight=False, emoji=False)
+    drawn = console.is_terminal and not quiet
+    told_s = time.monotonic()
+    with Progress(console=console, disable=not drawn, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def tell(done: int, total: int, what: str) -> None:
+            nonlocal told_s
             bar.update(task, completed=done, total=total, description=what)
+            if not (drawn or quiet) and time.monotonic() - told_s >= TELL_EVERY_S:
+                told_s = time.monotonic()
+                console.print(f"  {what} {done}/{total}", markup=False, soft_wrap=True)
 
         yield tell
 
@@ -66,7 +74,7 @@ def counting(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
 def _live(title: str, console: Console) -> Iterator[Watch]:
     shown: list[Run] = []
 
-    def draw() -> Table:
+    def draw() -> Group:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("")
         table.add_column("step")
@@ -78,7 +86,10 @@ def _live(title: str, console: Console) -> Iterator[Watch]:
             words = step.error or (step.progress if step.state == "running" else step.headline)
             took = "cached" if step.state == "cached" else f"{step.seconds:.1f} s"
             table.add_row(_MARKS[step.state], step.name, took, escape(words))
-        return table
+        steps = shown[0].steps.values() if shown else ()
+        trials = [trial for step in steps for trial in step.trials.values()]
+        trials.sort(key=lambda trial: trial["number"])
+        return Group(table, *([trials_table(trials)] if trials else []))
 
     live = Live(get_renderable=draw, console=console, refresh_per_second=_REDRAWS_PER_S)
 
@@ -91,10 +102,20 @@ def _live(title: str, console: Console) -> Iterator[Watch]:
 
 def _plain(console: Console) -> Watch:
     told: set[tuple[str, str]] = set()
+    told_s: dict[str, float] = {}
 
     def watch(run: Run, step: Step | None, line: str) -> None:
         for each in run.steps.values():
-            if each.state == "running" or (each.name, each.state) in told:
+            if each.state == "running":
+                now_s = time.monotonic()
+                if each.progress and now_s - told_s.get(each.name, each.started_s) >= TELL_EVERY_S:
+                    told_s[each.name] = now_s
+                    took = f"{now_s - each.started_s:.0f} s"
+                    words = escape(each.progress)
+                    mark = _MARKS[each.state]
+                    console.print(f"  {mark} {each.name:<9} {took:>8}  {words}", soft_wrap=True)
+                continue
+            if (each.name, each.state) in told:
                 continue
             told.add((each.name, each.state))
             took = "cached" if each.state == "cached" else f"{each.seconds:.1f} s"
@@ -102,5 +123,49 @@ def _plain(console: Console) -> Watch:
             console.print(
                 f"  {_MARKS[each.state]} {each.name:<9} {took:>8}  {words}", soft_wrap=True
             )
+        for trial in [trial for each in run.steps.values() for trial in each.trials.values()]:
+            name = f"trial {trial['number']}"
+            if trial["state"] == "running" or (name, trial["state"]) in told:
+                continue
+            told.add((name, trial["state"]))
+            words = escape(f"{trial['state']}: {', '.join(_trial_words(trial))}")
+            console.print(f"    {name:<9} {words}", soft_wrap=True)
 
     return watch
+
+
+def trials_table(trials: Sequence[dict[str, Any]]) -> Table:
+    """Return the trials of a search as a table.
+
+    Args:
+        trials: one at least, each as ``components.studies.Trial`` with the metric.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    metric = str(trials[0]["metric"]).replace("_", " ")
+    for column in ("trial", "state", f"valid {metric}", "time", *trials[0]["values"], ""):
+        table.add_column(column, overflow="fold")
+    for trial in trials:
+        score, seconds = trial["score"], trial["seconds"]
+        table.add_row(
+            str(trial["number"]),
+            trial["state"],
+            "–" if score is None else f"{score:.4f}",
+            "–" if seconds is None else f"{seconds:.1f} s",
+            *(escape(_shown(value)) for value in trial["values"].values()),
+            escape(trial["reason"]),
+        )
+    return table
+
+
+def _trial_words(trial: dict[str, Any]) -> Iterator[str]:
+    if trial["score"] is not None:
+        yield f"valid {trial['metric'].replace('_', ' ')} {trial['score']:.4f}"
+    yield from (f"{key}={_shown(value)}" for key, value in trial["values"].items())
+    if trial["seconds"] is not None:
+        yield f"{trial['seconds']:.1f} s"
+    if trial["reason"]:
+        yield trial["reason"]
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

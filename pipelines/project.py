@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -28,12 +30,13 @@ from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
 from components.settings import Section
 from components.sources import SourceConfig
-from components.tasks import TaskConfig
+from components.tasks import TASKS, TaskConfig
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
 
 SHIPPED = Path(__file__).parent / "projects"
 SUFFIXES = (".yaml", ".yml")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 MAX_PLACES = 100_000
 """More keys and values make no project: a file's anchors can unfold to billions."""
 
@@ -85,12 +88,19 @@ class ProjectConfig(Section):
     notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
-    def _bins_are_labels(self) -> ProjectConfig:
-        bins = self.source.label_bins
-        if bins is not None and set(bins) != set(self.task.labels):
+    def _source_suits_the_task(self) -> ProjectConfig:
+        bins, labels = self.source.label_bins, self.task.label_names
+        if bins is not None and not labels:
+            raise ValueError(f"source.label_bins makes labels, but {self.task.kind} takes numbers")
+        if bins is not None and set(bins) != set(labels):
             raise ValueError(
                 f"source.label_bins makes {', '.join(bins)}, "
-                f"but task.labels has {', '.join(self.task.labels)}"
+                f"but task.labels has {', '.join(labels)}"
+            )
+        if self.source.contents != {self.task.content}:
+            raise ValueError(
+                f"source.columns must name {self.task.content}s, which {self.task.kind} reads; "
+                "see the keys text, image and pixels"
             )
         return self
 
@@ -98,6 +108,10 @@ class ProjectConfig(Section):
     def ledger(self) -> str:
         """Prefix of the project's ledger in the store."""
         return f"projects/{self.name}"
+
+    def replay_ledger(self, played: str) -> str:
+        """Prefix of a replay's own ledger in the store; of all of them for an empty id."""
+        return f"replays/{self.name}/{played}"
 
     def arguments(self, parameters: Iterable[str]) -> dict[str, str]:
         """Return the arguments of a graph that come from the project.
@@ -132,6 +146,11 @@ def find(project: str) -> Path:
         ConfigError: there is neither.
     """
     path = Path(project)
+    if path.suffix not in SUFFIXES and any(each.lower() in TABLES for each in path.suffixes):
+        typed = shlex.quote(project)
+        raise ConfigError(
+            f"{project} is a table and no project file; draft one from it: tokiwa init {typed}"
+        )
     if path.suffix in SUFFIXES or len(path.parts) > 1:
         if not path.is_file():
             raise ConfigError(f"there is no project file {project}")
@@ -264,21 +283,26 @@ def _apply(
 
 def _problem(error: Any, origins: dict[Place, str]) -> str:
     """Return one line about one of pydantic's findings."""
-    place: Place = tuple(error["loc"])
+    found: Place = tuple(error["loc"])
+    # Below the task, pydantic names the kind as if it were a key.
+    place = found[:1] + found[2:] if found[:1] == ("task",) and found[1:2] else found
     origin = _origin(place, origins)
     name = ".".join(map(str, place))
     if error["type"] == "extra_forbidden":
-        known = _keys_at(place[:-1])
-        close = difflib.get_close_matches(str(place[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"{origin}{name}: unknown key; {hint}"
+        return f"{origin}{name}: unknown key; {_hint(str(place[-1]), _keys_at(found[:-1]))}"
+    if error["type"] == "union_tag_not_found":
+        return f"{origin}{name}.kind: is missing; known are {', '.join(TASKS)}"
+    if error["type"] == "union_tag_invalid":
+        kind = str(error["ctx"]["tag"])
+        origin = _origin((*place, "kind"), origins)
+        return f"{origin}{name}.kind: unknown kind; {_hint(kind, list(TASKS))} (got {kind!r})"
     if error["type"] == "missing":
         return f"{origin}{name}: is missing"
     message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
     message = message[:1].lower() + message[1:].replace("valid tuple", "list")
     message = message.replace("tuple", "list").replace("dictionary", "mapping")
-    if error["type"] == "model_type":
-        message = f"should hold keys and values, such as {{{_keys_at(place)[0]}: …}}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        message = f"should hold keys and values, such as {{{_keys_at(found)[0]}: …}}"
     if error["type"] == "string_type" and not isinstance(error["input"], (dict, list)):
         message += "; put it in quotes"
     if not place:
@@ -303,11 +327,25 @@ def _keys_at(place: Place) -> list[str]:
     for key in place:
         if isinstance(key, int):
             (section,) = get_args(section)
+        elif get_origin(section) is dict:
+            section = get_args(section)[1]
+        elif isinstance(section, UnionType):  # by kind, which pydantic names as if it were a key
+            kinds = get_args(section)
+            section = next(each for each in kinds if each.model_fields["kind"].default == key)
         else:
             fields = section.model_fields.items()
             found = {field.alias or name: field.annotation for name, field in fields}
             section = found[key]
+            if type(None) in get_args(section):  # for a section that may be left out
+                section = get_args(section)[0]
+    if isinstance(section, UnionType):
+        section = get_args(section)[0]
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _hint(given: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(given, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
 
 def _anchored(
@@ -315,17 +353,28 @@ def _anchored(
 ) -> ProjectConfig:
     """Make the paths of a project file absolute; ``package:folder`` stays as it is."""
 
-    def anchor(section: str, key: str) -> Section:
-        before: Section = getattr(config, section)
-        path = getattr(before, key)
-        if ":" not in path:
-            try:
-                path = str((folder / Path(path).expanduser()).resolve())
-            except (ValueError, RuntimeError) as error:
-                origin = _origin((section, key), origins)
-                problems.append(f"{origin}{section}.{key}: is no path: {error} (got {path!r})")
-        return before.model_copy(update={key: path})
+    def anchored(path: str, place: Place) -> str:
+        if ":" in path:
+            return path
+        try:
+            return str((folder / Path(path).expanduser()).resolve())
+        except (ValueError, RuntimeError) as error:
+            name = ".".join(map(str, place))
+            problems.append(f"{_origin(place, origins)}{name}: is no path: {error} (got {path!r})")
+            return path
 
+    source, finetune = config.source, config.finetune
+    files = [
+        part.model_copy(update={"root": anchored(part.root, ("source", "files", number, "root"))})
+        if part.root
+        else part
+        for number, part in enumerate(source.files)
+    ]
+    root = anchored(source.root, ("source", "root"))
+    base = anchored(finetune.base, ("finetune", "base"))
     return config.model_copy(
-        update={"source": anchor("source", "root"), "finetune": anchor("finetune", "base")}
+        update={
+            "source": source.model_copy(update={"root": root, "files": files}),
+            "finetune": finetune.model_copy(update={"base": base}),
+        }
     )

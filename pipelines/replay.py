@@ -22,7 +22,9 @@ from components.page import link, page, paragraph, section, table
 from components.resolve.core import windows_with_rows
 from components.settings import Section
 from components.sources import Source, open_source
+from components.tasks import TaskConfig
 from components.windows import Window
+from pipelines.history import page_of
 from pipelines.project import ProjectConfig
 from pipelines.runners import Run, Watch, new_run_id, run_project
 
@@ -46,9 +48,9 @@ class WindowResult(Section):
     """``promote``, ``keep``, ``inconclusive``, ``quiet`` or ``nothing to train on``."""
     champion: str
     """Version in production afterwards, empty for none."""
-    accuracy_before: float | None
-    """Of the champion before, on the window's test rows; None without a champion."""
-    accuracy_after: float | None
+    score_before: float | None
+    """Accuracy or R² of the champion before, on the window's test rows; None without one."""
+    score_after: float | None
     """Of the champion afterwards, on the same rows."""
     seconds: float
     report: str
@@ -80,7 +82,7 @@ def replay(
         StepFailed: a step failed; the windows before it stand.
     """
     played = new_run_id()
-    ledger = f"replays/{project.name}/{played}"
+    ledger = project.replay_ledger(played)
     # The alias follows the project's ledger, not this one.
     quiet = project.deploy.model_copy(update={"mirror_alias": False})
     rehearsal = project.model_copy(update={"deploy": quiet})
@@ -104,7 +106,7 @@ def replay(
                 caching=caching,
                 watch=watch,
             )
-        results.append(_result(window, names, run, source))
+        results.append(_result(window, names, run, source, project.task))
     if publish:
         publish_champion(project, Ledger(home.store(), ledger), played, expected)
     return results
@@ -135,24 +137,25 @@ def publish_champion(
             version=last.version,
             key=f"replay-{by}",
             by=f"replay {by}",
-            reason="last champion of a replay",
+            reason=f"champion at the end of a replay: {last.reason}",
             expected=expected,
         )
     home.registry(project.name).mirror(head.version)
     return head
 
 
-def _result(window: Window, names: str, run: Run, source: Source) -> WindowResult:
+def _result(window: Window, names: str, run: Run, source: Source, task: TaskConfig) -> WindowResult:
     outcome = run.outcome
     drift, evaluated = run.steps.get("drift"), run.steps.get("evaluate")
     scores = evaluated.content()["scores"] if evaluated else {}
+    name = task.score_name
     before: float | None = None
     if "champion" in scores:
-        before = scores["champion"]["test"]["accuracy"]
+        before = scores["champion"]["test"][name]
     elif "collect" in run.steps:
         answers = run.steps["collect"].artifact("collected") / "current.parquet"
-        before = accuracy_on_test(answers, source.read(window).frame)
-    after = scores["challenger"]["test"]["accuracy"] if outcome["result"] == "promoted" else before
+        before = score_on_test(answers, source.read(window).frame, task)
+    after = scores["challenger"]["test"][name] if outcome["result"] == "promoted" else before
     return WindowResult(
         window=window.name,
         rows=names,
@@ -160,21 +163,22 @@ def _result(window: Window, names: str, run: Run, source: Source) -> WindowResul
         trigger=outcome["cause"] or None,
         decision=_DECISIONS.get(outcome["result"], outcome["result"]),
         champion=outcome["champion_version"],
-        accuracy_before=before,
-        accuracy_after=after,
+        score_before=before,
+        score_after=after,
         seconds=round(run.seconds, 1),
-        report=str(run.steps["notify"].artifact("page")),
+        report=str(page_of(run, "notify", "page")),
     )
 
 
-def accuracy_on_test(answers: Path, rows: pd.DataFrame) -> float | None:
-    """Return the accuracy of the answers that ``collect`` kept, on the test rows.
+def score_on_test(answers: Path, rows: pd.DataFrame, task: TaskConfig) -> float | None:
+    """Return the accuracy or R² of the answers that ``collect`` kept, on the test rows.
 
     The labels are those that production gets later; they are used to report only.
     """
     frame = pd.read_parquet(answers, columns=["id", "is_test", "answer"])
-    test = frame[frame["is_test"]].merge(rows[["id", "label"]].dropna(), on="id")
-    return float((test["answer"] == test["label"]).mean()) if len(test) else None
+    test = frame[frame["is_test"]].merge(rows[["id", "label"]], on="id")
+    test = test[task.known(test["label"])]
+    return task.score(test["label"].tolist(), test["answer"].tolist()) if len(test) else None
 
 
 def to_html(project: ProjectConfig, results: list[WindowResult]) -> str:
@@ -193,13 +197,16 @@ def to_html(project: ProjectConfig, results: list[WindowResult]) -> str:
                     result.trigger or "–",
                     result.decision,
                     result.champion or "–",
-                    "–" if result.accuracy_before is None else result.accuracy_before,
-                    "–" if result.accuracy_after is None else result.accuracy_after,
+                    "–" if result.score_before is None else result.score_before,
+                    "–" if result.score_after is None else result.score_after,
                 )
                 for result in results
             ],
         ),
-        paragraph("Accuracy of the champion on the window's own test rows, before and after."),
+        paragraph(
+            f"Before and after: {project.task.score_title} of the champion on the window's own "
+            "test rows."
+        ),
         section(
             "Each window",
             *(link(f"{each.window} {each.rows}", Path(each.report).as_uri()) for each in results),

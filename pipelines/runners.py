@@ -6,6 +6,7 @@ local run is a second code path.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from components import home
-from components.errors import StepFailed, TokiwaError, UserError
+from components.errors import ConfigError, StepFailed, TokiwaError, UserError
 from components.ledger import Events
 from components.notify import core as notify
 from components.records import Records
@@ -58,6 +59,8 @@ class Step:
         log: file with everything it printed, one JSON object a line.
         error: what it said when it failed.
         exit_code: 2 for the user's mistakes, 1 for the world's, when it failed.
+        running: how many tasks of this name run, in a loop.
+        trials: of a search, by number, as ``components.studies.Trial`` with the metric.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Step:
     report: Path | None = None
     error: str = ""
     exit_code: int = 1
+    running: int = 0
+    trials: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def artifact(self, name: str) -> Path:
         """Return the path of another output of this step."""
@@ -127,16 +132,18 @@ def run_local(
     *,
     run: str,
     home: Path,
+    workers: int = 0,
     caching: bool = True,
     watch: Watch,
 ) -> Run:
     """Compile a graph, execute it with kfp on this machine, and return the run.
 
     Args:
-        graph: ``training`` or ``monitoring``.
+        graph: ``training``, ``monitoring`` or ``tuning``.
         arguments: of the graph.
         run: id of the run.
         home: folder for logs, artifacts and cache.
+        workers: of the project's search, see ``workers_of``.
         caching: whether steps may be answered from the cache.
         watch: told of everything as it happens.
 
@@ -150,7 +157,7 @@ def run_local(
     job.write_text(
         json.dumps(
             {
-                "graph": str(compiled(graph, folder)),
+                "graph": str(compiled(graph, folder, workers)),
                 "arguments": dict(arguments),
                 "pipeline_root": str(home / "artifacts"),
                 "cache_root": str(home / "cache"),
@@ -172,12 +179,12 @@ def run_local(
     return result
 
 
-def compiled(graph: str, folder: Path) -> Path:
+def compiled(graph: str, folder: Path, workers: int = 0) -> Path:
     """Compile a graph to IR YAML in ``folder`` and return the file."""
     from kfp import compiler
 
     path = folder / f"{graph}.yaml"
-    compiler.Compiler().compile(graph_of(graph), str(path))
+    compiler.Compiler().compile(graph_of(graph, workers), str(path))
     return path
 
 
@@ -187,7 +194,7 @@ def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
 
     files = []
     for name in ("training", "monitoring"):
-        graph = graph_of(name)
+        graph = graph_of(name, workers_of(project))
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"
         compiler.Compiler().compile(
@@ -200,15 +207,25 @@ def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
     return files
 
 
-def graph_of(name: str) -> Any:
-    """Return the pipeline called ``name``."""
+def graph_of(name: str, workers: int = 0) -> Any:
+    """Return the pipeline called ``name``, see ``workers_of``."""
     if name == "training":
-        from pipelines.training import training
+        from pipelines.training import training_of
 
-        return training
-    from pipelines.monitoring import monitoring
+        return training_of(workers)
+    if name == "tuning":
+        from pipelines.tuning import tuning_of
 
-    return monitoring
+        return tuning_of(workers)
+    from pipelines.monitoring import monitoring_of
+
+    return monitoring_of(workers)
+
+
+def workers_of(project: ProjectConfig) -> int:
+    """Return how many workers a project's search has; 0 is without search."""
+    search = project.finetune.search
+    return min(search.parallel, search.trials) if search else 0
 
 
 @contextmanager
@@ -278,7 +295,7 @@ class _Reader:
             return
         self.last_words = line
         if found := _EXECUTING.search(line):
-            self._begin(found[1], "running")
+            self._begin(found[1], "running").running += 1
         elif found := _CACHED.search(line):
             self._cached(self._begin(found[1], "cached"), found[2])
         elif found := _FINISHED.search(line):
@@ -293,6 +310,15 @@ class _Reader:
             self._current = None
 
     def _begin(self, name: str, state: State) -> Step:
+        known = self._run.steps.get(name)
+        if known is not None and known.running:
+            # One more of a loop: they share a line of the table, and a log.
+            self._current = known
+            return known
+        for step in self._run.steps.values():
+            if step.running:
+                # The word of its end was lost between the words of another of its loop.
+                self._end(step.name, "SUCCESS", last=True)
         log = self._run.folder / f"{name}.jsonl"
         self._current = Step(name, state, time.monotonic(), log)
         self._run.steps[name] = self._current
@@ -305,11 +331,16 @@ class _Reader:
                 step.report = Path(outputs["report"]["uri"])
                 step.headline = step.content()["headline"]
 
-    def _end(self, name: str, status: str) -> None:
+    def _end(self, name: str, status: str, *, last: bool = False) -> None:
         step = self._run.steps.get(name)
-        if step is not None:
-            step.seconds = time.monotonic() - step.started_s
-            step.state = "done" if status == "SUCCESS" else "failed"
+        if step is None:
+            return
+        step.running = 0 if last else step.running - 1
+        step.seconds = time.monotonic() - step.started_s
+        if status != "SUCCESS":
+            step.state = "failed"
+        if step.running <= 0:
+            step.state = "failed" if step.state == "failed" else "done"
             step.progress = ""
 
     def _own(self, step: Step, line: str) -> None:
@@ -335,6 +366,8 @@ class _Reader:
                 step.headline, step.report = record["text"], Path(record["report"])
             case "progress":
                 step.progress = f"{record['what']} {record['done']}/{record['total']}"
+            case "trial":
+                step.trials[record["number"]] = record
             case "failed":
                 step.error, step.exit_code = record["error"], record["exit_code"]
 
@@ -353,7 +386,7 @@ def run_project(
 
     Args:
         project: what to run.
-        graph: ``training`` or ``monitoring``.
+        graph: ``training``, ``monitoring`` or ``tuning``.
         window: see ``components.resolve.core.resolve``.
         cause: why the run starts.
         ledger: prefix of another ledger than the project's own.
@@ -361,31 +394,47 @@ def run_project(
         watch: told of everything as it happens.
 
     Raises:
+        ConfigError: the project needs a package that is not installed.
         StepFailed: a step failed; the message says which, why, and where its log is.
+        UserError: a step failed by what the user can mend.
         Interrupted: stopped; the event that the run had claimed is free again.
     """
     place = ledger or project.ledger
     run = new_run_id()
-    parameters = graph_of(graph).pipeline_spec.root.input_definitions.parameters
+    workers = workers_of(project)
+    if workers and importlib.util.find_spec("optuna") is None:
+        raise ConfigError("finetune.search needs optuna; install it with: pip install optuna")
+    parameters = graph_of(graph, workers).pipeline_spec.root.input_definitions.parameters
     arguments = project.arguments(parameters) | {
         "window": window,
         "cause": cause,
         "run": run,
         "ledger": place,
     }
+
+    def end_badly(error: str) -> None:
+        if graph != "tuning":  # which promotes nothing, claims no event, and has no outcome
+            _end_badly(project.name, run, place, cause, error)
+
     try:
         result = run_local(
-            graph, arguments, run=run, home=home.home(), caching=caching, watch=watch
+            graph,
+            arguments,
+            run=run,
+            home=home.home(),
+            workers=workers,
+            caching=caching,
+            watch=watch,
         )
     except Interrupted:
-        _end_badly(project.name, run, place, cause, "stopped before its end")
+        end_badly("stopped before its end")
         raise
     except StepFailed as broken:
-        _end_badly(project.name, run, place, cause, str(broken))
+        end_badly(str(broken))
         raise
     if result.failed:
         error = failure(result.failed[0])
-        _end_badly(project.name, run, place, cause, str(error).partition("\n")[0])
+        end_badly(str(error).partition("\n")[0])
         raise error
     return result
 

@@ -35,9 +35,13 @@ from components.registry import Registry
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
 from components.store import LocalStore, Store, open_store
+from components.tasks import TaskConfig
+from components.tasks.image_classification import ImageClassification
+from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification, TextClassifier
+from components.tasks.text_regression import TextRegression
 from components.validate.core import ValidateConfig, validate
-from components.windows import Window
+from components.windows import ALL_TIME, Window
 
 # Read by OpenMP when torch is loaded: threads that spin starve the other test processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -52,11 +56,12 @@ LABELS = ("negative", "positive")
 TASK = TextClassification(labels=LABELS, max_tokens=16)
 EXAMPLES = ["the film was good", "a very dull story"]
 TOY_TRAINING = FinetuneConfig(
-    epochs=4,
+    epochs=6,
     learning_rate=2e-3,
     head_learning_rate=2e-2,
     head_epochs=30,
     dropout=0.0,
+    probe_head=False,  # the toy problem is linear: nothing would be left to learn
     threads=1,  # two, with anything else on the machine, wait for each other
 )
 
@@ -238,14 +243,14 @@ def make_classifier() -> Callable[..., TextClassifier]:
     def build(seed: int, labels: tuple[str, ...] = LABELS) -> TextClassifier:
         import torch
 
-        from components.tasks.networks import MeanPoolClassifier
+        from components.tasks.networks import MeanPoolNetwork
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = MeanPoolClassifier(_tiny_encoder(), len(labels), 0.1)
+            network = MeanPoolNetwork(_tiny_encoder(), len(labels), 0.1)
             # Far apart from each other, so that an answer tells which model gave it.
             torch.nn.init.normal_(network.head.weight, std=1.0)
-        return TextClassifier(network, _tiny_tokenizer(), labels, TASK.max_tokens)
+        return TextClassifier(network, _tiny_tokenizer(), TASK.max_tokens, {"labels": list(labels)})
 
     return build
 
@@ -375,8 +380,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Toy:
             window.name,
             window.end,
             folder / "prepared",
+            TASK,
             PrepareConfig(),
-            lambda texts: embed(texts, tiny_base, TASK.max_tokens),
+            lambda texts: embed(texts, tiny_base, TASK),
         )
     return Toy(
         source=source,
@@ -428,3 +434,179 @@ def toy_champion(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Silent(),
     )
     return folder
+
+
+@dataclass(frozen=True)
+class Case:
+    """A hundred rows of one kind of task, that have gone through the steps up to ``prepare``.
+
+    Attributes:
+        task: what there is to learn.
+        base: a tiny pretrained network of its kind.
+        source: where the rows come from.
+        window: the only window.
+        prepared: what ``prepare`` left.
+    """
+
+    task: TaskConfig
+    base: Path
+    source: FilesConfig
+    window: WindowData
+    prepared: Path
+
+
+KINDS = ("text-classification", "text-regression", "text-anomaly", "image-classification")
+CASE_ROWS = 150
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of task in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_vision_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an EfficientNet-lite0 of random weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from components.tasks.efficientnet import EfficientNetLite0
+
+    folder = tmp_path_factory.mktemp("vision-base")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = EfficientNetLite0(2, 0.0).state_dict()
+    kept = {name: weight for name, weight in weights.items() if not name.startswith("head.")}
+    save_file(kept, folder / "weights.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def case_of(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_vision_base: Path
+) -> Callable[[str], Case]:
+    """Make the case of a kind of task; read it, do not change it."""
+    made: dict[str, Case] = {}
+
+    def make(kind: str) -> Case:
+        if kind not in made:
+            base = tiny_vision_base if kind.startswith("image") else tiny_base
+            made[kind] = _case(kind, base, tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return make
+
+
+def _case(kind: str, base: Path, home: Path) -> Case:
+    task, rows = _CASES[kind](home)
+    (home / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    images = task.content == "image"
+    columns = ColumnNames(id="id", image="image") if images else ColumnNames(id="id")
+    source = FilesConfig(root=str(home), files=[Part(path="rows.jsonl")], columns=columns)
+    found = open_source(source).read(ALL_TIME)
+    window = WindowData(window=ALL_TIME, fingerprint=found.fingerprint(), rows=len(found.frame))
+    ingest(Data(source=source, windows=[window]), home / "snapshot", IngestConfig())
+    validate(
+        home / "snapshot",
+        ALL_TIME.name,
+        home / "good",
+        home / "quarantine.parquet",
+        task,
+        ValidateConfig(),
+    )
+    prepare(
+        home / "good",
+        ALL_TIME.name,
+        ALL_TIME.end,
+        home / "prepared",
+        task,
+        PrepareConfig(),
+        lambda contents: embed(contents, base, task),
+    )
+    return Case(task, base, source, window, home / "prepared")
+
+
+def _words(draw: random.Random, *more: str) -> str:
+    words = [*draw.choices(("the", "a", "film", "story", "was", "very", "and"), k=9), *more]
+    draw.shuffle(words)
+    return " ".join(words)
+
+
+def _labelled_texts(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
+    draw = random.Random(1)
+    signs = draw.choices(("good", "bad"), k=CASE_ROWS)
+    label = {"good": "positive", "bad": "negative"}
+    return TASK, [
+        {"id": f"r{number}", "text": _words(draw, sign), "label": label[sign]}
+        for number, sign in enumerate(signs)
+    ]
+
+
+def _rated_texts(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
+    draw = random.Random(2)
+    rows = []
+    for number in range(CASE_ROWS):
+        good, bad = draw.randrange(4), draw.randrange(4)
+        text = _words(draw, *["good"] * good, *["bad"] * bad)
+        rows.append({"id": f"r{number}", "text": text, "label": str((good - bad) / 2)})
+    return TextRegression(low=-2, high=2, max_tokens=24), rows
+
+
+def _odd_texts(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
+    draw = random.Random(3)
+    rows = []
+    for number in range(CASE_ROWS):
+        odd = draw.random() < 0.3
+        text = _words(draw, *["awful", "dull", "not"] * 3) if odd else _words(draw)
+        rows.append({"id": f"r{number}", "text": text, "label": "anomaly" if odd else "normal"})
+    return TextAnomaly(max_tokens=24), rows
+
+
+def _labelled_images(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(4)
+    rows = []
+    for number in range(CASE_ROWS):
+        bright = bool(generator.random() < 0.5)
+        pixels = generator.integers(128, 256, (8, 8)) - (0 if bright else 128)
+        Image.fromarray(pixels.astype(np.uint8)).save(home / f"{number}.png")
+        label = "bright" if bright else "dark"
+        rows.append({"id": f"r{number}", "image": f"{number}.png", "label": label})
+    return ImageClassification(labels=("dark", "bright"), pixels=32), rows
+
+
+_CASES = dict(
+    zip(KINDS, (_labelled_texts, _rated_texts, _odd_texts, _labelled_images), strict=True)
+)
+
+
+@pytest.fixture(scope="session")
+def learnt(
+    tmp_path_factory: pytest.TempPathFactory, case_of: Callable[[str], Case]
+) -> Callable[..., Path]:
+    """Train a model of a kind of task for an epoch; give its sealed bundle, read it only."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(kind: str, seed: int = 0) -> Path:
+        from components.finetune.core import finetune
+        from components.finetune.history import Silent
+
+        if (kind, seed) not in made:
+            case, folder = case_of(kind), tmp_path_factory.mktemp("learnt") / "bundle"
+            finetune(
+                case.prepared,
+                case.base,
+                None,
+                folder,
+                case.task,
+                TOY_TRAINING.model_copy(update={"epochs": 1, "seed": seed}),
+                {"window": case.window.window.name, "window_end": case.window.window.end},
+                Silent(),
+            )
+            made[kind, seed] = folder
+        return made[kind, seed]
+
+    return make

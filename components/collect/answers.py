@@ -12,30 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.store import ObjectMissing, Store
-from components.tasks.text_classification import TextClassifier
+from components.tasks.model import Model
 
 
 @dataclass(frozen=True)
 class KeptAnswers:
-    """Class probabilities in the store, one object per bundle and window."""
+    """Answers in the store, one object per bundle and window."""
 
     store: Store
     bundle: str
-    classifier: TextClassifier
+    model: Model
 
-    def probabilities(self, window_fingerprint: str, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probabilities for a window's texts ``[n, k]``.
+    def of(self, window_fingerprint: str, contents: Sequence[str]) -> NDArray[np.float64]:
+        """Return the answers to a window's contents ``[n, answers]``.
 
         Args:
-            window_fingerprint: stands for the texts, which must always be the same for it.
-            texts: what to answer if no answers are kept.
+            window_fingerprint: stands for the contents, which must always be the same for it.
+            contents: what to answer if no answers are kept.
         """
         from safetensors.numpy import load, save
 
         key = f"answers/{self.bundle}/{window_fingerprint}.safetensors"
         try:
-            kept: NDArray[np.float64] = load(self.store.get(key))["probabilities"]
+            kept: NDArray[np.float64] = load(self.store.get(key))["answers"]
         except ObjectMissing:
-            kept = self.classifier.predict(texts)
-            self.store.put(key, save({"probabilities": kept}))
+            kept = self.model.predict(contents)
+            self.store.put(key, save({"answers": kept}))
         return kept

@@ -25,13 +25,11 @@ def collect(
     from components.collect import core
     from components.embeddings import KeptEmbeddings
     from components.plan import Base, Live
-    from components.tasks import TaskConfig
+    from components.tasks import parse_task
 
     with step.running("collect") as log:
         store, seen = home.store(), Live.from_json(live)
-        embeddings = KeptEmbeddings(
-            store, Base.from_json(base), TaskConfig.from_json(task).max_tokens, code
-        )
+        embeddings = KeptEmbeddings(store, Base.from_json(base), parse_task(task), code)
         result = core.collect(
             seen,
             bundle.fetch(store, champion),
@@ -39,7 +37,7 @@ def collect(
             store,
             code,
             core.CollectConfig.from_json(config),
-            lambda texts: embeddings.vectors(seen.current.fingerprint, texts, log.progress),
+            lambda contents: embeddings.vectors(seen.current.fingerprint, contents, log.progress),
         )
         collected.metadata.update(rows=result.rows, digest=result.digest)
         log.hand_over(result, report.path)

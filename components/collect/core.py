@@ -18,13 +18,12 @@ from components import bundle
 from components.collect.answers import KeptAnswers
 from components.errors import SourceError
 from components.plan import Live, WindowData
-from components.profile import as_frame, embedding_features, text_features
+from components.profile import as_frame, embedding_features
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
 from components.split import content_digest, is_test, unit_interval
 from components.store import Store
-from components.tasks import TASKS
-from components.tasks.text_classification import TextClassifier
+from components.tasks import TASKS, TaskConfig
 
 CURRENT = "current.parquet"
 ERRORS = "errors.parquet"
@@ -65,9 +64,9 @@ def collect(
 ) -> CollectReport:
     """Write ``current.parquet`` and ``errors.parquet``.
 
-    ``current.parquet`` has ``id``, ``is_test``, ``answer``, ``confidence`` and a column
-    per feature for each row of the current window; ``errors.parquet`` has ``id``,
-    ``window`` and ``error`` (0 or 1) for each labelled row.
+    ``current.parquet`` has ``id``, ``is_test``, ``answer`` and a column per feature of
+    content, embedding and answer for each row of the current window; ``errors.parquet``
+    has ``id``, ``window`` and ``error`` (0 to 1) for each labelled row.
 
     Args:
         live: the plan's part for production.
@@ -76,29 +75,32 @@ def collect(
         store: keeps the champion's answers for the day their labels come.
         code: version of the code that answers.
         config: the section ``collect``.
-        vectors_of: embeds the current window's texts with the base model.
+        vectors_of: embeds the current window's contents with the base model.
 
     Raises:
         BundleError: the champion's bundle is altered or does not load.
         SourceError: a window no longer has the fingerprint of the plan.
     """
     description = bundle.verify(champion)
-    classifier: TextClassifier = TASKS[description.task.kind].load(champion)
+    task, model = description.task, TASKS[description.task.kind].load(champion)
     digest = bundle.digest_of_folder(champion)
-    answers = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", classifier)
+    kept = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", model)
     source = open_source(live.source)
-    rows = _sample(source, live.current, config)
-    texts = rows["text"].tolist()
-    probabilities = answers.probabilities(live.current.fingerprint, texts)
-    features = text_features(texts, classifier.tokenizer) | embedding_features(vectors_of(texts))
+    rows = _sample(source, live.current, task, config)
+    contents = rows["text"].tolist()
+    answers = kept.of(live.current.fingerprint, contents)
+    features = {
+        **model.input_features(contents),
+        **embedding_features(vectors_of(contents)),
+        **model.answer_features(answers),
+    }
     current = pd.concat(
         [
             pd.DataFrame(
                 {
                     "id": rows["id"].to_numpy(),
                     "is_test": is_test(rows["group"]),
-                    "answer": _answers(classifier, probabilities),
-                    "confidence": probabilities.max(1),
+                    "answer": model.decisions(answers),
                 }
             ),
             as_frame(features),
@@ -107,7 +109,7 @@ def collect(
     )
     folder.mkdir(parents=True, exist_ok=True)
     current.to_parquet(folder / CURRENT, index=False)
-    errors = [_errors(answers, source, each, config) for each in live.labelled]
+    errors = [_errors(kept, source, each, task, config) for each in live.labelled]
     stream = pd.concat(errors) if errors else pd.DataFrame({"id": [], "window": [], "error": []})
     stream.to_parquet(folder / ERRORS, index=False)
     windows = [each.window.name for each in live.labelled]
@@ -120,7 +122,9 @@ def collect(
     )
 
 
-def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.DataFrame:
+def _sample(
+    source: Source, planned: WindowData, task: TaskConfig, config: CollectConfig
+) -> pd.DataFrame:
     """Return a window's rows as ``ingest`` and ``validate`` would leave them, in order of time.
 
     The profile was made of such rows: left in, a text that production sees again and
@@ -132,8 +136,8 @@ def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.Da
             f"the rows of window {planned.window.name} changed after the run began; run again"
         )
     frame = rows.frame[rows.frame["text"].notna()]
-    frame = frame[frame["text"].str.strip() != ""]
-    content = pd.Series([content_digest(text) for text in frame["text"]], index=frame.index)
+    frame = frame[task.readable(frame["text"])]
+    content = pd.Series([content_digest(each) for each in frame["text"]], index=frame.index)
     frame = frame[~content.duplicated()]
     if len(frame) > config.max_rows:
         place = unit_interval(frame["id"], "collect")
@@ -142,23 +146,23 @@ def _sample(source: Source, planned: WindowData, config: CollectConfig) -> pd.Da
     return frame.reset_index(drop=True)
 
 
-def _answers(classifier: TextClassifier, probabilities: NDArray[np.float64]) -> list[str]:
-    return [classifier.labels[best] for best in probabilities.argmax(1)]
-
-
 def _errors(
-    answers: KeptAnswers, source: Source, planned: WindowData, config: CollectConfig
+    kept: KeptAnswers,
+    source: Source,
+    planned: WindowData,
+    task: TaskConfig,
+    config: CollectConfig,
 ) -> pd.DataFrame:
-    """Return 1 for each labelled row that the champion got wrong, 0 for the others."""
-    classifier = answers.classifier
-    rows = _sample(source, planned, config)
-    probabilities = answers.probabilities(planned.fingerprint, rows["text"].tolist())
-    rows["answer"] = _answers(classifier, probabilities)
-    rows = rows[rows["label"].isin(classifier.labels)]
+    """Return how wrong the champion was in each labelled row, 0 to 1."""
+    rows = _sample(source, planned, task, config)
+    answers = kept.of(planned.fingerprint, rows["text"].tolist())
+    labelled = task.known(rows["label"])
+    rows = rows[labelled]
+    targets = kept.model.targets(rows["label"].tolist())
     return pd.DataFrame(
         {
             "id": rows["id"],
             "window": planned.window.name,
-            "error": (rows["label"] != rows["answer"]).astype(np.int8),
+            "error": kept.model.errors(targets, answers[labelled]),
         }
     )

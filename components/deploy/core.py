@@ -6,6 +6,7 @@ that were evaluated. Nothing is pushed to a server: servers follow the ledger.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from components import bundle
 from components.errors import BundleError, WorldError
 from components.ledger import Ledger
 from components.registry import Registry
-from components.serve.model import MAX_CHARACTERS, MAX_TEXTS, BundleModel
+from components.serve.model import MAX_CONTENTS, BundleModel
 from components.settings import Section, digest_of
 from components.store import ObjectMissing, Store
 
@@ -24,10 +25,10 @@ from components.store import ObjectMissing, Store
 class DeployConfig(Section):
     """Section ``deploy``."""
 
-    parity_rows: int = Field(default=64, ge=1, le=MAX_TEXTS)
+    parity_rows: int = Field(default=64, ge=1, le=MAX_CONTENTS)
     """So many evaluated rows are answered again by the serving code."""
     parity_tolerance: float = Field(default=1e-3, gt=0, lt=1)
-    """Probabilities may differ by so much; other batches round differently."""
+    """Answers may differ by so much of their range; other batches round differently."""
     mirror_alias: bool = True
     """Whether MLflow's alias ``champion`` follows; a replay turns it off, because its
     ledger is not the project's."""
@@ -40,7 +41,7 @@ class Parity(Section):
     rows: int
     """Evaluated rows that were answered again."""
     max_difference: float
-    """Largest difference of a probability."""
+    """Largest difference of an answer, as a share of the range of answers."""
 
 
 class DeployReport(Section):
@@ -139,23 +140,23 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
     """Answer evaluated rows again with the serving code, and compare.
 
     Raises:
-        BundleError: it does not load, or a probability is not what was evaluated.
+        BundleError: it does not load, or an answer is not what was evaluated.
     """
     model = BundleModel.load(store, digest)
     frame = pd.read_parquet(predictions / "predictions.parquet")
-    frame = frame[frame["text"].str.len() <= MAX_CHARACTERS].head(config.parity_rows)
+    accepted = (row for row, content in enumerate(frame["text"]) if model.accepts(content))
+    frame = frame.iloc[list(islice(accepted, config.parity_rows))]
     if frame.empty:
         raise BundleError(
-            f"bundle {digest[:12]} cannot be proved: no evaluated text is as short as the "
-            f"server's limit of {MAX_CHARACTERS} characters; lower validate.max_characters"
+            f"bundle {digest[:12]} cannot be proved: the server accepts none of the evaluated "
+            "rows, which are all too large for it; lower validate.max_characters"
         )
-    answers = model.predict(frame["text"].tolist())
-    got = np.array([[answer.probabilities[label] for label in model.labels] for answer in answers])
-    expected = frame[[f"probability_{label}" for label in model.labels]].to_numpy(np.float64)
-    difference = float(np.abs(got - expected).max())
+    got = model.answers(frame["text"].tolist())
+    expected = frame[[f"output_{name}" for name in model.answer_names]].to_numpy(np.float64)
+    difference = float(np.abs(got - expected).max()) / model.answer_range
     if not difference <= config.parity_tolerance:
         raise BundleError(
             f"bundle {digest[:12]} answers differently in the server than when it was evaluated: "
-            f"probabilities differ by up to {difference:.4f}"
+            f"answers differ by up to {difference:.4f} of their range"
         )
     return Parity(rows=len(frame), max_difference=difference)

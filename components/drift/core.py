@@ -104,7 +104,7 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
         delta=config.error_tolerance,
         threshold=config.error_threshold,
         prior_mean=reference.error_rate,
-        prior_count=len(reference.features["confidence"]),
+        prior_count=reference.error_rows,
     )
     return DriftReport(
         window=reference.window,
@@ -191,7 +191,7 @@ def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
         verdict(report.headline, mood),
         section("Errors", paragraph(errors)),
         section(
-            f"Texts and confidence, by KS distance to window {report.window}",
+            f"Inputs and answers, by KS distance to window {report.window}",
             bar_plot([(each.name, each.distance) for each in named], config.min_distance),
         ),
         section(

@@ -1,14 +1,15 @@
-"""Paired bootstrap of the difference of macro F1 between two models.
+"""Paired bootstrap of the difference of macro F1 or R² between two models.
 
 Both models answered the same rows, so a resample is a resample of rows, or of whole
 groups where rows of a group are not independent. Macro F1 depends on the rows only
-through how often each (label, answer A, answer B) occurs; resampling those counts is
-the same experiment and needs no loop over rows.
+through how often each (label, answer A, answer B) occurs, and R² only through five sums
+over rows; resampling those is the same experiment and needs no loop over rows.
 Efron & Tibshirani (1993), An Introduction to the Bootstrap, ch. 8 and 13.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,14 @@ import numpy.typing as npt
 Counts = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.int64]
 
+Values = npt.NDArray[np.float64]
+
 _CHUNK_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Macro F1 of B minus that of A, and the bounds of its two-sided interval."""
+    """Score of B minus that of A, and the bounds of its two-sided interval."""
 
     estimate: float
     low: float
@@ -68,24 +71,104 @@ def f1_difference(
     counts = np.bincount(cell_of, minlength=len(cells))
     names, group_of = np.unique(groups.astype(str), return_inverse=True)
     generator = np.random.default_rng(seed)
-    grouped = len(names) < len(expected)
-    by_group = np.zeros((len(names), len(cells)) if grouped else (0, 0))
-    if grouped:
+    if len(names) < len(expected):
+        by_group = np.zeros((len(names), len(cells)))
         np.add.at(by_group, (group_of, cell_of), 1.0)
-    chunk = max(1, _CHUNK_NUMBERS // max(len(cells), len(names) if grouped else 1))
-    differences = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        if grouped:
-            share = np.full(len(names), 1 / len(names))
-            drawn = generator.multinomial(len(names), share, size=size).astype(float) @ by_group
-        else:
-            share = counts / counts.sum()
-            drawn = generator.multinomial(len(expected), share, size=size).astype(float)
-        differences.append(tables.difference(drawn))
-    low, high = np.quantile(np.concatenate(differences), [alpha, 1 - alpha])
+        draws = _drawn_groups(by_group, resamples, generator)
+    else:
+        draws = _drawn_cells(counts, resamples, generator)
+    differences = np.concatenate([tables.difference(drawn) for drawn in draws])
+    low, high = np.quantile(differences, [alpha, 1 - alpha])
     estimate = float(tables.difference(counts[None].astype(float))[0])
     return Difference(estimate, float(low), float(high), len(names))
+
+
+def r2_difference(
+    expected: Values,
+    answers_a: Values,
+    answers_b: Values,
+    groups: npt.NDArray[np.object_],
+    *,
+    alpha: float,
+    resamples: int,
+    seed: int,
+) -> Difference:
+    """Return R² of B minus R² of A with a percentile interval.
+
+    Where all expected values of a resample are equal, an R² is 1 without any error and
+    else 0.
+
+    Args:
+        expected: true values ``[n]``.
+        answers_a: values that A answers ``[n]``.
+        answers_b: values that B answers ``[n]``.
+        groups: the group of each row ``[n]``; groups are resampled whole.
+        alpha: see ``f1_difference``.
+        resamples: number of bootstrap resamples.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if len(expected) == 0:
+        raise ValueError("no rows to compare")
+    # About the mean of all rows: differences of large numbers would eat the digits.
+    centred = expected - expected.mean()
+    sums = np.stack(
+        [
+            np.ones(len(expected)),
+            centred,
+            np.square(centred),
+            np.square(answers_a - expected),
+            np.square(answers_b - expected),
+        ],
+        axis=1,
+    )
+    names, group_of = np.unique(groups.astype(str), return_inverse=True)
+    by_group = np.zeros((len(names), sums.shape[1]))
+    np.add.at(by_group, group_of, sums)
+    draws = _drawn_groups(by_group, resamples, np.random.default_rng(seed))
+    differences = np.concatenate([_r2_difference(drawn) for drawn in draws])
+    low, high = np.quantile(differences, [alpha, 1 - alpha])
+    estimate = float(_r2_difference(sums.sum(0)[None])[0])
+    return Difference(estimate, float(low), float(high), len(names))
+
+
+def _r2_difference(sums: Values) -> Values:
+    """Return R² of B minus that of A for sums ``[resamples, 5]`` of rows, y, y² and errors²."""
+    rows, total, squares, errors_a, errors_b = sums.T
+    spread = squares - np.square(total) / rows
+    # What rounding leaves of a spread of nothing.
+    varies = spread > 1e-12 * np.maximum(squares, np.finfo(float).tiny)
+    ratio = np.divide(errors_a - errors_b, spread, out=np.zeros_like(spread), where=varies)
+    without_spread = (errors_b == 0) * 1.0 - (errors_a == 0)
+    return np.asarray(np.where(varies, ratio, without_spread), dtype=np.float64)
+
+
+def _drawn_groups(
+    by_group: Values, resamples: int, generator: np.random.Generator
+) -> Iterator[Values]:
+    """Yield sums ``[some, k]`` over as many groups as there are, drawn with replacement."""
+    groups, numbers = by_group.shape
+    share = np.full(groups, 1 / groups)
+    for size in _sizes(resamples, max(groups, numbers)):
+        yield generator.multinomial(groups, share, size=size).astype(float) @ by_group
+
+
+def _drawn_cells(
+    counts: Classes, resamples: int, generator: np.random.Generator
+) -> Iterator[Counts]:
+    """Yield counts ``[some, cells]`` of as many rows as there are, drawn with replacement."""
+    rows = int(counts.sum())
+    for size in _sizes(resamples, len(counts)):
+        yield generator.multinomial(rows, counts / rows, size=size).astype(float)
+
+
+def _sizes(resamples: int, numbers: int) -> Iterator[int]:
+    """Yield how many resamples of so many numbers to draw at once."""
+    chunk = max(1, _CHUNK_NUMBERS // numbers)
+    for start in range(0, resamples, chunk):
+        yield min(chunk, resamples - start)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def evaluate(
     from components import home, step
     from components.bundle import fetch_champion
     from components.evaluate import core
-    from components.tasks import TaskConfig
+    from components.tasks import parse_task
 
     with step.running("evaluate") as log:
         result = core.evaluate(
@@ -35,13 +35,13 @@ def evaluate(
             Path(model.path),
             fetch_champion(home.store(), champion),
             Path(predictions.path),
-            TaskConfig.from_json(task),
+            parse_task(task),
             core.EvaluateConfig.from_json(config),
         )
         log.hand_over(result, report.path)
         Path(page.path).write_text(core.to_html(result))
         metrics.metadata.update(core.to_metrics(result))
         Path(metrics.path).write_text(step.as_json(metrics.metadata))
-        confusion.log_confusion_matrix(list(result.labels), result.confusion)
+        core.tell_confusion(result, confusion.log_confusion_matrix)
         Path(confusion.path).write_text(step.as_json(confusion.metadata))
     return result.verdict

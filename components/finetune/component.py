@@ -20,37 +20,40 @@ def finetune(
     code: str,
     config: str,
     model: dsl.Output[dsl.Model],
+    curves: dsl.Output[dsl.HTML],
     report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Outputs", [("bundle", str), ("training_run", str)]):
     """Fine-tune and seal a bundle; metrics go to MLflow while it learns."""
     from pathlib import Path
 
     from components import bundle, home, step
-    from components.finetune import core
+    from components.finetune import core, launch
     from components.finetune.watcher import LiveWatcher
     from components.plan import Base
-    from components.tasks import TaskConfig
+    from components.tasks import parse_task
 
     with step.running("finetune") as log:
         settings, start = core.FinetuneConfig.from_json(config), Base.from_json(base)
+        order = launch.Order(
+            prepared=Path(prepared.path),
+            base=start.locate(),
+            champion=bundle.fetch_champion(home.store(), champion),
+            folder=Path(model.path),
+            task=parse_task(task),
+            config=settings,
+            lineage={
+                "data": digest,
+                "base": start.digest,
+                "champion": champion,
+                "code": code,
+                "window": window,
+                "window_end": window_end,
+            },
+            store=home.store_url(),
+        )
         with home.registry(project).run(f"{project} {window}", settings.model_dump()) as run:
-            result = core.finetune(
-                Path(prepared.path),
-                start.locate(),
-                bundle.fetch_champion(home.store(), champion),
-                Path(model.path),
-                TaskConfig.from_json(task),
-                settings,
-                {
-                    "data": digest,
-                    "base": start.digest,
-                    "champion": champion,
-                    "code": code,
-                    "window": window,
-                    "window_end": window_end,
-                },
-                LiveWatcher(log, run),
-            )
-        model.metadata.update(bundle=result.bundle, valid_f1=result.valid_f1)
+            result = launch.fulfil(order, LiveWatcher(log, run))
+        model.metadata.update(bundle=result.bundle, **core.to_metrics(result))
+        Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)
     return result.bundle, run.run_id

@@ -2,52 +2,119 @@
 
 from __future__ import annotations
 
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from components import bundle, mlmodel
+from components.finetune.batches import Examples
+from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import FinetuneConfig
-from components.finetune.history import Watcher, macro_f1
-from components.profile import Profile, embedding_features, text_features
+from components.finetune.export import Export, require_packages, write_exports
+from components.finetune.history import Watcher, overfitting_remark
+from components.finetune.start import (
+    LENGTH_ROWS,
+    Candidate,
+    Start,
+    choose_start,
+    features_of,
+    fitting_champion,
+    start_head,
+)
+from components.page import curve_plot, page, paragraph, section, table, verdict
+from components.profile import Profile, embedding_features
 from components.settings import Section
 from components.split import TEST_SHARE
 from components.tasks import TASKS, TaskConfig
-from components.tasks.text_classification import TextClassifier, usable_tokens
+from components.tasks.model import Model
 
 if TYPE_CHECKING:
-    from components.finetune.batches import Rows
+    from components.finetune.job import Outcome
 
-__all__ = ["FinetuneConfig", "FinetuneReport", "finetune", "start_of"]
+__all__ = ["FinetuneConfig", "FinetuneReport", "finetune", "profile_of", "to_html"]
 
 EXAMPLES = 3
+ADAPTER_FOLDER = "adapter"
+
+
+class Epoch(Section):
+    """One epoch of the training."""
+
+    train_loss: float
+    scores: dict[str, float]
+    """On the validation rows; ``loss`` is one of them."""
 
 
 class FinetuneReport(Section):
     """How training went."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     bundle: str
     method: str
     start: str
     """``base`` or ``champion``."""
+    start_reason: str
+    candidates: list[Candidate]
+    """What was compared to choose the start, empty if nothing was."""
     train_rows: int
-    valid_f1: float
-    valid_accuracy: float
-    valid_f1_by_epoch: list[float]
-    train_loss_by_epoch: list[float]
+    cut_rows: int
+    """Training rows longer than the model reads."""
+    parameters: int
+    metric: str
+    scores: dict[str, float]
+    """Of the bundle on the validation rows."""
+    epochs: list[Epoch]
+    start_scores: dict[str, float]
+    """On the validation rows, before the first step."""
     best_epoch: int
+    """The epoch that was kept, counted from one; 0 is the start."""
     steps: int
-    cut_texts: int
-    """Training texts longer than the model's limit."""
+    frozen_stages: int
+    accumulation: int
+    """Parts of a step; more than asked for where memory did not suffice."""
+    exports: list[Export]
+    """Other forms of the model that were asked for, kept or not."""
+    note: str
+    remark: str
+    """What the learning curves show, if it is bad."""
+    device: str
+    seconds: float
+    rows_per_second: float
+    tokens_per_second: float
+    device_hours: float
+    cost: float
+    """Device-hours at ``finetune.price_per_device_hour``."""
+    peak_host_gb: float
+    peak_device_gb: float
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
-        return f"valid F1 {self.valid_f1:.3f} from the {self.start}, {self.steps} steps"
+        name = self.metric.replace("_", " ")
+        cut = f", {self.cut_rows} rows cut" if self.cut_rows else ""
+        return (
+            f"valid {name} {self.scores[self.metric]:.3f} from the {self.start}, "
+            f"{self.steps} steps{cut}"
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model that is not written yet, and how it came about."""
+
+    outcome: Outcome
+    start: Start
+    train: Examples
+    frame: pd.DataFrame
+    device: str
+    processes: int
+    seconds: float
 
 
 def finetune(
@@ -59,127 +126,410 @@ def finetune(
     config: FinetuneConfig,
     lineage: dict[str, str],
     watcher: Watcher,
+    checkpoints: Callable[[str], Checkpoints | None] = lambda name: None,
 ) -> FinetuneReport:
     """Train on the splits ``train`` and ``rehearsal``; write a sealed bundle to ``folder``.
 
     Args:
         prepared: folder that ``prepare`` wrote.
-        base: folder of the pretrained encoder.
-        champion: bundle to start from when ``warm_start`` is on, or None.
+        base: folder of the pretrained model.
+        champion: bundle in production, or None.
         folder: where the bundle goes.
         task: what to learn.
         config: the section ``finetune``.
         lineage: digests to write into the bundle.
         watcher: told about loss and scores.
+        checkpoints: the place for the state of a training, by its name.
 
     Raises:
-        BundleError: base or champion do not load.
+        BundleError: base, champion or teacher do not load.
+        ConfigError: the method does not suit the model.
+        Evicted: the process was told to stop; the state is kept.
+        WorldError: the loss is not finite, or memory does not suffice.
     """
+    base_digest = lineage.get("base", "")
+    trained = train(prepared, base, champion, task, config, base_digest, watcher, checkpoints)
+    return write(trained, prepared, folder, task, config, lineage)
+
+
+def train(
+    prepared: Path,
+    base: Path,
+    champion: Path | None,
+    task: TaskConfig,
+    config: FinetuneConfig,
+    base_digest: str,
+    watcher: Watcher,
+    checkpoints: Callable[[str], Checkpoints | None],
+) -> Trained:
+    """Train, see ``finetune``; every process of a training does this, one of them writes."""
     import torch
 
+    from components.finetune.job import Job
     from components.finetune.methods import METHODS
+    from components.finetune.optimization import device_of
+    from components.finetune.processes import Processes
 
+    require_packages(config.export)
+    device, processes = device_of(config), Processes().count
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(config.seed)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    started_s = time.perf_counter()
     frame = pd.read_parquet(prepared / "rows.parquet")
-    classifier, start = start_of(base, champion, task, config, lineage.get("base", ""))
-    train = _rows(frame[frame["split"].isin(["train", "rehearsal"])], classifier)
-    valid = _rows(frame[frame["split"] == "valid"], classifier)
-    history = METHODS[config.method](classifier, train, valid, config, watcher)
-    profile, scores = profile_of(prepared, frame, classifier)
-    examples = [text[:200] for text in frame["text"][frame["split"] == "train"].head(EXAMPLES)]
-    classifier.save(folder)
+    train_rows = frame[frame["split"].isin(["train", "rehearsal"])]
+    valid_rows = frame[frame["split"] == "valid"]
+
+    def fresh() -> Model:
+        torch.manual_seed(config.seed)
+        model = TASKS[task.kind].from_base(base, task, dropout=config.dropout)
+        model.network.to(device)
+        if model.fits_head:
+            fit_head(model, _examples(train_rows, model), _examples(valid_rows, model))
+        elif config.probes_head:
+            _start_head(model, prepared, frame)
+        return model
+
+    start = _start(champion, fresh, task, config, base_digest, train_rows, valid_rows)
+    model = start.model
+    model.network.to(device)
+    rows, valid = _examples(train_rows, model), _examples(valid_rows, model)
+    if model.fits_head and start.name == "champion":
+        fit_head(model, rows, valid)
+    torch.manual_seed(config.seed)
+    outcome = METHODS[config.method](
+        Job(
+            model,
+            rows.where(model.trains_on(rows.targets)),
+            valid,
+            config,
+            fresh,
+            _teacher(champion, task, config),
+            _Metered(watcher, config, device, processes, started_s),
+            checkpoints,
+        )
+    )
+    if outcome.model.fits_head:
+        fit_head(outcome.model, rows, valid)
+    outcome.model.network.to("cpu")
+    seconds = time.perf_counter() - started_s
+    return Trained(outcome, start, rows, frame, str(device), processes, seconds)
+
+
+def write(
+    trained: Trained,
+    prepared: Path,
+    folder: Path,
+    task: TaskConfig,
+    config: FinetuneConfig,
+    lineage: dict[str, str],
+) -> FinetuneReport:
+    """Write what was trained as a sealed bundle, see ``finetune``."""
+    import torch
+
+    outcome, history, frame = trained.outcome, trained.outcome.history, trained.frame
+    model, start = outcome.model, trained.start
+    profile, scores = profile_of(prepared, frame, model)
+    texts = model.content == "text"
+    examples = [
+        content[:200] if texts else content
+        for content in frame["text"][frame["split"] == "train"].head(EXAMPLES)
+    ]
+    model.save(folder)
+    exports = write_exports(model, folder, frame, config)
+    if outcome.adapter:
+        _save_adapter(outcome.adapter, config, folder)
     profile.save(folder)
-    mlmodel.write(folder, classifier.labels, examples)
+    mlmodel.write(folder, model.content, model.answer_names, examples)
     digest = bundle.seal(
         folder,
         bundle.Description(
             task=task,
             recipe=config.model_dump(mode="json"),
             lineage=lineage,
-            scores=scores,
+            scores={f"valid_{name}": value for name, value in scores.items()},
+            exports=[export.name for export in exports if export.kept],
             test_share=TEST_SHARE,
             examples=examples,
         ),
     )
+    hours = trained.seconds / 3600 * trained.processes
     return FinetuneReport(
         bundle=digest,
         method=config.method,
-        start=start,
-        train_rows=len(train.ids),
-        valid_f1=scores["valid_f1"],
-        valid_accuracy=scores["valid_accuracy"],
-        valid_f1_by_epoch=history.valid_f1,
-        train_loss_by_epoch=history.train_loss,
+        start=start.name,
+        start_reason=start.reason,
+        candidates=list(start.candidates),
+        train_rows=int(start.model.trains_on(trained.train.targets).sum()),
+        cut_rows=start.model.cut_contents(trained.train.examples),
+        parameters=sum(weight.numel() for weight in model.network.parameters()),
+        metric=model.metric,
+        scores=scores,
+        epochs=[
+            Epoch(train_loss=loss, scores=each)
+            for loss, each in zip(history.train_loss, history.valid, strict=True)
+        ],
+        start_scores=history.start,
         best_epoch=history.best_epoch,
         steps=history.steps,
-        cut_texts=sum(len(ids) >= classifier.max_tokens for ids in train.ids),
+        frozen_stages=history.cut,
+        accumulation=history.accumulation,
+        exports=exports,
+        note=outcome.note,
+        remark=overfitting_remark(history.train_loss, history.valid),
+        device=trained.device,
+        seconds=trained.seconds,
+        rows_per_second=history.rows / trained.seconds,
+        tokens_per_second=history.tokens / trained.seconds,
+        device_hours=hours,
+        cost=hours * config.price_per_device_hour,
+        peak_host_gb=peak_host_gb(),
+        peak_device_gb=peak_device_gb(torch.device(trained.device)),
     )
 
 
-def start_of(
-    base: Path,
+def _start_head(model: Model, prepared: Path, frame: pd.DataFrame) -> None:
+    """Start a new head from a probe on the embeddings of the current window, which are there."""
+    from safetensors.numpy import load_file
+
+    vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
+    learn = (frame["split"] == "train").to_numpy()
+    rows = frame[learn]
+    targets = model.targets(rows["label"].tolist())
+    start_head(
+        model, _examples(rows.head(LENGTH_ROWS), model), vectors[learn[: len(vectors)]], targets
+    )
+
+
+def fit_head(model: Model, train: Examples, valid: Examples) -> None:
+    """Fit a head that has a closed form, on the rows that may be learnt from."""
+    import torch
+
+    learn = train.where(model.trains_on(train.targets))
+    judge = valid.where(model.trains_on(valid.targets))
+    features = torch.from_numpy(features_of(model, learn))
+    # Without rows to judge by, the threshold comes from the rows that were learnt.
+    judges = torch.from_numpy(features_of(model, judge)) if len(judge) else features
+    model.fit_head(features, judges)
+
+
+def _start(
     champion: Path | None,
+    fresh: Callable[[], Model],
     task: TaskConfig,
     config: FinetuneConfig,
     base_digest: str,
-) -> tuple[TextClassifier, str]:
-    """Return the classifier to train, and whether it is the ``champion`` or the ``base``.
-
-    A champion with other labels, or grown from another base, is not continued; nor can
-    method ``head`` continue one that keeps the head it was adopted with.
-    """
-    if champion is not None and config.warm_start:
-        loaded = TASKS[task.kind].load(champion)
-        grown_from = bundle.describe(champion).lineage.get("base", base_digest)
-        fits = config.method != "head" or loaded.head == "mean-pool"
-        if set(loaded.labels) == set(task.labels) and fits and grown_from == base_digest:
-            loaded.max_tokens = usable_tokens(
-                loaded.network.config, task.max_tokens
-            )  # the project's word, not the champion's
-            return loaded, "champion"
-    return TASKS[task.kind].from_base(base, task, dropout=config.dropout), "base"
+    train_rows: pd.DataFrame,
+    valid_rows: pd.DataFrame,
+) -> Start:
+    if config.start == "base":
+        return Start(fresh(), "base", "finetune.start says so")
+    continued, reason = fitting_champion(champion, task, base_digest)
+    if continued is None:
+        return Start(fresh(), "base", reason)
+    if config.start == "champion":
+        return Start(continued, "champion", reason)
+    model = fresh()
+    train, valid = _examples(train_rows, model), _examples(valid_rows, model)
+    learnable = train.where(model.trains_on(train.targets))
+    return choose_start(continued, model, learnable, valid, config.seed)
 
 
-def _rows(frame: pd.DataFrame, classifier: TextClassifier) -> Rows:
-    from components.finetune.batches import Rows
+def _teacher(champion: Path | None, task: TaskConfig, config: FinetuneConfig) -> Model | None:
+    """Return the model that ``distill`` learns from, None where it has to be trained."""
+    from components.packages import locate
 
-    return Rows(classifier.encode(frame["text"].tolist()), _targets(frame, classifier))
+    if config.method != "distill":
+        return None
+    if config.distill.teacher != "champion":
+        folder = locate(config.distill.teacher, "")
+    elif champion is None:
+        return None
+    else:
+        folder = champion
+    model = TASKS[task.kind].load(folder)
+    return model if model.can_continue(task) else None
 
 
-def _targets(frame: pd.DataFrame, classifier: TextClassifier) -> NDArray[np.int64]:
-    place = {label: index for index, label in enumerate(classifier.labels)}
-    return np.array([place[label] for label in frame["label"]], dtype=np.int64)
+def _examples(frame: pd.DataFrame, model: Model) -> Examples:
+    contents = frame["text"].tolist()
+    return Examples(contents, model.encode(contents), model.targets(frame["label"].tolist()))
+
+
+def _save_adapter(adapter: dict[str, Any], config: FinetuneConfig, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    place = folder / ADAPTER_FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: weight.contiguous() for name, weight in adapter.items()},
+        place / "adapter_model.safetensors",
+        {"lora": config.lora.to_json()},
+    )
+
+
+class _Metered:
+    """Adds time, cost and memory to the metrics on their way to a watcher."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        config: FinetuneConfig,
+        device: Any,
+        processes: int,
+        started_s: float,
+    ) -> None:
+        self._watcher = watcher
+        self._price = config.price_per_device_hour
+        self._device = device
+        self._processes = processes
+        self._started_s = started_s
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        hours = (time.perf_counter() - self._started_s) / 3600 * self._processes
+        more = {"device_hours": hours, "host_memory_gb": peak_host_gb()}
+        if self._price:
+            more["cost"] = hours * self._price
+        if self._device.type == "cuda":
+            more["device_memory_gb"] = peak_device_gb(self._device)
+        self._watcher.metrics({**values, **more}, step)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        self._watcher.progress(done, total, what)
+
+
+def peak_host_gb() -> float:
+    """Return the most memory that this process has held, in gigabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def peak_device_gb(device: Any) -> float:
+    """Return the most memory that was held on a GPU, in gigabytes; 0 for a processor."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
 
 
 def profile_of(
-    prepared: Path, frame: pd.DataFrame, classifier: TextClassifier
+    prepared: Path, frame: pd.DataFrame, model: Model
 ) -> tuple[Profile, dict[str, float]]:
-    """Return the profile of a classifier on prepared rows, and its validation scores.
+    """Return the profile of a model on prepared rows, and its scores on the validation rows.
 
     Args:
         prepared: folder that ``prepare`` wrote, for the embeddings.
         frame: its rows.
-        classifier: the trained model.
+        model: the trained one.
     """
     from safetensors.numpy import load_file
 
     valid = frame[frame["split"] == "valid"]
-    expected = _targets(valid, classifier)
-    probabilities = classifier.predict(valid["text"].tolist())
-    predicted = probabilities.argmax(1)
-    scores = {
-        "valid_f1": macro_f1(expected, predicted, len(classifier.labels)),
-        "valid_accuracy": float((expected == predicted).mean()),
-    }
+    targets = model.targets(valid["label"].tolist())
+    answers = model.predict(valid["text"].tolist())
     # The embeddings are those of the current window's rows, which come first.
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     train = (frame["split"] == "train").to_numpy()
     features = {
-        **text_features(frame["text"][train].tolist(), classifier.tokenizer),
+        **model.input_features(frame["text"][train].tolist()),
         **embedding_features(vectors[train[: len(vectors)]]),
-        "confidence": probabilities.max(1),
+        **model.answer_features(answers),
     }
-    error_rate = 1 - scores["valid_accuracy"]
-    return Profile(features, error_rate, str(frame["window"].iloc[0])), scores
+    error_rate = float(np.mean(model.errors(targets, answers)))
+    profile = Profile(features, error_rate, len(valid), str(frame["window"].iloc[0]))
+    return profile, model.scores(targets, answers)
+
+
+def to_metrics(report: FinetuneReport) -> dict[str, float]:
+    """Return the scores as flat numbers for Kubeflow's metrics view."""
+    return {f"valid_{name}": value for name, value in report.scores.items()}
+
+
+def to_html(report: FinetuneReport) -> str:
+    """Return the report as a page: the learning curves first."""
+    name = report.metric.replace("_", " ")
+    numbers = range(1, len(report.epochs) + 1)
+    rows = [
+        (
+            f"{number}{' (kept)' if number == report.best_epoch else ''}",
+            epoch.train_loss,
+            *epoch.scores.values(),
+        )
+        for number, epoch in zip(numbers, report.epochs, strict=True)
+    ]
+    parts = [verdict(report.headline, "open" if report.remark else "good")]
+    if report.remark:
+        parts.append(paragraph(report.remark))
+    if report.epochs:
+        curves = {
+            "training": [epoch.train_loss for epoch in report.epochs],
+            "validation": [epoch.scores["loss"] for epoch in report.epochs],
+        }
+        parts += [
+            section("Loss by epoch", curve_plot(curves)),
+            section(
+                f"Validation {name} by epoch",
+                curve_plot({name: [epoch.scores[report.metric] for epoch in report.epochs]}),
+            ),
+            section(
+                "Epochs",
+                table(("epoch", "training loss", *report.epochs[0].scores), rows),
+            ),
+        ]
+    parts.append(section("Start", paragraph(f"{report.start}: {report.start_reason}.")))
+    if report.candidates:
+        parts.append(
+            table(
+                ("start", "probe", "log evidence", "parameters", "rows/s"),
+                [
+                    (c.name, c.score, c.log_evidence, c.parameters, c.rows_per_second)
+                    for c in report.candidates
+                ],
+            )
+        )
+    facts = [
+        ("method", report.method),
+        (f"validation {name} at the start", report.start_scores.get(report.metric, "–")),
+        ("epoch kept (0 is the start)", report.best_epoch),
+        ("rows", report.train_rows),
+        ("rows cut at the model's limit", report.cut_rows),
+        ("parameters", report.parameters),
+        ("steps", report.steps),
+        ("rows per second", report.rows_per_second),
+        ("tokens per second", report.tokens_per_second),
+        ("device", report.device),
+        ("device-hours", report.device_hours),
+        ("cost", report.cost),
+        ("peak memory, GB", report.peak_host_gb),
+        ("peak device memory, GB", report.peak_device_gb),
+    ]
+    parts.append(section("Work", table(("what", "value"), [(a, _shown(b)) for a, b in facts])))
+    if report.exports:
+        header = ("form", "kept", "MB", "of the weights", "agrees", "score lost", "why not")
+        parts.append(
+            section("Other forms of the model", table(header, map(_export_row, report.exports)))
+        )
+    if report.note:
+        parts.append(paragraph(report.note))
+    return page("Fine-tuning", *parts)
+
+
+def _export_row(export: Export) -> tuple[str, ...]:
+    def shown(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    megabytes = None if export.bytes is None else export.bytes / 1e6
+    return (
+        export.name,
+        "yes" if export.kept else "no",
+        shown(megabytes, ".1f"),
+        shown(export.size_share, ".1%"),
+        shown(export.agreement, ".2%"),
+        shown(export.score_loss, "+.4f"),
+        export.reason,
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,12 +1,11 @@
-"""What a training loop reports while it runs, and what it leaves behind."""
+"""What a training reports while it runs, and what it leaves behind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from components.finetune.config import HIGHER_IS_BETTER
 
 
 class Watcher(Protocol):
@@ -19,40 +18,80 @@ class Watcher(Protocol):
         """Take the number of steps done out of all."""
 
 
+class Silent:
+    """A watcher that keeps quiet."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        """Forget the metrics."""
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Forget the progress."""
+
+
 @dataclass
 class History:
-    """Validation scores by epoch, and which epoch was kept.
+    """Scores by epoch, and which epoch was kept.
 
     Attributes:
-        valid_f1: macro F1 on the validation rows after each epoch.
+        metric: the score that names the best epoch.
+        valid: scores on the validation rows after each epoch; ``loss`` is one of them.
         train_loss: mean training loss of each epoch.
-        best_epoch: the epoch whose weights were kept, counted from one.
+        start: scores on the validation rows before the first step.
+        best_epoch: the epoch whose weights were kept, counted from one; 0 is the start.
         steps: optimizer steps taken.
+        rows: training rows that went through the network.
+        tokens: their tokens, without padding; pixels do not count.
+        accumulation: parts in which a step was computed at the end.
+        cut: stages that were frozen at the end.
     """
 
-    valid_f1: list[float] = field(default_factory=list)
+    metric: str
+    start: dict[str, float] = field(default_factory=dict)
+    valid: list[dict[str, float]] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
     steps: int = 0
+    rows: int = 0
+    tokens: int = 0
+    accumulation: int = 1
+    cut: int = 0
 
-    def keep(self, f1: float, loss: float) -> bool:
-        """Take an epoch's scores; tell whether it is the best so far."""
-        better = not self.valid_f1 or f1 > max(self.valid_f1)
-        self.valid_f1.append(f1)
-        self.train_loss.append(loss)
+    def keep(self, scores: dict[str, float], train_loss: float) -> bool:
+        """Take an epoch's scores; tell whether it is better than all before, the start too."""
+        sign = 1 if HIGHER_IS_BETTER[self.metric] else -1
+        mine = sign * scores[self.metric]
+        before = [*([self.start] if self.start else []), *self.valid]
+        better = not before or mine > max(sign * each[self.metric] for each in before)
+        self.valid.append(scores)
+        self.train_loss.append(train_loss)
         if better:
-            self.best_epoch = len(self.valid_f1)
+            self.best_epoch = len(self.valid)
         return better
 
     def exhausted(self, patience_epochs: int) -> bool:
         """Tell whether the last ``patience_epochs`` epochs brought nothing."""
-        return len(self.valid_f1) - self.best_epoch >= patience_epochs
+        return len(self.valid) - self.best_epoch >= patience_epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able values, for a checkpoint."""
+        return asdict(self)
 
 
-def macro_f1(expected: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
-    """Return the mean of the classes' F1; a class neither expected nor predicted counts 0."""
-    from sklearn.metrics import f1_score
+def overfitting_remark(train_loss: list[float], valid: list[dict[str, float]]) -> str:
+    """Say in a sentence what the two loss curves show, empty if they show nothing bad.
 
-    return float(
-        f1_score(expected, predicted, labels=range(classes), average="macro", zero_division=0)
-    )
+    Overfitting is read from the validation loss rising over its minimum by more than a
+    tenth while the training loss goes on falling.
+    """
+    losses = [scores["loss"] for scores in valid]
+    if len(losses) < 2:
+        return ""
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    rises = losses[-1] > 1.1 * losses[lowest]
+    if lowest < len(losses) - 1 and rises and train_loss[-1] < train_loss[lowest]:
+        return (
+            f"Overfitting after epoch {lowest + 1}: the validation loss rose from "
+            f"{losses[lowest]:.3f} to {losses[-1]:.3f} while the training loss fell to "
+            f"{train_loss[-1]:.3f}."
+        )
+    return ""

@@ -1,57 +1,112 @@
-"""Optimizer and learning-rate schedule that all methods share."""
+"""Optimizer, learning rates and precision, shared by all methods."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from components.errors import ConfigError
 from components.finetune.config import FinetuneConfig
+from components.tasks.networks import Staged
 
 
-def optimizer_of(network: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
-    """Return AdamW over the trainable weights.
+def device_of(config: FinetuneConfig) -> torch.device:
+    """Return the device to train on.
 
-    The head learns at its own rate. Norms and biases (tensors of one dimension) are
-    spared weight decay (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101).
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
     """
-    groups = []
-    for in_head, rate in ((False, config.learning_rate), (True, config.head_learning_rate)):
-        for decays in (True, False):
-            weights = [
-                weight
-                for name, weight in network.named_parameters()
-                if weight.requires_grad
-                and name.startswith("head.") == in_head
-                and (weight.ndim > 1) == decays
-            ]
-            if weights:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": weights, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, fused=True)
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError("finetune.device is cuda, but torch sees no GPU here")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def forward_precision(config: FinetuneConfig) -> torch.autocast:
+def optimizer_of(
+    network: Staged, names: Iterable[str], config: FinetuneConfig
+) -> torch.optim.AdamW:
+    """Return AdamW over the named weights, each stage at its rate.
+
+    Norms and biases (tensors of one dimension) are spared weight decay (Loshchilov &
+    Hutter 2019, https://arxiv.org/abs/1711.05101).
+    """
+    weights = dict(network.named_parameters())
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name in names:
+        decay = config.weight_decay if weights[name].ndim > 1 else 0.0
+        rate = learning_rate(name, network, config)
+        groups.setdefault((rate, decay), []).append(weights[name])
+    return torch.optim.AdamW(
+        [
+            {"params": params, "lr": rate, "weight_decay": decay}
+            for (rate, decay), params in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def learning_rate(name: str, network: Staged, config: FinetuneConfig) -> float:
+    """Return the peak rate of a parameter, see ``FinetuneConfig.layer_decay``."""
+    stage, depth = network.stage_of(name), network.depth
+    if "lora_" in name:
+        return config.lora.learning_rate
+    if config.group_learning_rates is not None:
+        head, upper, lower = config.group_learning_rates
+        return head if stage == depth else upper if stage > depth // 2 else lower
+    if stage == depth:
+        return config.head_rate
+    return config.learning_rate * config.layer_decay ** (depth - 1 - stage)
+
+
+def forward_precision(config: FinetuneConfig, device: torch.device) -> torch.autocast:
     """Return the context in which the forward pass runs, see ``FinetuneConfig.precision``.
 
     Mixed precision: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
     """
-    # Emulated bfloat16, on older processors, would be slower than float32.
-    native = bool(torch.cpu._is_avx512_bf16_supported())
+    # Emulated bfloat16, on older processors and GPUs, would be slower than float32.
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device)[0] >= 8
+    else:
+        native = bool(torch.cpu._is_avx512_bf16_supported())
     low = config.precision == "bfloat16" or (config.precision == "auto" and native)
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=low)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
 
 
-def cosine_schedule(
-    optimizer: torch.optim.Optimizer, steps: int, warmup_share: float
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a schedule: linear rise, then half a cosine to zero."""
-    warmup = max(1, round(steps * warmup_share))
+class Schedule:
+    """Moves the learning rates of an optimizer from step to step.
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    It depends on the number of the step alone, so that it needs no state of its own.
+    """
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    def __init__(self, optimizer: torch.optim.AdamW, steps: int, config: FinetuneConfig) -> None:
+        """Plan for ``steps`` steps; the optimizer's rates are the peaks."""
+        self._optimizer = optimizer
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self._steps = steps
+        self._shape = config.schedule.shape
+        self._warmup = max(1, round(steps * config.schedule.warmup_share))
+
+    def set(self, step: int) -> float:
+        """Set the rates of a step, counted from 0; return the first group's."""
+        factor = self.factor(step)
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+            if self._shape == "one-cycle":
+                group["betas"] = (0.95 - 0.1 * factor, group["betas"][1])
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def factor(self, step: int) -> float:
+        """Return the share of the peak rate at a step, 0 to 1."""
+        if step < self._warmup:
+            return (step + 1) / self._warmup
+        done = (step - self._warmup) / max(1, self._steps - self._warmup)
+        if self._shape == "constant":
+            return 1.0
+        if self._shape == "linear":
+            return 1 - done
+        return 0.5 * (1 + math.cos(math.pi * done))

@@ -28,19 +28,19 @@ def prepare(
     from components.embeddings import KeptEmbeddings
     from components.plan import Base
     from components.prepare import core
-    from components.tasks import TaskConfig
+    from components.tasks import parse_task
 
     with step.running("prepare") as log:
-        embeddings = KeptEmbeddings(
-            home.store(), Base.from_json(base), TaskConfig.from_json(task).max_tokens, code
-        )
+        learnt = parse_task(task)
+        embeddings = KeptEmbeddings(home.store(), Base.from_json(base), learnt, code)
         result = core.prepare(
             Path(good.path),
             window,
             window_end,
             Path(prepared.path),
+            learnt,
             core.PrepareConfig.from_json(config),
-            lambda texts: embeddings.vectors(fingerprint, texts, log.progress),
+            lambda contents: embeddings.vectors(fingerprint, contents, log.progress),
         )
         prepared.metadata.update(digest=result.digest, **result.rows_by_split)
         log.hand_over(result, report.path)

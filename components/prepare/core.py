@@ -5,7 +5,7 @@ split     window         use
 ========= ============== ==============================================================
 train     current        to learn from
 rehearsal earlier        a sample of earlier training rows, so that they are not unlearned
-valid     current        early stopping, thresholds, the profile's confidence
+valid     current        early stopping, thresholds, the profile's answers
 test      current        the gate's primary set
 guard     earlier        pooled earlier test rows: what must not get worse
 ========= ============== ==============================================================
@@ -25,6 +25,7 @@ from components.errors import SourceError
 from components.settings import Section, digest_of
 from components.sources.rows import COLUMNS, fingerprint
 from components.split import TEST_SHARE, is_test, unit_interval
+from components.tasks import TaskConfig
 
 ROWS = "rows.parquet"
 VECTORS = "embeddings.safetensors"
@@ -62,6 +63,7 @@ def prepare(
     window: str,
     window_end: str,
     folder: Path,
+    task: TaskConfig,
     config: PrepareConfig,
     vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> PrepareReport:
@@ -73,8 +75,9 @@ def prepare(
         window_end: kept with the champion, to know which later labels are new to it.
         folder: where to write. ``embeddings.safetensors`` holds ``vectors [n, d]``
             for the current window's rows, in the order of ``rows.parquet``.
+        task: says what cannot be learnt from.
         config: the section ``prepare``.
-        vectors_of: embeds texts with the base model.
+        vectors_of: embeds contents with the base model.
 
     Raises:
         SourceError: the groups fell so that a split is empty, or train has one class.
@@ -85,34 +88,37 @@ def prepare(
     frame["split"] = assign(frame, window, config)
     frame = frame[frame["split"] != ""]
     current = frame[frame["window"] == window]
-    _require_all_splits(current, window)
+    _require_all_splits(current, window, task)
     frame = pd.concat([current, frame[frame["window"] != window]], ignore_index=True)
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / ROWS, index=False)
     vectors = vectors_of(current["text"].tolist())
     save_file({"vectors": vectors}, folder / VECTORS)
-    counts = frame.groupby("split")["label"].value_counts()
     labels = {
-        split: {str(label): int(count) for label, count in counts[split].items()}
+        split: frame["label"][frame["split"] == split]
         for split in ("train", "rehearsal", "valid", "test", "guard")
-        if split in counts.index.get_level_values(0)
+        if (frame["split"] == split).any()
     }
     return PrepareReport(
         digest=digest_of([fingerprint(frame, (*COLUMNS, "window", "split")), len(vectors)]),
         window=window,
         window_end=window_end,
-        rows_by_split={split: sum(each.values()) for split, each in labels.items()},
-        labels_by_split=labels,
+        rows_by_split={split: len(each) for split, each in labels.items()},
+        labels_by_split={split: task.label_counts(each) for split, each in labels.items()},
     )
 
 
-def _require_all_splits(current: pd.DataFrame, window: str) -> None:
-    for split in ("train", "valid", "test"):
-        rows = current[current["split"] == split]
-        if rows.empty or (split == "train" and rows["label"].nunique() < 2):
+def _require_all_splits(current: pd.DataFrame, window: str, task: TaskConfig) -> None:
+    lacking = {
+        split: "" if (current["split"] == split).any() else "has no rows"
+        for split in ("train", "valid", "test")
+    }
+    learnt = current["label"][current["split"] == "train"]
+    lacking["train"] = lacking["train"] or task.lacking(learnt, 1)
+    for split, what in lacking.items():
+        if what:
             raise SourceError(
-                f"window {window} cannot be split: {split} would have "
-                f"{len(rows)} rows of {rows['label'].nunique()} classes; "
+                f"window {window} cannot be split: {split} {what}; "
                 "it needs more groups, see source.columns.group"
             )
 

@@ -30,6 +30,7 @@ _NUMERIC = (
     "numpy",
     "pandas",
     "pandera",
+    "pillow",
     "pyarrow",
     "safetensors",
     "tokenizers",
@@ -38,6 +39,9 @@ _NUMERIC = (
     "torch",
     "transformers",
 )
+MOVING = ("latest", "now")
+"""Names of windows that mean another one as time goes by."""
+_WEIGHT_FILES = (".safetensors", ".pth", ".json", ".txt", ".model")
 
 
 class ResolveConfig(Section):
@@ -109,11 +113,12 @@ def resolve(
     Raises:
         UserError: there is no such window.
         NoChampion: nothing to monitor yet.
-        MissingPackage, SourceError, BundleError: data or weights are not there.
+        MissingPackage, ConfigError, SourceError, BundleError: data or weights are not there.
     """
     if purpose == "monitoring" and head is None:
         raise NoChampion(
-            f"{project} has no model in production to watch; train one: tokiwa run {project}"
+            f"{project} has no model in production to watch; train one: tokiwa run PROJECT, "
+            "with the project's file or name"
         )
     opened = open_source(source)
     windows = known_windows(config, now)
@@ -154,21 +159,32 @@ def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> l
     return [window for window in known_windows(config, now) if len(source.read(window).frame)]
 
 
-def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str) -> Window:
+def window_called(name: str, windows: Sequence[Window], project: str) -> Window:
+    """Return the window that begins on a day, or ``all`` where that is the only one.
+
+    Raises:
+        UserError: there is none; the message says which there are.
+    """
+    for window in windows:
+        if window.name == name:
+            return window
     if not windows:
         raise UserError(f"{project}: no window is complete yet; see resolve.start")
+    known = (
+        f"its only window is {windows[0].name}"
+        if len(windows) == 1
+        else f"windows begin on {windows[0].name} … {windows[-1].name}"
+    )
+    raise UserError(f"{project} has no window {name!r}; {known}")
+
+
+def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str) -> Window:
+    if not windows or wanted not in MOVING:
+        return window_called(wanted, windows, project)
     if wanted == "now":
         return windows[-1]
-    if wanted == "latest":
-        filled = (window for window in reversed(windows) if len(source.read(window).frame))
-        return next(filled, windows[-1])
-    for window in windows:
-        if window.name == wanted:
-            return window
-    raise UserError(
-        f"{project} has no window {wanted!r}; "
-        f"windows begin on {windows[0].name} … {windows[-1].name}"
-    )
+    filled = (window for window in reversed(windows) if len(source.read(window).frame))
+    return next(filled, windows[-1])
 
 
 def _fingerprint(source: Source, window: Window) -> WindowData:
@@ -196,17 +212,16 @@ def weights_digest(folder: Path) -> str:
     """Return the digest of a pretrained model's weights, configuration and tokenizer.
 
     Raises:
-        BundleError: the folder holds no safetensors weights.
+        BundleError: the folder holds neither safetensors nor a .pth file, of which only
+            tensors are ever loaded.
     """
-    if not any(folder.glob("*.safetensors")):
-        pickled = [
-            path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)
-        ]
+    if not any(path for kind in ("*.safetensors", "*.pth") for path in folder.glob(kind)):
+        pickled = [path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern)]
         held = f"; {', '.join(pickled)} is pickle, which is never loaded" if pickled else ""
         raise BundleError(f"{folder} holds no safetensors weights{held}")
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".txt", ".model") and path.is_file():
+        if path.suffix in _WEIGHT_FILES and path.is_file():
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

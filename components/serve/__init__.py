@@ -12,6 +12,7 @@ It answers on loopback unless told otherwise and needs nothing but the object st
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
@@ -19,8 +20,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from components.errors import ConfigError
+
+if TYPE_CHECKING:
+    from components.serve.follow import Served
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -29,7 +36,9 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
     """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
 
     Without a champion the server starts all the same, says that it is not ready, and
-    begins to answer when there is one. Port 0 takes a free port and logs it.
+    begins to answer when there is one. Port 0 takes a free port and logs it. To be called
+    last: from the main thread, later signals are ignored, and where a load in native code
+    outlasts the server, the process ends here with exit code 0.
 
     Args:
         store_url: object store with ledger and bundles, see ``components.store.open_store``.
@@ -50,6 +59,8 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
         )
     # Does nothing where the caller has set up logging.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # At the end of a process torch reports on its caches, which nobody asked for.
+    logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
         from components.serve.follow import Follower
         from components.store import open_store
@@ -58,16 +69,28 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
         # KServe reads the command line of the process when it is imported.
         arguments, sys.argv = sys.argv, sys.argv[:1]
         try:
-            from components.serve.server import ChampionModel, ChampionServer
+            from components.serve.server import ChampionModel, ChampionServer, example
         finally:
             sys.argv = arguments
-        with ChampionServer(follower, host, port) as server, follower.following():
-            server.start([ChampionModel(name, follower)])
+        with ChampionServer(follower, host, port) as server:
+
+            def invite(served: Served) -> None:
+                log.info("try: %s", example(host, server.port, name, served.model.content))
+
+            with follower.following(invite) as thread:
+                server.start([ChampionModel(name, follower)])
+        if thread.is_alive() and threading.current_thread() is threading.main_thread():
+            # An interpreter that ends beneath native code, such as torch being loaded, aborts.
+            logging.shutdown()
+            os._exit(0)
 
 
 @contextmanager
 def _signals_end_cleanly() -> Iterator[None]:
-    """Let a signal that comes before the server listens end the process with exit code 0."""
+    """Let a signal that comes before the server listens end the process with exit code 0.
+
+    Afterwards signals are ignored: one more must not break the end of the process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,9 +98,14 @@ def _signals_end_cleanly() -> Iterator[None]:
     def leave(signum: int, frame: FrameType | None) -> None:
         sys.exit(0)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, leave) for number in numbers}
+    after: dict[signal.Signals, Any] = dict.fromkeys(numbers, signal.SIG_IGN)
     try:
         yield
+    except Exception:
+        after = before
+        raise
     finally:
-        for number, handler in before.items():
+        for number, handler in after.items():
             signal.signal(number, handler)

@@ -102,16 +102,26 @@ class Follower:
         self._stop = threading.Event()
 
     @contextmanager
-    def following(self) -> Iterator[None]:
-        """Follow in the background for as long as the context is open."""
+    def following(
+        self, ready: Callable[[Served], None] = lambda served: None
+    ) -> Iterator[threading.Thread]:
+        """Follow in the background for as long as the context is open.
+
+        Args:
+            ready: told of the first champion that answers.
+
+        Yields:
+            The thread that follows; after the context it may still be loading.
+        """
         # A daemon, because a store that hangs must not keep the process from ending.
-        thread = threading.Thread(target=self._follow, name="follow-ledger", daemon=True)
+        thread = threading.Thread(
+            target=self._follow, args=(ready,), name="follow-ledger", daemon=True
+        )
         thread.start()
         try:
-            yield
+            yield thread
         finally:
             self._stop.set()
-            # Interpreters do not like to end in the middle of a thread's native code.
             thread.join(STOP_S)
 
     def look(self) -> None:
@@ -134,14 +144,21 @@ class Follower:
         else:
             self._take(head)
 
-    def _follow(self) -> None:
+    def _follow(self, ready: Callable[[Served], None]) -> None:
+        told = False
         while not self._stop.is_set():
             self.look()
+            if not told and (served := self.state.served) and not self._stop.is_set():
+                told = True
+                ready(served)
             self._stop.wait(self._poll_s)
 
     def _take(self, head: Entry) -> None:
         if self.state == State():
             self.state = State(None, f"loading generation {head.number}")
+        if self._failure is None or self._failure.number != head.number:
+            version = head.version or head.bundle[:12]
+            log.info("loading generation %d, version %s", head.number, version)
         try:
             model = self._load(self._store, head.bundle)
             model.warm_up()
@@ -170,6 +187,8 @@ class Follower:
     def _settle(self, served: Served | None, trouble: str) -> None:
         """Take a new state, and log it if it says something new."""
         before, self.state = self.state, State(served, trouble)
+        if self._stop.is_set():
+            return  # nobody is served any more
         if served and (before.served is None or before.served.entry != served.entry):
             entry = served.entry
             log.info(

@@ -6,33 +6,30 @@ The deploy step checks a challenger with this very code before anybody sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from components import bundle
-from components.errors import BundleError
+from components.errors import BundleError, SourceError
 from components.store import Store
 from components.tasks import TASKS
-from components.tasks.text_classification import TextClassifier
+from components.tasks.image_classification import MAX_PIXELS, pixels_in
+from components.tasks.model import Content, Model
 
-MAX_TEXTS = 256
-"""Texts in one request; one request may not keep all others waiting."""
+MAX_CONTENTS = 256
+"""Texts or images in one request; one request may not keep all others waiting."""
 
 MAX_CHARACTERS = 20_000
 """Characters in one text: far more than any model reads, but all of them are tokenized."""
 
-
-class Prediction(NamedTuple):
-    """The answer to one text."""
-
-    label: str
-    confidence: float
-    """The probability of the label."""
-    probabilities: dict[str, float]
-    """By label, in the order of the task."""
+Prediction = dict[str, Any]
+"""The answer to one content, see ``components.tasks.model.Model.responses``."""
 
 
 class TooMuch(ValueError):
-    """More or longer texts than one request may carry."""
+    """More or larger contents than one request may carry."""
 
 
 def checked_texts(values: Sequence[object]) -> list[str]:
@@ -42,29 +39,59 @@ def checked_texts(values: Sequence[object]) -> list[str]:
         TooMuch: too many, or one is too long.
         ValueError: none at all, or one is not a text; the message says which.
     """
-    if not values:
-        raise ValueError("there is no text to classify")
-    if len(values) > MAX_TEXTS:
-        raise TooMuch(f"{len(values)} texts are too many; one request may carry {MAX_TEXTS}")
-    texts = []
-    for place, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(
-                f"text {place} is not a string but {_KINDS.get(type(value), 'a value')}"
-            )
-        if len(value) > MAX_CHARACTERS:
+    texts = _strings(values, "text")
+    for place, text in enumerate(texts):
+        if len(text) > MAX_CHARACTERS:
             raise TooMuch(
-                f"text {place} has {len(value)} characters; a text may have {MAX_CHARACTERS}"
+                f"text {place} has {len(text)} characters; a text may have {MAX_CHARACTERS}"
             )
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"text {place} is not valid Unicode: it has a lone surrogate"
             ) from error
-        texts.append(value)
     return texts
 
+
+def checked_images(values: Sequence[object]) -> list[str]:
+    """Return the values if they look like base64 of images that a model can be asked about.
+
+    Images are not decoded here; a damaged one is found when it is.
+
+    Raises:
+        TooMuch: too many, or too many pixels in all.
+        ValueError: none at all, or one is no image; the message says which.
+    """
+    images = _strings(values, "image")
+    pixels = 0
+    for place, image in enumerate(images):
+        try:
+            pixels += pixels_in(image)
+        except SourceError as error:
+            raise ValueError(f"image {place}: {error}") from error
+        if pixels > MAX_PIXELS:
+            raise TooMuch(f"the images have more than {MAX_PIXELS:,} pixels, which are too many")
+    return images
+
+
+def _strings(values: Sequence[object], content: Content) -> list[str]:
+    if not values:
+        raise ValueError(f"there is no {content} to answer")
+    if len(values) > MAX_CONTENTS:
+        raise TooMuch(
+            f"{len(values)} {content}s are too many; one request may carry {MAX_CONTENTS}"
+        )
+    strings = []
+    for place, value in enumerate(values):
+        if not isinstance(value, str):
+            kind = _KINDS.get(type(value), "a value")
+            raise ValueError(f"{content} {place} is not a string but {kind}")
+        strings.append(value)
+    return strings
+
+
+_CHECKED = {"text": checked_texts, "image": checked_images}
 
 _KINDS: dict[type, str] = {
     type(None): "null",
@@ -83,10 +110,13 @@ class BundleModel:
     Not for several threads at once: a tokenizer keeps settings of the call in itself.
     """
 
-    def __init__(self, description: bundle.Description, classifier: TextClassifier) -> None:
+    def __init__(self, description: bundle.Description, model: Model) -> None:
         """Put the parts together; see ``load``."""
         self.description = description
-        self._classifier = classifier
+        self._model = model
+        # An adopted model may have its labels in another order than the task.
+        own = model.answer_names
+        self._order = [own.index(name) for name in description.task.answer_names]
 
     @classmethod
     def load(cls, store: Store, digest: str) -> Self:
@@ -98,38 +128,72 @@ class BundleModel:
         """
         folder = bundle.fetch(store, digest)
         description = bundle.Description.from_json((folder / bundle.DESCRIPTION).read_text())
-        classifier = TASKS[description.task.kind].load(folder)
-        if set(classifier.labels) != set(description.task.labels):
+        model = TASKS[description.task.kind].load(folder)
+        described = description.task.answer_names
+        if set(model.answer_names) != set(described):
             raise BundleError(
-                f"bundle {digest[:12]} describes the labels {', '.join(description.task.labels)}, "
-                f"but its model knows {', '.join(classifier.labels)}"
+                f"bundle {digest[:12]} describes the answers {', '.join(described)}, "
+                f"but its model gives {', '.join(model.answer_names)}"
             )
-        return cls(description, classifier)
+        return cls(description, model)
+
+    @property
+    def content(self) -> Content:
+        """What the model is asked about."""
+        return self._model.content
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes in the order of the task."""
-        return self.description.task.labels
+        """The labels in the order of the task, none where answers are numbers."""
+        return self.description.task.label_names
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Return one prediction for each text, in order.
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """What the columns of ``answers`` are."""
+        return self.description.task.answer_names
+
+    @property
+    def answer_range(self) -> float:
+        """How far apart two answers can be."""
+        return self._model.answer_range
+
+    @property
+    def sample(self) -> Prediction:
+        """A prediction of nothing, to tell the form of all others."""
+        return self._predictions(np.zeros((1, len(self.answer_names))))[0]
+
+    def checked(self, values: Sequence[object]) -> list[str]:
+        """Return the values if they are contents that one request may carry.
 
         Raises:
-            ValueError: see ``checked_texts``.
-            BundleError: the model gives something other than numbers.
+            ValueError, TooMuch: see ``checked_texts`` and ``checked_images``.
         """
-        # tolist: plain floats go into JSON as they are.
-        rows = self._classifier.predict(checked_texts(texts)).tolist()
-        predictions = []
-        for row in rows:
-            by_label = dict(zip(self._classifier.labels, row, strict=True))
-            probabilities = {label: by_label[label] for label in self.labels}
-            label = max(probabilities, key=probabilities.__getitem__)
-            # A comparison with NaN is false, so this catches it too.
-            if not abs(sum(row) - 1) < 1e-6:
-                raise BundleError(f"the model's probabilities do not add up to 1: {row}")
-            predictions.append(Prediction(label, probabilities[label], probabilities))
-        return predictions
+        return _CHECKED[self.content](values)
+
+    def accepts(self, content: str) -> bool:
+        """Tell whether a request may carry a good content; one may be too large."""
+        try:
+            self.checked([content])
+        except TooMuch:
+            return False
+        return True
+
+    def answers(self, contents: Sequence[str]) -> NDArray[np.float64]:
+        """Return the answers to contents ``[n, answers]``, in the order of the task.
+
+        Raises:
+            BundleError: the model gives something other than numbers.
+            SourceError: one is an image that cannot be decoded; the message says which.
+        """
+        return self._answers(contents)[:, self._order]
+
+    def predict(self, contents: Sequence[str]) -> list[Prediction]:
+        """Return one prediction for each content, in order.
+
+        Raises:
+            BundleError, SourceError: see ``answers``.
+        """
+        return self._predictions(self._answers(contents))
 
     def warm_up(self) -> None:
         """Predict the bundle's examples, so that the first real request is not the slow one.
@@ -138,6 +202,20 @@ class BundleModel:
             BundleError: the model does not answer them.
         """
         try:
-            self.predict(self.description.examples[:MAX_TEXTS] or ["warm-up"])
-        except (ValueError, RuntimeError, IndexError) as error:
+            self.predict(self.description.examples[:MAX_CONTENTS])
+        except (ValueError, RuntimeError, IndexError, SourceError) as error:
             raise BundleError(f"the model does not answer its own examples: {error}") from error
+
+    def _answers(self, contents: Sequence[str]) -> NDArray[np.float64]:
+        answers = self._model.predict(contents)
+        if not np.isfinite(answers).all():
+            raise BundleError("the model's answers are not all finite numbers")
+        return answers
+
+    def _predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
+        predictions = self._model.responses(answers)
+        for prediction in predictions:
+            for key, value in prediction.items():
+                if isinstance(value, dict):
+                    prediction[key] = {name: value[name] for name in self.answer_names}
+        return predictions

@@ -2,10 +2,13 @@
 
 What differs from KServe's own server: it listens where it is told to; nobody can load
 or unload a model from outside; gRPC, CloudEvents and the interactive documentation are
-off; a bad request is always a 4xx answer with one sentence under ``error``. ::
+off; a bad request is always a 4xx answer with one sentence under ``error``. Images are
+files of PNG, JPEG, GIF, BMP or WEBP. ::
 
-    POST /v1/models/{name}:predict      {"instances": ["...", {"text": "..."}]}
-    POST /v2/models/{name}/infer        BYTES tensor "text" of shape [n] or [n, 1]
+    POST /v1/models/{name}:predict      {"instances": ["...", {"text": "..."}]}, or for images
+                                        {"instances": [{"b64": "..."}, {"image": {"b64": "..."}}]}
+    POST /v2/models/{name}/infer        BYTES tensor "text" of shape [n] or [n, 1], or "image"
+                                        with base64 of image files
     GET  /v2/models/{name}              metadata, with state, version and generation
     GET  /v2/models/{name}/ready        also /v1/models/{name}, /v2/health/ready
     GET  /v2/health/live                also /
@@ -38,9 +41,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from components.errors import WorldError
+from components.errors import SourceError, WorldError
 from components.serve.follow import Follower, Served
-from components.serve.model import Prediction, TooMuch, checked_texts
+from components.serve.model import Prediction, TooMuch
+from components.tasks.model import Content
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,6 @@ BACKLOG = 1024
 JSON = "application/json"
 BINARY = "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
-OUTPUTS = ("label", "confidence", "probabilities")
 
 
 class Refused(Exception):
@@ -88,16 +91,19 @@ class ChampionModel(kserve.Model):
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Describe the input of protocol V2."""
-        return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        served = self.follower.state.served
+        if served is None:
+            return []
+        return [{"name": served.model.content, "datatype": "BYTES", "shape": [-1]}]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Describe the outputs of protocol V2."""
         served = self.follower.state.served
-        classes = len(served.model.labels) if served else -1
+        if served is None:
+            return []
         return [
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "confidence", "datatype": "FP64", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP64", "shape": [-1, classes]},
+            {"name": each.name, "datatype": each.datatype, "shape": [-1, *each.shape[1:]]}
+            for each in _tensors([served.model.sample])
         ]
 
     async def predict(
@@ -107,53 +113,45 @@ class ChampionModel(kserve.Model):
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, Any] | InferResponse:
         """Answer one request of either protocol, wholly from one model."""
+        served = self._served()
         try:
-            if isinstance(payload, InferRequest):
-                texts = checked_texts(_texts_of_tensor(payload))
-            else:
-                texts = checked_texts(_texts_of_instances(payload))
+            contents = served.model.checked(_contents_of(payload, served.model.content))
         except TooMuch as error:
             raise Refused(413, str(error)) from error
         except ValueError as error:
             raise Refused(400, str(error)) from error
         async with self._turn:
             # Read once, when it is this request's turn: the model may change at any moment.
-            served = self.follower.state.served
-            assert served is not None, "a model that was served once is never taken away"
-            predictions = await asyncio.to_thread(served.model.predict, texts)
+            served = self._served()
+            try:
+                predictions = await asyncio.to_thread(served.model.predict, contents)
+            except SourceError as error:
+                raise Refused(400, str(error)) from error
         if response_headers is not None:
             response_headers["x-model-name"] = self.name
             response_headers["x-model-version"] = quote(served.version)
             response_headers["x-model-generation"] = str(served.entry.number)
         if isinstance(payload, InferRequest):
-            return self._tensors(payload, served, predictions)
+            return self._tensors_for(payload, served, predictions)
         return {
-            "predictions": [prediction._asdict() for prediction in predictions],
+            "predictions": predictions,
             "model_name": self.name,
             "model_version": served.version,
             "generation": served.entry.number,
         }
 
-    def _tensors(
+    def _served(self) -> Served:
+        served = self.follower.state.served
+        assert served is not None, "a model that was served once is never taken away"
+        return served
+
+    def _tensors_for(
         self, request: InferRequest, served: Served, predictions: list[Prediction]
     ) -> InferResponse:
-        rows = len(predictions)
-        labels = served.model.labels
-        outputs = [
-            InferOutput("label", [rows], "BYTES", [one.label for one in predictions]),
-            InferOutput("confidence", [rows], "FP64", [one.confidence for one in predictions]),
-            InferOutput(
-                "probabilities",
-                [rows, len(labels)],
-                "FP64",
-                [one.probabilities[label] for one in predictions for label in labels],
-                {"labels": json.dumps(labels)},
-            ),
-        ]
         return InferResponse(
             response_id=request.id or str(uuid4()),
             model_name=self.name,
-            infer_outputs=outputs,
+            infer_outputs=_tensors(predictions),
             model_version=served.version,
             parameters={"version": served.version, "generation": served.entry.number},
             use_binary_outputs=bool(request.use_binary_outputs),
@@ -248,6 +246,8 @@ class _RestServer(RESTServer):
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         super().__init__(self.app, dataplane, None, port, grace_period=GRACE_S)
         self.config.access_log = False
+        # We have none, and a second Ctrl-C would break it off with a traceback.
+        self.config.lifespan = "off"
         self._models = models
         self._listener = listener
 
@@ -325,8 +325,9 @@ class _Routes:
                 "generation": served.entry.number,
                 "bundle": served.entry.bundle,
                 "task": served.model.description.task.kind,
-                "labels": list(served.model.labels),
             }
+            if served.model.labels:
+                parameters["labels"] = list(served.model.labels)
         return JSONResponse({**described, "parameters": parameters})
 
     async def predict(self, model_name: str, request: Request) -> Response:
@@ -340,13 +341,14 @@ class _Routes:
         return JSONResponse(answer, headers=headers)
 
     async def infer(self, model_name: str, request: Request) -> Response:
-        self._answering(model_name)
+        served = self._answering(model_name)
         if JSON_LENGTH in request.headers:
             _require_type(request, BINARY, JSON)
             asked = _binary_request(await _body(request), request.headers[JSON_LENGTH], model_name)
         else:
             _require_type(request, JSON)
             asked = _json_request(await _body(request), model_name)
+        _require_known(asked, served)
         answer, headers = await self._dataplane.infer(model_name, asked, dict(request.headers))
         content, json_length = answer.to_rest()
         if json_length is None:
@@ -359,12 +361,11 @@ class _Routes:
             raise Refused(404, f"there is no model {name!r} here, only {', '.join(self._models)}")
         return model
 
-    def _answering(self, name: str) -> ChampionModel:
-        model = self._model(name)
-        state = model.follower.state
+    def _answering(self, name: str) -> Served:
+        state = self._model(name).follower.state
         if state.served is None:
             raise Refused(503, f"the model {name!r} is not ready: {state.trouble}")
-        return model
+        return state.served
 
 
 def _readiness(about: dict[str, str], is_ready: bool, word: str, trouble: str) -> Response:
@@ -413,7 +414,6 @@ def _json_request(body: bytes, model_name: str) -> InferRequest:
         document = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
         raise Refused(400, _first_problem(error)) from error
-    _require_known(document.outputs)
     return InferRequest.from_inference_request(document, model_name)
 
 
@@ -427,13 +427,10 @@ def _binary_request(body: bytes, json_length: str, model_name: str) -> InferRequ
         # KServe trusts this part; what its own model of it refuses must not get there.
         for tensor in head["inputs"]:
             tensor.setdefault("data", [])
-        document = InferenceRequest.model_validate(head)
-        _require_known(document.outputs)
+        InferenceRequest.model_validate(head)
         return InferRequest.from_bytes(body, int(json_length), model_name)
     except ValidationError as error:
         raise Refused(400, _first_problem(error)) from error
-    except Refused:
-        raise
     # Any error: all that happens here is that KServe takes the client's bytes apart.
     except Exception as error:
         sentence = f"the binary request cannot be read: {type(error).__name__}: {error}"
@@ -446,43 +443,84 @@ def _first_problem(error: ValidationError) -> str:
     return f"the request is not of protocol V2: {place + ': ' if place else ''}{first['msg']}"
 
 
-def _require_known(outputs: Sequence[Any] | None) -> None:
-    unknown = sorted({output.name for output in outputs or ()} - set(OUTPUTS))
+def _require_known(request: InferRequest, served: Served) -> None:
+    known = list(served.model.sample)
+    unknown = sorted({output.name for output in request.request_outputs or ()} - set(known))
     if unknown:
-        raise Refused(400, f"there is no output {unknown[0]!r}, only {', '.join(OUTPUTS)}")
+        raise Refused(400, f"there is no output {unknown[0]!r}, only {', '.join(known)}")
 
 
-def _texts_of_instances(document: object) -> list[object]:
-    """Return the texts of a V1 request; ``ValueError`` if it is none."""
-    if not isinstance(document, dict) or "instances" not in document:
-        raise ValueError('the body must be an object like {"instances": ["a text"]}')
-    instances = document["instances"]
+def _tensors(predictions: Sequence[Prediction]) -> list[InferOutput]:
+    """Return each key of predictions as a tensor of protocol V2."""
+    rows, tensors = len(predictions), []
+    for name, first in predictions[0].items():
+        values = [prediction[name] for prediction in predictions]
+        if isinstance(first, dict):
+            flat = [number for value in values for number in value.values()]
+            about = {"labels": json.dumps(list(first))}
+            tensors.append(InferOutput(name, [rows, len(first)], "FP64", flat, about))
+        else:
+            datatype = "BYTES" if isinstance(first, str) else "FP64"
+            tensors.append(InferOutput(name, [rows], datatype, values))
+    return tensors
+
+
+def _contents_of(payload: object, content: Content) -> list[object]:
+    """Return the texts or images of a request; ``ValueError`` if it is no good one."""
+    if isinstance(payload, InferRequest):
+        return _values_of_tensor(payload, content)
+    if not isinstance(payload, dict) or "instances" not in payload:
+        raise ValueError(f'the body must be an object like {{"instances": [{_LIKE[content]}]}}')
+    instances = payload["instances"]
     if not isinstance(instances, list):
-        raise ValueError('"instances" must be a list of texts')
-    return [
-        instance["text"] if isinstance(instance, dict) and instance.keys() == {"text"} else instance
-        for instance in instances
-    ]
+        raise ValueError(f'"instances" must be a list of {content}s')
+    values = [_within(instance, content) for instance in instances]
+    return [_within(value, "b64") for value in values] if content == "image" else values
 
 
-def _texts_of_tensor(request: InferRequest) -> list[object]:
-    """Return the texts of a V2 request; ``ValueError`` if it is not the one tensor we take."""
-    if [tensor.name for tensor in request.inputs] != ["text"]:
-        raise ValueError('there must be one input, called "text"')
+_LIKE = {"text": '"a text"', "image": '{"b64": "…"}'}
+
+
+def _within(value: object, key: str) -> object:
+    """Return what an object with one key holds, anything else as it is."""
+    return value[key] if isinstance(value, dict) and value.keys() == {key} else value
+
+
+def _values_of_tensor(request: InferRequest, content: Content) -> list[object]:
+    """Return the values of a V2 request; ``ValueError`` if it is not the one tensor we take."""
+    if [tensor.name for tensor in request.inputs] != [content]:
+        raise ValueError(f'there must be one input, called "{content}"')
     (tensor,) = request.inputs
     if tensor.datatype != "BYTES":
-        raise ValueError('the input "text" must have the datatype BYTES')
+        raise ValueError(f'the input "{content}" must have the datatype BYTES')
     shape, values = list(tensor.shape), list(tensor.data or [])
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise ValueError(f'the input "text" must have the shape [n] or [n, 1], not {shape[:5]}')
+        raise ValueError(
+            f'the input "{content}" must have the shape [n] or [n, 1], not {shape[:5]}'
+        )
     if len(shape) == 2:
         # Both are allowed: the nested form and the flat one.
         values = [
             value[0] if isinstance(value, list) and len(value) == 1 else value for value in values
         ]
     if len(values) != shape[0]:
-        raise ValueError(f'the input "text" has the shape {shape} but {len(values)} values')
+        raise ValueError(f'the input "{content}" has the shape {shape} but {len(values)} values')
     return values
+
+
+_SENT = {
+    "text": """'{"instances": ["a text"]}'""",
+    "image": """'{"instances": [{"b64": "'$(base64 < picture.png | tr -d '\\n')'"}]}'""",
+}
+
+
+def example(host: str, port: int, name: str, content: Content) -> str:
+    """Return a command for a terminal that asks the model called ``name``."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return (
+        f"curl -s http://{reached}:{port}/v1/models/{name}:predict "
+        f"-H 'Content-Type: application/json' -d {_SENT[content]}"
+    )
 
 
 def _bound(host: str, port: int) -> socket.socket:

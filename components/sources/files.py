@@ -1,4 +1,4 @@
-"""Rows from local delimited files, JSON lines or Parquet.
+"""Rows from local delimited files, JSON lines or Parquet; their images from files or pixels.
 
 A file may carry a time in every row, or be given one as a whole by ``at``; the
 latter is how undated collections are played as consecutive windows.
@@ -6,27 +6,38 @@ latter is how undated collections are played as consecutive windows.
 
 from __future__ import annotations
 
+import base64
 import bz2
 import csv
 import gzip
 import json
 import lzma
 import re
+import zlib
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
-from components.errors import SourceError
+from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import Section
 from components.sources.rows import COLUMNS, Rows
 from components.split import content_digest, unit_interval
+from components.tasks.image_classification import encode_png
+from components.tasks.model import Content
 from components.windows import ALL_TIME, Day, Window, ZoneName
 
+SEPARATORS = (",", ";", "\t", "|")
+"""What separates the columns of a delimited file, the most usual first."""
+_PARQUET, _JSON_LINES = (".parquet", ".pq"), (".jsonl", ".ndjson")
+SEPARATOR_ROWS = 200
+"""Rows that ``separator_of`` looks at."""
 _OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 """Ends a time of day that says how far it is from UTC."""
 
@@ -41,14 +52,54 @@ def _pattern(text: str) -> str:
     return text
 
 
+class Pixels(Section):
+    """Images that lie in a table, one column for each pixel, row by row of the image."""
+
+    first: str
+    """The column of the pixel at the top left."""
+    last: str
+    """The column of the pixel at the bottom right; all columns between the two take part."""
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    maximum: float = Field(default=255, gt=0)
+    """What is white; 0 is black."""
+
+
 class ColumnNames(Section):
     """Which column of the files holds what; None where there is none."""
 
-    text: str = "text"
+    text: str | None = None
+    """None is the column ``text``, unless rows hold images."""
+    image: str | None = None
+    """Paths of image files, relative to the data file; they may not leave ``root``."""
+    pixels: Pixels | None = None
+    """Images as numbers, instead of ``image``."""
     label: str | None = "label"
     id: str | None = None
     group: str | None = None
     time: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_content(self) -> ColumnNames:
+        given = [name for name in ("text", "image", "pixels") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"a row holds one content, not {' and '.join(given)}")
+        return self
+
+    @property
+    def content(self) -> Content:
+        """What a row holds."""
+        return "text" if self.image is None and self.pixels is None else "image"
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The columns of the files by those of ``COLUMNS``."""
+        names = {name: getattr(self, name) for name in COLUMNS}
+        if self.content == "text":
+            names["text"] = self.text or "text"
+        elif self.image is not None:
+            names["text"] = self.image
+        return {name: column for name, column in names.items() if column}
 
 
 class Part(Section):
@@ -61,6 +112,12 @@ class Part(Section):
     """The day (YYYY-MM-DD) given to all rows of a file that carries no times."""
     share: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0, 1)
     """Take the rows whose id hashes into this half-open interval."""
+    root: str = ""
+    """Instead of the source's, for a file that lies elsewhere."""
+    requirement: str = ""
+    """What to tell pip when the package of this file's ``root`` is missing."""
+    columns: ColumnNames | None = None
+    """Instead of the source's, for a file of another form."""
 
     @model_validator(mode="after")
     def _share_is_an_interval(self) -> Part:
@@ -80,6 +137,8 @@ class FilesConfig(Section):
     files: list[Part] = Field(min_length=1)
     columns: ColumnNames = ColumnNames()
     separator: str = Field(default=",", min_length=1, max_length=1)
+    header: bool = True
+    """Whether the first line names the columns; without it they are called "0", "1", …"""
     quoted: bool = True
     """Whether quote characters group fields; turn off for raw tab-separated text."""
     encoding_errors: Literal["strict", "replace"] = "strict"
@@ -94,6 +153,17 @@ class FilesConfig(Section):
     """Keep so many rows of a window, by a hash of their id, so that one changed row
     never changes which others are kept. None lifts the cap."""
 
+    @property
+    def roots(self) -> list[tuple[str, str]]:
+        """Every folder that files lie in, with what to tell pip when its package is missing."""
+        own = [(part.root, part.requirement) for part in self.files if part.root]
+        return list(dict.fromkeys([(self.root, self.requirement), *own]))
+
+    @property
+    def contents(self) -> set[Content]:
+        """What rows hold; a project has one kind."""
+        return {(part.columns or self.columns).content for part in self.files}
+
 
 class FilesSource:
     """Reads every file once and answers for any window."""
@@ -107,7 +177,8 @@ class FilesSource:
 
         Raises:
             MissingPackage: the package that carries the files is not installed.
-            SourceError: a file or a column of it is missing or unreadable.
+            ConfigError: there is no such file or column.
+            SourceError: a file cannot be read.
         """
         frame = self._all
         if window != ALL_TIME and not frame.empty:
@@ -135,28 +206,45 @@ class FilesSource:
 
     @cached_property
     def _all(self) -> pd.DataFrame:
-        root = locate(self._config.root, self._config.requirement)
-        frames = [self._part(root, part) for part in self._config.files]
+        frames = [self._part(part) for part in self._config.files]
         return pd.concat(frames, ignore_index=True)
 
-    def _part(self, root: Path, part: Part) -> pd.DataFrame:
+    def _part(self, part: Part) -> pd.DataFrame:
+        own, source = (part.root, part.requirement), (self._config.root, self._config.requirement)
+        root = locate(*(own if part.root else source))
         path = root / part.path if root.is_dir() else root
+        if not path.exists():
+            raise ConfigError(f"there is no file {path}; mend source.files or source.root")
         raw = read_table(
-            path, self._config.separator, self._config.quoted, self._config.encoding_errors
+            path,
+            self._config.separator,
+            self._config.quoted,
+            self._config.encoding_errors,
+            self._config.header,
         )
-        names = self._config.columns
-        wanted = {name: column for name, column in names.model_dump().items() if column}
-        missing = sorted(set(wanted.values()) - set(raw.columns))
+        if raw.columns.empty:
+            raise SourceError(f"{path} is empty")
+        names = part.columns or self._config.columns
+        wanted = names.wanted
+        needed = {*wanted.values()}
+        if names.pixels is not None:
+            needed |= {names.pixels.first, names.pixels.last}
+        missing = sorted(needed - set(raw.columns))
         if missing:
-            raise SourceError(
+            raise ConfigError(
                 f"{path} has no column {', '.join(missing)}; "
-                f"it has {', '.join(map(str, raw.columns))}. Mend source.columns."
+                f"it has {', '.join(map(str, raw.columns))}. "
+                + _mend(list(raw.columns), self._config.separator)
             )
         frame = pd.DataFrame({name: raw[column] for name, column in wanted.items()})
+        if names.pixels is not None:
+            frame["text"] = _drawn(raw, names.pixels, path)
         for column in COLUMNS:
             if column not in frame:
                 frame[column] = None
         frame = frame.astype(object).where(frame.notna(), None)
+        if names.image is not None:
+            frame["text"] = [_image_file(root, path.parent, each) for each in frame["text"]]
         if names.id is None:
             frame["id"] = _numbered([content_digest(text or "")[:16] for text in frame["text"]])
         prefix = f"{part.name}:" if part.name else ""
@@ -221,6 +309,53 @@ class FilesSource:
         frame["label"] = labels.where(labels.notna(), None)
 
 
+def _mend(columns: list[str], separator: str) -> str:
+    """Say which key is wrong where columns are missing."""
+    if len(columns) == 1:
+        held = {each: columns[0].count(each) for each in SEPARATORS if each != separator}
+        likely = max(held, key=lambda each: held[each])
+        if held[likely]:
+            return (
+                f"It seems to be separated by {likely!r}, not by {separator!r}. "
+                "Mend source.separator."
+            )
+    return "Mend source.columns."
+
+
+def _image_file(root: Path, folder: Path, name: str | None) -> str | None:
+    """Return base64 of an image file, None where there is none."""
+    if name is None:
+        return None
+    path = (folder / name).resolve()
+    if not path.is_relative_to((root if root.is_dir() else folder).resolve()):
+        raise SourceError(f"the image {name} lies outside of {root}, see source.root")
+    try:
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+    except OSError:
+        return None
+
+
+def _drawn(raw: pd.DataFrame, pixels: Pixels, path: Path) -> list[str | None]:
+    """Return base64 of a PNG for each row of pixels, None where one is no number in range."""
+    names = list(raw.columns)
+    columns = names[names.index(pixels.first) : names.index(pixels.last) + 1]
+    if len(columns) != pixels.height * pixels.width:
+        raise ConfigError(
+            f"{path} has {len(columns)} columns from {pixels.first} to {pixels.last}, but an "
+            f"image of {pixels.height} x {pixels.width} needs {pixels.height * pixels.width}. "
+            "Mend source.columns.pixels."
+        )
+    values = np.stack(
+        [pd.to_numeric(raw[column], errors="coerce").to_numpy(np.float64) for column in columns],
+        axis=1,
+    )
+    good = np.all((values >= 0) & (values <= pixels.maximum), axis=1)
+    grey = np.zeros(values.shape, dtype=np.uint8)
+    grey[good] = np.rint(values[good] * (255 / pixels.maximum)).astype(np.uint8)
+    images = grey.reshape(-1, pixels.height, pixels.width)
+    return [encode_png(image) if whole else None for image, whole in zip(images, good, strict=True)]
+
+
 def _numbered(keys: list[str]) -> list[str]:
     """Make repeated keys unique: the second ``a`` becomes ``a#2``."""
     seen: dict[str, int] = {}
@@ -231,11 +366,44 @@ def _numbered(keys: list[str]) -> list[str]:
     return unique
 
 
-def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
-    """Read one JSON object per line, numbers as they are written, nothing for null and NaN."""
+def _kind(path: Path) -> str:
+    """Return the suffix that says what a file holds, below any of a compression."""
+    suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst", ".bz2", ".xz")]
+    return suffixes[-1].lower() if suffixes else ""
+
+
+def _opened(path: Path, encoding_errors: str, encoding: str = "utf-8") -> TextIO:
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     opener = openers.get(path.suffix.lower(), open)
-    with opener(path, "rt", encoding="utf-8", errors=encoding_errors) as lines:
+    file: TextIO = opener(path, "rt", encoding=encoding, errors=encoding_errors, newline="")
+    return file
+
+
+def separator_of(path: Path) -> str:
+    """Return what separates the columns of a delimited file, told from its first rows.
+
+    It is what cuts most of them into as many fields as the first one, of which there are
+    at least two; where nothing does, a comma, or a tab in a file that is called .tsv.
+    """
+    share: dict[str, tuple[float, int]] = {}
+    usual = "\t" if _kind(path) == ".tsv" else SEPARATORS[0]
+    if _kind(path) in (*_PARQUET, *_JSON_LINES):
+        return usual
+    for separator in SEPARATORS:
+        try:
+            with _opened(path, "replace", "utf-8-sig") as lines:
+                rows = csv.reader(lines, delimiter=separator)
+                fields = [len(row) for row in islice(rows, SEPARATOR_ROWS) if row]
+        except (OSError, EOFError, csv.Error, lzma.LZMAError, zlib.error):
+            continue
+        if fields and fields[0] > 1:
+            share[separator] = (fields.count(fields[0]) / len(fields), fields[0])
+    return max(share, key=lambda separator: share[separator], default=usual)
+
+
+def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
+    """Read one JSON object per line, numbers as they are written, nothing for null and NaN."""
+    with _opened(path, encoding_errors) as lines:
         records = [json.loads(line, parse_float=str) for line in lines if line.strip()]
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("a line is not a JSON object")
@@ -250,12 +418,13 @@ def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
 
 
 @cache
-def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -> pd.DataFrame:
-    """Read a file with every value as a string."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst", ".bz2", ".xz")]
-    kind = suffixes[-1].lower() if suffixes else ""
+def read_table(
+    path: Path, separator: str, quoted: bool, encoding_errors: str, header: bool = True
+) -> pd.DataFrame:
+    """Read a file with every value as a string; without a header, columns are numbered."""
+    kind = _kind(path)
     try:
-        if kind in (".parquet", ".pq"):
+        if kind in _PARQUET:
             # Arrow's types keep whole numbers whole where some are missing.
             frame = pd.read_parquet(path, dtype_backend="pyarrow")
             return (
@@ -263,7 +432,7 @@ def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -
                 .where(frame.notna(), None)
                 .map(lambda value: None if value is None else str(value))
             )
-        if kind in (".jsonl", ".ndjson"):
+        if kind in _JSON_LINES:
             return _json_lines(path, encoding_errors)
         frame = pd.read_csv(
             path,
@@ -274,9 +443,14 @@ def read_table(path: Path, separator: str, quoted: bool, encoding_errors: str) -
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
             encoding_errors=encoding_errors,
             on_bad_lines="error",
+            header="infer" if header else None,
         )
         if not isinstance(frame.index, pd.RangeIndex):
             raise ValueError("its rows have more fields than its header")
-        return frame
+        return frame if header else frame.rename(columns=str)
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise SourceError(f"cannot read {path}: {error}") from error
+        likely = separator_of(path)
+        hint = f"; is it separated by {likely!r}? See source.separator"
+        raise SourceError(
+            f"cannot read {path}: {error}{hint if likely not in (separator, SEPARATORS[0]) else ''}"
+        ) from error

@@ -27,7 +27,7 @@ def validate(
     from pathlib import Path
 
     from components import step
-    from components.tasks import TaskConfig
+    from components.tasks import parse_task
     from components.validate import core
 
     with step.running("validate") as log:
@@ -36,12 +36,12 @@ def validate(
             window,
             Path(good.path),
             Path(quarantine.path),
-            TaskConfig.from_json(task),
+            parse_task(task),
             core.ValidateConfig.from_json(config),
         )
         good.metadata.update(rows=result.rows, digest=result.digest)
         quarantine.metadata.update(rows=result.quarantined, **result.reasons)
         log.hand_over(result, report.path)
         Path(good_digest).write_text(result.digest)
-        Path(refusal).write_text(result.refusal)
+        Path(refusal).write_text(result.refusal_with(quarantine.uri))
     return result.trainable

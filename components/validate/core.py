@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -13,8 +11,12 @@ from components.settings import Section
 from components.sources.rows import COLUMNS, fingerprint
 from components.split import content_digest
 from components.tasks import TaskConfig
+from components.tasks.task import Checks
 
 ROWS = "rows.parquet"
+EXAMPLES = 5
+"""Values that a message names."""
+EXAMPLE_CHARACTERS = 40
 
 
 class ValidateConfig(Section):
@@ -28,7 +30,7 @@ class ValidateConfig(Section):
     min_rows_per_class: int = Field(default=5, ge=1)
     """A class with fewer rows in the current window counts as absent."""
     max_characters: int = Field(default=20_000, ge=1)
-    """As long as the server accepts."""
+    """Of a text: as long as the server accepts."""
 
 
 class ValidateReport(Section):
@@ -44,12 +46,20 @@ class ValidateReport(Section):
     """Failed checks by reason code; a row may fail several."""
     trainable: bool
     refusal: str
-    """Why there is nothing to train on; empty when there is."""
+    """Why there is nothing to train on, without these words; empty when there is."""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
-        return self.refusal or f"{self.rows:,} good rows, {self.quarantined} quarantined"
+        if self.refusal:
+            return f"nothing to train on: {self.refusal}"
+        return f"{self.rows:,} good rows, {self.quarantined} quarantined"
+
+    def refusal_with(self, quarantine: str) -> str:
+        """Return the refusal and where the quarantined rows lie, if there are some."""
+        if not self.refusal or not self.quarantined:
+            return self.refusal
+        return f"{self.refusal}; all quarantined rows: {quarantine} (Parquet)"
 
 
 def validate(
@@ -67,7 +77,7 @@ def validate(
         window: name of the current window, which must suffice to train on.
         folder: gets ``rows.parquet`` with the good rows.
         quarantine: file that gets the others, in Parquet, with a column ``reasons``.
-        task: says which labels there are.
+        task: says which contents and labels are good.
         config: the section ``validate``.
     """
     frame = pd.read_parquet(snapshot / ROWS)
@@ -78,14 +88,17 @@ def validate(
     good.to_parquet(folder / ROWS, index=False)
     quarantine.parent.mkdir(parents=True, exist_ok=True)
     frame[bad].assign(reasons=reasons[bad]).to_parquet(quarantine, index=False)
-    refusal = _refusal(good[good["window"] == window], window, config)
+    refusal = _refusal(good[good["window"] == window], window, task, config)
+    inside = frame["window"] == window
+    if refusal and (bad & inside).any():
+        refusal += f"; {_quarantined(frame[inside], reasons[inside], task)}"
     return ValidateReport(
         digest=fingerprint(good, (*COLUMNS, "window")),
         window=window,
         rows_in=len(frame),
         rows=len(good),
         quarantined=int(bad.sum()),
-        reasons=reasons[bad].str.split(",").explode().value_counts().to_dict(),
+        reasons=_counts(reasons[bad]),
         trainable=not refusal,
         refusal=refusal,
     )
@@ -97,11 +110,12 @@ def _reasons(frame: pd.DataFrame, task: TaskConfig, config: ValidateConfig) -> p
     for code, rows in _schema_failures(frame, task, config).items():
         for row in rows:
             found.setdefault(row, []).append(code)
-    content = pd.Series([content_digest(text or "") for text in frame["text"]], index=frame.index)
-    known = frame["label"].where(frame["label"].isin(task.labels))
-    labels_per_text = known.groupby(content).transform("nunique")
-    for row in frame.index[(labels_per_text > 1) & frame["text"].notna()]:
-        found.setdefault(row, []).append("conflicting-labels")
+    if task.exclusive:
+        contents = [content_digest(content or "") for content in frame["text"]]
+        known = frame["label"].where(task.known(frame["label"]))
+        labels = known.groupby(pd.Series(contents, index=frame.index)).transform("nunique")
+        for row in frame.index[(labels > 1) & frame["text"].notna()]:
+            found.setdefault(row, []).append("conflicting-labels")
     return pd.Series(
         [",".join(sorted(found.get(row, []))) for row in frame.index], index=frame.index, dtype=str
     )
@@ -113,24 +127,15 @@ def _schema_failures(
     """Return the rows that fail each check of the schema, by reason code."""
     import pandera.pandas as pa
 
-    def check(code: str, passes: Callable[[Any], Any]) -> pa.Check:
-        return pa.Check(passes, error=code, ignore_na=True)
+    def column(checks: Checks) -> pa.Column:
+        wanted = [pa.Check(good, error=code, ignore_na=True) for code, good in checks.items()]
+        return pa.Column(str, wanted, nullable=False)
 
     schema = pa.DataFrameSchema(
         {
-            "id": pa.Column(str, check("duplicate-id", lambda ids: ~ids.duplicated(keep=False))),
-            "text": pa.Column(
-                str,
-                [
-                    check("empty-text", lambda texts: texts.str.strip() != ""),
-                    check("text-too-long", lambda texts: texts.str.len() <= config.max_characters),
-                    check("no-letter-or-digit", lambda texts: texts.str.contains(r"\w")),
-                ],
-                nullable=False,
-            ),
-            "label": pa.Column(
-                str, check("unknown-label", lambda labels: labels.isin(task.labels)), nullable=False
-            ),
+            "id": column({"duplicate-id": lambda ids: ~ids.duplicated(keep=False)}),
+            "text": column(task.content_checks(config.max_characters)),
+            "label": column(task.label_checks()),
         }
     )
     if frame.empty:
@@ -139,33 +144,59 @@ def _schema_failures(
         schema.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-        codes = cases["check"].where(
-            cases["check"] != "not_nullable", "missing-" + cases["column"].astype(str)
-        )
+        columns = cases["column"].astype(str).replace("text", task.content)
+        codes = cases["check"].where(cases["check"] != "not_nullable", "missing-" + columns)
         rows = cases["index"].dropna().astype(int)
         return {str(code): sorted(set(part)) for code, part in rows.groupby(codes.loc[rows.index])}
     return {}
 
 
-def _refusal(current: pd.DataFrame, window: str, config: ValidateConfig) -> str:
+def _counts(reasons: pd.Series[str]) -> dict[str, int]:
+    """Return how many rows failed each check, the commonest first."""
+    return {
+        str(code): int(count)
+        for code, count in reasons.str.split(",").explode().value_counts().items()
+    }
+
+
+def _quarantined(rows: pd.DataFrame, reasons: pd.Series[str], task: TaskConfig) -> str:
+    """Say how many rows of a window are bad, and why, with labels that are no good."""
+    bad = reasons[reasons != ""]
+    found = [f"{count:,} {code}" for code, count in _counts(bad).items()]
+    said = f"{len(bad):,} of its {len(rows):,} rows are in quarantine: {', '.join(found)}"
+    labels = rows["label"]
+    wrong = labels[labels.notna() & ~task.known(labels)]
+    if wrong.empty:
+        return said
+    said += f"; labels such as {examples(wrong)} are none of the task's"
+    return f"{said}, which are {', '.join(task.label_names)}" if task.label_names else said
+
+
+def examples(values: pd.Series[str]) -> str:
+    """Return the commonest of some values, quoted and, if they are long, cut."""
+    # Sorted by value before, so that equally common ones come in a fixed order.
+    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    named = ", ".join(
+        repr(value if len(value) <= EXAMPLE_CHARACTERS else f"{value[: EXAMPLE_CHARACTERS - 1]}…")
+        for value in counts.index[:EXAMPLES]
+    )
+    return f"{named}, …" if len(counts) > EXAMPLES else named
+
+
+def _refusal(current: pd.DataFrame, window: str, task: TaskConfig, config: ValidateConfig) -> str:
     if len(current) == 0:
-        return f"nothing to train on: window {window} has no usable rows"
+        return f"window {window} has no usable rows"
     if len(current) < config.min_rows:
         return (
-            f"nothing to train on: window {window} has {len(current)} usable rows, "
+            f"window {window} has {len(current)} usable rows, "
             f"validate.min_rows asks for {config.min_rows}"
         )
-    counts = current["label"].value_counts()
-    present = counts[counts >= config.min_rows_per_class]
-    if len(present) < 2:
-        return (
-            f"nothing to train on: window {window} has a single class "
-            f"({', '.join(f'{label}: {count}' for label, count in counts.items())})"
-        )
+    if lacking := task.lacking(current["label"], config.min_rows_per_class):
+        return f"window {window} {lacking}"
     groups = current["group"].nunique()
     if groups < config.min_groups:
         return (
-            f"nothing to train on: the rows of window {window} form {groups} groups, "
+            f"the rows of window {window} form {groups} groups, "
             f"validate.min_groups asks for {config.min_groups}"
         )
     return ""

@@ -19,7 +19,7 @@ def folder(make_bundle, tmp_path):
 def test_a_sealed_bundle_verifies_and_tells_what_it_is(folder):
     digest = bundle.digest_of_folder(folder)
     description = bundle.verify(folder, digest)
-    assert description.task.labels == ("negative", "positive")
+    assert description.task.label_names == ("negative", "positive")
     assert description.recipe == {"seed": 1}
     assert description.test_share == 0.2
 

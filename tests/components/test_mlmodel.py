@@ -11,6 +11,7 @@ import pytest
 from components import bundle, mlmodel
 from components.errors import BundleError
 from components.store import LocalStore
+from components.tasks import TASKS
 from components.tasks.text_classification import TextClassifier
 
 # MLflow, on the first use of its models.
@@ -24,7 +25,7 @@ def folder(make_bundle, seal_bundle, tmp_path):
     """A sealed bundle that MLflow can read."""
     folder = shutil.copytree(make_bundle(1), tmp_path / "bundle")
     (folder / bundle.MANIFEST).unlink()
-    mlmodel.write(folder, ["negative", "positive"], TEXTS[:2])
+    mlmodel.write(folder, "text", ["negative", "positive"], TEXTS[:2])
     seal_bundle(folder)
     return folder
 
@@ -97,7 +98,7 @@ def test_loading_the_champion_by_its_alias_leaves_the_bundle_as_it_was(
 def test_equal_models_are_described_by_equal_files(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        mlmodel.write(tmp_path / name, ["a", "b"], ["テキスト"])
+        mlmodel.write(tmp_path / name, "text", ["a", "b"], ["テキスト"])
     for name in ("MLmodel", "input_example.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     example = json.loads((tmp_path / "one" / "input_example.json").read_text())
@@ -110,3 +111,23 @@ def test_describing_a_model_needs_neither_mlflow_nor_torch():
         "sys.exit(bool({'mlflow', 'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_mlflow_answers_for_every_kind_of_task(learnt, case_of, kind, tmp_path):
+    import mlflow.pyfunc
+    import pandas as pd
+
+    folder, case = shutil.copytree(learnt(kind), tmp_path / "bundle"), case_of(kind)
+    model = TASKS[kind].load(folder)
+    contents = pd.read_parquet(case.prepared / "rows.parquet")["text"].tolist()[:3]
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    found = loaded.predict(pd.DataFrame({model.content: contents}))
+    expected = model.predict(contents)
+    np.testing.assert_allclose(found[list(model.answer_names)].to_numpy(), expected, atol=1e-6)
+    labels = found.get("label")
+    if model.answer_names == ("value",):
+        assert labels is None
+    else:
+        assert labels.tolist() == model.decisions(expected)
+    assert list(loaded.input_example) == [model.content]
+    assert len(loaded.predict(loaded.input_example)) == 3

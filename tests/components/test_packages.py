@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from components.errors import MissingPackage, SourceError
+from components.errors import ConfigError, MissingPackage
 from components.packages import locate
 
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_a_package_is_a_missing_one(place):
 
 
 def test_nothing_at_a_place_is_a_source_error(package, tmp_path):
-    with pytest.raises(SourceError, match="carrier_of_data:data/nope"):
+    with pytest.raises(ConfigError, match="carrier_of_data:data/nope"):
         locate("carrier_of_data:data/nope")
-    with pytest.raises(SourceError, match="nothing at"):
+    with pytest.raises(ConfigError, match="nothing at"):
         locate(str(tmp_path / "nope"))

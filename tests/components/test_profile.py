@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import BundleError
-from components.profile import Profile, as_frame, embedding_features, text_features
+from components.profile import Profile, as_frame, embedding_features
+from components.tasks.text import text_features
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,13 @@ def tokenizer(make_classifier):
 @pytest.fixture
 def saved(tmp_path):
     features = {"characters": np.array([3.0, 1.0, 2.0]), "confidence": np.array([0.9])}
-    Profile(features, 0.25, "2026-01-05").save(tmp_path)
+    Profile(features, 0.25, 40, "2026-01-05").save(tmp_path)
     return tmp_path
 
 
 def test_a_profile_comes_back_sorted(saved):
     profile = Profile.load(saved)
-    assert (profile.error_rate, profile.window) == (0.25, "2026-01-05")
+    assert (profile.error_rate, profile.error_rows, profile.window) == (0.25, 40, "2026-01-05")
     np.testing.assert_array_equal(profile.features["characters"], [1, 2, 3])
     np.testing.assert_array_equal(profile.features["confidence"], [0.9])
 

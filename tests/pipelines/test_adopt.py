@@ -39,11 +39,11 @@ def test_an_adopted_model_is_watched_and_beaten(toy_desk, own_model):
     assert watched["result"] == "quiet"
 
     again = toy_desk.tokiwa("adopt", "toy.yaml", str(own_model), expect=2)
-    assert "has a champion already" in again.stderr
+    assert "has a champion already; a new model must win: tokiwa run toy.yaml" in again.stderr
 
 
 def test_what_cannot_be_adopted_is_refused_by_name(toy_desk, own_model, tmp_path):
-    missing = toy_desk.tokiwa("adopt", "toy.yaml", str(tmp_path / "nothing"), expect=1)
+    missing = toy_desk.tokiwa("adopt", "toy.yaml", str(tmp_path / "nothing"), expect=2)
     assert "no transformers model" in missing.stderr
     other = ("--set", "task.labels=[yes, no]")
     labels = toy_desk.tokiwa("adopt", "toy.yaml", str(own_model), *other, expect=1)

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
+from rich.console import Console
 
 from components import bundle, home
 from components.ledger import Ledger
-from pipelines.cli import app, main
-from pipelines.project import ProjectConfig
+from pipelines.cli import _print_next_steps, _print_replay, app, main
+from pipelines.project import ProjectConfig, load
+from pipelines.replay import WindowResult, publish_champion
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -128,7 +133,28 @@ def tokiwa(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         (["promote"], "No such command 'promote'"),
         (["compile", "demo.yaml", "--out", "rows.csv"], "error: rows.csv is no folder"),
         (["init", "none.csv"], "error: there is no file none.csv"),
-        (["predict", "demo.yaml"], "error: there is no text to classify"),
+        (["predict", "demo.yaml"], "error: there is no text to answer"),
+        (["init", "demo.csv"], "error: there is no file demo.csv"),
+        (["run", "rows.csv"], "draft one from it: tokiwa init rows.csv"),
+        (["check", "rows.csv.yaml"], "error: there is no project file rows.csv.yaml"),
+        (["check", "my rows.jsonl.gz"], "draft one from it: tokiwa init 'my rows.jsonl.gz'"),
+        (["check", "demo.yaml", "--set", "source.root=nowhere"], "there is nothing at "),
+        (["check", "demo.yaml", "--set", "source.columns.text=said"], "has no column said; it has"),
+        (["check", "demo.yaml", "--set", "source.files=[{path: no.csv}]"], "there is no file /"),
+        (["check", "demo.yaml", "--set", "source.columns.label=null"], "no row has a label; name"),
+        (
+            ["check", "demo.yaml", "--set", "task.labels=[chat, mail]"],
+            "error: demo: no row has a label that the task knows: task.labels has chat, mail, "
+            "but the rows have 'positive', 'negative'. Mend section task, or source.columns.label",
+        ),
+        (["adopt", "demo.yaml", "nowhere"], "nowhere is no transformers model"),
+        (["run", "demo.yaml", "--window", "2026-13-01"], "windows begin on 2026-01-05 … "),
+        (["monitor", "demo.yaml", "--window", "2026-01-06"], "demo has no window '2026-01-06'"),
+        (
+            ["run", "demo.yaml", "--set", "resolve={}", "--window", "2026-01-05"],
+            "error: demo has no window '2026-01-05'; its only window is all",
+        ),
+        (["history", "demo.yaml", "--replay", "x"], "demo has no replay 'x'; none was played"),
     ],
 )
 def test_the_users_mistakes_end_with_2(words, why, project, tokiwa, monkeypatch):
@@ -142,11 +168,11 @@ def test_the_users_mistakes_end_with_2(words, why, project, tokiwa, monkeypatch)
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["predict", "demo.yaml", "hello"], "demo has no model in production yet; train one"),
-        (["check", "demo.yaml", "--set", "source.root=nowhere"], "there is nothing at "),
-        (["check", "demo.yaml", "--set", "source.columns.text=said"], "has no column said; it has"),
+        (
+            ["predict", "demo.yaml", "hello"],
+            "demo has no model in production yet; train one: tokiwa run demo.yaml\n",
+        ),
         (["check", "demo.yaml", "--set", "finetune.base=."], "holds no safetensors weights"),
-        (["adopt", "demo.yaml", "nowhere"], "nowhere is no transformers model"),
     ],
 )
 def test_the_worlds_faults_end_with_1(words, why, project, tokiwa):
@@ -227,15 +253,39 @@ def test_the_past_can_be_asked_without_the_data(write_project, tokiwa):
 @pytest.mark.e2e
 def test_a_failed_step_gives_its_code_its_reason_and_its_log(project):
     done = subprocess.run(
-        [TOKIWA, "run", project, "--window", "2026-01-06", "--json"], capture_output=True, text=True
+        [TOKIWA, "run", project, "--set", "source.columns.text=said", "--json"],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
     reason, log = done.stderr.strip().splitlines()
-    why = "error: resolve: demo has no window '2026-01-06'; windows begin on 2026-01-05 … "
-    assert reason.startswith(why)
+    assert reason.startswith("error: resolve: ")
+    assert "has no column said; it has text, label, day. Mend source.columns." in reason
     path = Path(log.removeprefix("its log: "))
     events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
     assert [event for event in events if event != "output"] == ["started", "failed"]
+
+
+@pytest.mark.e2e
+def test_a_run_without_a_usable_row_says_why_and_where_the_rows_are(project):
+    done = subprocess.run(
+        [TOKIWA, "run", project, "--set", "task.labels=[chat, mail]"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome, report = done.stdout.splitlines()
+    told, place = outcome.removesuffix(" (Parquet)").split("; all quarantined rows: ")
+    assert told == (
+        "nothing to train on: window 2026-01-12 has no usable rows; "
+        "21 of its 21 rows are in quarantine: 21 unknown-label; "
+        "labels such as 'positive', 'negative' are none of the task's, which are chat, mail"
+    )
+    rows = pd.read_parquet(place)
+    assert rows["reasons"].tolist() == ["unknown-label"] * 60
+    page = Path(report.removeprefix("report: "))
+    assert page.suffix == ".html"
+    assert "21 unknown-label" in page.read_text()
 
 
 # --- what is printed
@@ -246,8 +296,22 @@ def test_json_on_an_empty_home(project, tokiwa, empty_home):
         "status": {"project": "demo", "champion": None, "runs": [], "events": []},
         "history": [],
         "check": [
-            {"window": "2026-01-05", "rows": 39, "labels": "positive 26, negative 13"},
-            {"window": "2026-01-12", "rows": 21, "labels": "positive 14, negative 7"},
+            {
+                "window": "2026-01-05",
+                "rows": 39,
+                "labelled": 39,
+                "unlabelled": 0,
+                "unknown": 0,
+                "labels": "positive 26, negative 13",
+            },
+            {
+                "window": "2026-01-12",
+                "rows": 21,
+                "labelled": 21,
+                "unlabelled": 0,
+                "unknown": 0,
+                "labels": "positive 14, negative 7",
+            },
         ],
     }
     for command, content in expected.items():
@@ -256,18 +320,44 @@ def test_json_on_an_empty_home(project, tokiwa, empty_home):
     assert not empty_home.exists(), "looking leaves nothing behind"
 
 
-def test_words_on_an_empty_home(project, tokiwa):
+def test_words_on_an_empty_home(project, tokiwa, empty_home):
     assert tokiwa("status", project)[1] == (
         "demo has no champion yet; train one: tokiwa run demo.yaml\n"
+        f"(looked in {empty_home}/objects; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)\n"
     )
     assert tokiwa("history", project)[1] == (
         "the ledger is empty; train a first champion: tokiwa run demo.yaml\n"
     )
     said, header, first, second = tokiwa("check", project)[1].splitlines()
     assert said == "demo: the file, the data and the base model are there"
-    assert header.split() == ["window", "rows", "labels"]
+    assert header.split() == ["window", "rows", "labelled", "unlabelled", "unknown", "labels"]
     assert first.split()[:2] == ["2026-01-05", "39"]
     assert second.split()[:2] == ["2026-01-12", "21"]
+
+
+def test_a_check_counts_rows_without_a_label_and_with_one_that_is_unknown(project, tokiwa):
+    rows = ROWS.replace(",negative,2026-01-06", ",,2026-01-06")
+    rows += "".join(f"text,other {number % 7},2026-01-05\n" for number in range(20))
+    Path("rows.csv").write_text(rows)
+    labels = ("--set", "task.labels=[negative, positive, neutral]")
+    code, out, err = tokiwa("check", project, *labels, "--json")
+    assert code == 0
+    first, second = json.loads(out)
+    counts = ("rows", "labelled", "unlabelled", "unknown", "labels")
+    assert [first[key] for key in counts] == [59, 37, 2, 20, "positive 26, negative 11"]
+    assert [second[key] for key in counts] == [21, 21, 0, 0, "positive 14, negative 7"]
+    assert err == (
+        "warning: 20 rows have labels that the task does not know, such as 'other 0', 'other 1', "
+        "'other 2', 'other 3', 'other 4', …, and would be quarantined; "
+        "task.labels has negative, positive, neutral\n"
+        "warning: no row has the label 'neutral' of the task\n"
+    )
+    assert tokiwa("check", project, *labels)[2] == err
+
+
+def test_a_window_that_is_not_there_is_refused_before_anything_runs(project, tokiwa, empty_home):
+    assert tokiwa("run", project, "--window", "2026-01-06")[0] == 2
+    assert not empty_home.exists()
 
 
 def test_a_check_without_a_window_says_so(project, tokiwa):
@@ -285,6 +375,62 @@ def test_status_and_history_tell_of_the_champion(champion, tokiwa):
     assert said.endswith(f"\n{ENTRY['reason']}\n"), "what looks like markup is text"
     # Where there is no terminal the table is narrow, and a long reason takes two lines.
     assert set(ENTRY["reason"].split()) <= set(tokiwa("history", champion)[1].split())
+
+
+def test_moments_are_shown_to_the_second_and_kept_in_full(champion, tokiwa, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (entry,) = json.loads(tokiwa("history", champion, "--json")[1])
+    assert datetime.fromisoformat(entry["at"]).microsecond
+    second = f"{datetime.fromisoformat(entry['at']):%Y-%m-%dT%H:%M:%SZ}"
+    assert re.search(rf"^1 +{second} +adopt", tokiwa("history", champion)[1], re.MULTILINE)
+    assert f"adopt at {second})" in tokiwa("status", champion)[1]
+
+
+def test_a_champion_of_a_replay_leads_to_the_promotions_within(project, make_bundle, tokiwa):
+    config = load(project)
+    digest = bundle.publish(home.store(), make_bundle(1))
+    played = Ledger(home.store(), config.replay_ledger("20260105t090000-abcdef"))
+    place = home.store().uri(bundle.key_of(digest))
+    version = home.registry("demo").register(digest, place, None, {})
+    why = {"reason": "better by 0.2", "version": version}
+    played.append(action="promote", bundle=digest, **ENTRY | why)
+    publish_champion(config, played, "20260105t090000-abcdef", 0)
+    hint = "tokiwa history demo.yaml --replay 20260105t090000-abcdef\n"
+    for command in ("status", "history"):
+        said = tokiwa(command, project)[1]
+        assert hint in said
+        assert "better by 0.2" in said
+    (inner,) = json.loads(tokiwa(*hint.split()[1:], "--json")[1])
+    assert (inner["action"], inner["reason"]) == ("promote", "better by 0.2")
+    code, _, err = tokiwa("history", project, "--replay", "another")
+    assert code == 2
+    assert "no replay 'another'; there are 20260105t090000-abcdef" in err
+
+
+def test_the_next_steps_name_the_project_as_it_was_typed(project, capsys):
+    (Path.cwd() / "my demo.yaml").write_text(Path(project).read_text())
+    _print_next_steps(load("my demo.yaml"), "my demo.yaml", Path("page.html"))
+    said = capsys.readouterr().out
+    for command in ("history", "predict", "serve"):
+        assert f" {command} 'my demo.yaml'" in said
+
+
+def test_the_scores_of_a_replay_stay_on_one_line_of_a_narrow_screen(project, capsys, monkeypatch):
+    monkeypatch.setattr("pipelines.cli.out", Console(width=80, highlight=False))
+    result = WindowResult(
+        window="2026-01-19",
+        rows="tweets and reviews",
+        drifted=True,
+        trigger="performance",
+        decision="inconclusive",
+        champion="12",
+        score_before=0.745,
+        score_after=0.941,
+        seconds=123,
+        report="page.html",
+    )
+    _print_replay(load(project), [result])
+    assert "0.745 → 0.941" in capsys.readouterr().out
 
 
 def test_predictions_come_in_order_from_words_or_lines(champion, tokiwa, monkeypatch):
@@ -362,8 +508,8 @@ def _reference() -> Iterator[str]:
     yield "| exit code | means |"
     yield "|---|---|"
     yield "| 0 | done; for `run` and `monitor` also when nothing was promoted |"
-    yield "| 1 | the world is not as it should be: a source, the store, a model, a step |"
-    yield "| 2 | the command, the project file or the data that it names need mending |"
+    yield "| 1 | the world is not as it should be: data that cannot be read, the store, a model |"
+    yield "| 2 | the command or the project file needs mending, or what it names is not there |"
     yield "| 130 | stopped by Ctrl-C or SIGTERM |"
     yield ""
     yield "Results go to standard output, progress and errors to standard error. The environment"
@@ -375,6 +521,7 @@ def _reference() -> Iterator[str]:
     yield "| `TOKIWA_STORE` | objects: a folder or `s3://bucket/prefix`, with the usual `AWS_…` |"
     yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
     yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
+    yield "| `TOKIWA_STUDIES` | searches: in the store by default, or a database's address |"
     for name, command in root.commands.items():
         parameters: list[Any] = command.params
         words = [each for each in parameters if each.param_type_name == "argument"]

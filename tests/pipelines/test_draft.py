@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 
 from components.errors import BadInput
+from components.sources.files import ColumnNames
+from components.tasks.text_regression import TextRegression
 from pipelines.cli import main
 from pipelines.draft import Columns, draft, window_days
 from pipelines.project import load
@@ -107,6 +109,36 @@ TABLES: dict[str, tuple[str, bytes, Columns, tuple[str, ...]]] = {
     "ids that come twice are no ids": (
         "data.csv",
         as_csv(table(id=lambda n: n // 2)),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "ids by the ends of their names": (
+        "data.csv",
+        as_csv(renamed(table(TicketNo=lambda n: f"TICKET-{n:08d}"), text="said")),
+        Columns("said", "label", "TicketNo", None, None),
+        ("bad", "good"),
+    ),
+    "codes that come twice are no ids": (
+        "data.csv",
+        as_csv(table(post_code=lambda n: f"{n // 2:05d}")),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "unique values under another name are no ids": (
+        "data.csv",
+        as_csv(table(ticket=lambda n: f"T{n:05d}")),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "semicolons": (
+        "data.csv",
+        as_csv(table(note=lambda n: "one, two" if n % 2 else ""), ";"),
+        Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "bars": (
+        "data.txt",
+        as_csv(table(note=lambda n: "one, two; three"), "|"),
         Columns("text", "label", None, None, None),
         ("bad", "good"),
     ),
@@ -250,13 +282,13 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
     assert main(["init", str(path), "--out", str(file)]) == 0
     assert f"text is {expected.text!r}, label is {expected.label!r}" in capsys.readouterr().out
 
-    text, columns = draft(path, file)
+    text, columns, _ = draft(path, file)
     assert columns == expected
     assert file.read_text(encoding="utf-8") == text
     assert text.splitlines()[0] == "# tokiwa run own.yaml"
     config = load(str(file))
-    assert config.task.labels == labels
-    assert config.source.columns.model_dump() == asdict(expected)
+    assert config.task.label_names == labels
+    assert config.source.columns == ColumnNames(**asdict(expected))
     # So few rows are not cut into windows.
     assert config.resolve.window_days is None
 
@@ -314,7 +346,7 @@ def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
         (
             "no-text.csv",
             as_csv([{"a": n, "label": n % 2} for n in range(ROWS)]),
-            "no column looks like text among a, label; start from a shipped project file",
+            "no column looks like text among a, label; name it with --text",
         ),
         (
             "only-ids.csv",
@@ -336,6 +368,78 @@ def test_what_cannot_be_guessed_is_refused(name, content, why, tmp_path):
 def test_a_missing_file_is_the_users_mistake(tmp_path, capsys):
     assert main(["init", str(tmp_path / "none.csv")]) == 2
     assert capsys.readouterr().err == f"error: there is no file {tmp_path / 'none.csv'}\n"
+
+
+TICKETS = table(
+    ("low", "high"),
+    queue=lambda n: ("Billing", "Refund", "Shipping")[n % 3],
+    subject=lambda n: f"about a bill {n}",
+    ref=lambda n: f"r{n}",
+    day=day,
+    tribe=lambda n: f"t{n // 3}",
+)
+
+
+def test_other_columns_are_named_beside_the_guess(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_bytes(as_csv(TICKETS))
+    assert main(["init", "data.csv"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "wrote data.yaml: text is 'text', label is 'label'"
+    assert "label could also be: queue (3 values); choose with --label" in said
+    assert "text could also be: subject (15 characters); choose with --text" in said
+
+
+def test_columns_that_were_chosen_are_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_bytes(as_csv(TICKETS, ";"))
+    chosen = {"text": "subject", "label": "queue", "id": "ref", "group": "tribe", "time": "day"}
+    options = [word for role, name in chosen.items() for word in (f"--{role}", name)]
+    assert main(["init", "data.csv", *options, "--separator", ";"]) == 0
+    assert "could also be" not in capsys.readouterr().out
+    config = load("data.yaml")
+    assert config.source.columns == ColumnNames(**chosen)
+    assert config.source.separator == ";"
+    assert config.task.label_names == ("Billing", "Refund", "Shipping")
+
+
+def test_a_separator_that_was_chosen_is_taken(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(as_csv(table(), "^"))
+    with pytest.raises(BadInput, match="no column looks like"):
+        draft(path, tmp_path / "own.yaml")
+    text, *_ = draft(path, tmp_path / "own.yaml", {}, "^")
+    (tmp_path / "own.yaml").write_text(text)
+    assert load(str(tmp_path / "own.yaml")).source.separator == "^"
+    path.write_bytes(as_csv(table(), "\t"))
+    assert 'separator: "\\t"' in draft(path, tmp_path / "own.yaml", {}, "tab")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--label", "quue"], "--label: the table has no column 'quue'; did you mean 'queue'?"),
+        (["--text", "zzzz"], "--text: the table has no column 'zzzz'; it has text, label, queue"),
+        (["--label", "ref"], "--label: 'ref' has 120 different values; a label has 2 to 100"),
+        (["--id", "tribe"], "--id: 'tribe' does not name each row"),
+        (["--time", "queue"], "--time: 'queue' does not hold an ISO 8601 time in each row"),
+        (["--id", "ref", "--group", "ref"], "'ref' cannot be two things at once"),
+        (["--separator", "::"], "a separator is one character, or tab, not '::'"),
+    ],
+)
+def test_columns_that_cannot_be_chosen_are_refused(options, why, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_bytes(as_csv(TICKETS))
+    assert main(["init", "data.csv", *options]) == 2
+    assert why in capsys.readouterr().err
+    assert not Path("data.yaml").exists()
+
+
+def test_a_missing_table_is_named_before_a_file_in_the_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data.yaml").write_text("mine")
+    assert main(["init", "data.csv"]) == 2
+    assert capsys.readouterr().err == "error: there is no file data.csv\n"
 
 
 @pytest.fixture
@@ -406,3 +510,18 @@ def test_windows_are_long_enough_to_train_on_or_there_are_none(rows, per_day, da
     assert (found is None) == (days is None)
     if days is not None:
         assert days <= found <= days + 1
+
+
+def test_numbers_become_a_regression_where_nothing_is_a_class(tmp_path):
+    draw = random.Random(5)
+    rows = [
+        {"key": number, "text": f"an awful film {number}", "price": draw.uniform(-1.5, 7.2)}
+        for number in range(200)
+    ]
+    path = tmp_path / "data.csv"
+    path.write_text(as_csv(rows).decode())
+    text, columns, _ = draft(path, tmp_path / "own.yaml")
+    assert (columns.text, columns.label, columns.id) == ("text", "price", "key")
+    (tmp_path / "own.yaml").write_text(text)
+    task = load(str(tmp_path / "own.yaml")).task
+    assert task == TextRegression(low=-2, high=8)

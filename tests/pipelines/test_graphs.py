@@ -29,6 +29,8 @@ STEPS = {
     "training": {"resolve", *BODY, "notify"},
     "monitoring": {"resolve", "collect", "drift", "trigger", *BODY, "notify"},
 }
+SEARCH = {"search", "choose"}
+WORKERS = (0, 1, 3)
 UNCACHED = {"resolve", "trigger", "register", "deploy", "notify", "decline"}
 ORDER = {
     "training": ["resolve", "ingest", "validate", "prepare", "finetune", "evaluate", "register"],
@@ -41,10 +43,16 @@ def graph(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", params=WORKERS, ids=lambda count: f"{count}-workers")
+def workers(request: pytest.FixtureRequest) -> int:
+    """Workers of a search; 0 is without one."""
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def compiled(graph: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(graph: str, workers: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The IR YAML of a graph."""
-    return runners.compiled(graph, tmp_path_factory.mktemp("compiled"))
+    return runners.compiled(graph, tmp_path_factory.mktemp("compiled"), workers)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +78,9 @@ def tasks_of(ir: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 # --- the graphs
 
 
-def test_a_graph_survives_writing_and_reading(compiled, graph, tmp_path):
+def test_a_graph_survives_writing_and_reading(compiled, graph, workers, tmp_path):
     loaded = kfp_components.load_component_from_file(str(compiled))
-    assert loaded.pipeline_spec == runners.graph_of(graph).pipeline_spec
+    assert loaded.pipeline_spec == runners.graph_of(graph, workers).pipeline_spec
     again = tmp_path / "again.yaml"
     compiler.Compiler().compile(loaded, str(again))
     assert list(yaml.safe_load_all(again.read_text())) == list(
@@ -80,9 +88,19 @@ def test_a_graph_survives_writing_and_reading(compiled, graph, tmp_path):
     )
 
 
-def test_every_step_appears_once(ir, graph):
+def test_every_step_appears_once(ir, graph, workers):
     names = [name for name, _ in tasks_of(ir)]
-    assert sorted(names) == sorted(STEPS[graph])
+    assert sorted(names) == sorted(STEPS[graph] | (SEARCH if workers else set()))
+
+
+def test_only_workers_that_share_a_search_make_a_loop(ir, workers):
+    loops = [
+        task["parameterIterator"]["items"]["raw"]
+        for component in ir["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "parameterIterator" in task
+    ]
+    assert loops == (['["1", "2", "3"]'] if workers == 3 else [])
 
 
 def test_notify_is_the_exit_handler(ir):
@@ -115,11 +133,11 @@ def test_each_read_of_the_world_has_one_consumer_parameter(ir):
         for name, task in tasks_of(ir)
         if "champion" in task["inputs"]["parameters"] and name not in UNCACHED
     }
-    assert concerned <= {"collect", "drift", "finetune", "evaluate"}
+    assert concerned <= {"collect", "drift", "search", "finetune", "evaluate"}
     assert concerned >= {"finetune", "evaluate"}
 
 
-def test_steps_follow_each_other_as_drawn(ir, graph):
+def test_steps_follow_each_other_as_drawn(ir, graph, workers):
     """Follow inputs to their producers, through the conditions and the nested body."""
     upstream: dict[str, set[str]] = {}
     text = {name: yaml.safe_dump(task) for name, task in tasks_of(ir)}
@@ -137,6 +155,9 @@ def test_steps_follow_each_other_as_drawn(ir, graph):
         }
         assert linked, f"{after} takes nothing from {before}"
     assert "evaluate" in upstream["register"] and "register" in upstream["deploy"]
+    if workers:
+        assert "prepare" in upstream["search"]
+        assert "search" in upstream["choose"] and "choose" in upstream["finetune"]
 
 
 def test_containers_install_nothing_at_start(ir):
@@ -146,6 +167,24 @@ def test_containers_install_nothing_at_start(ir):
         assert "pip install" not in " ".join(container["command"])
         assert container["image"].startswith(("tokiwa-python-base:", "tokiwa-python-train:"))
         assert "env" not in container
+
+
+def test_the_graph_that_tunes_promotes_nothing(tmp_path):
+    for workers in WORKERS[1:]:
+        content = yaml.safe_load(runners.compiled("tuning", tmp_path, workers).read_text())
+        names = {name for name, _ in tasks_of(content)}
+        assert names == {"resolve", "ingest", "validate", "decline", "prepare", *SEARCH}
+
+
+@pytest.mark.parametrize("workers", WORKERS[1:], indirect=True, scope="module")
+def test_a_run_finds_what_was_tuned_first(ir, workers, tmp_path):
+    """What the cache looks at must be the same in both graphs."""
+    tuning = yaml.safe_load(runners.compiled("tuning", tmp_path, workers).read_text())
+    for name in ("ingest", "validate", "prepare", *SEARCH):
+        mine, theirs = (
+            next(task for found, task in tasks_of(each) if found == name) for each in (ir, tuning)
+        )
+        assert set(mine["inputs"]["parameters"]) == set(theirs["inputs"]["parameters"])
 
 
 # --- compiled for a project
@@ -277,7 +316,9 @@ def logic_in(source: str, name: str) -> list[str]:
 
 
 def test_there_is_a_wrapper_for_each_step():
-    assert {path.parent.name for path in WRAPPERS} == STEPS["training"] | STEPS["monitoring"]
+    assert {path.parent.name for path in WRAPPERS} == STEPS["training"] | STEPS[
+        "monitoring"
+    ] | SEARCH
 
 
 @pytest.mark.parametrize("path", WRAPPERS, ids=lambda path: path.parent.name)

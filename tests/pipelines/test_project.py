@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.errors import ConfigError
+from components.finetune.config import FinetuneConfig
 from components.settings import Section
 from pipelines.cli import app
 from pipelines.project import SHIPPED, ProjectConfig, load, shipped_projects
@@ -105,9 +106,7 @@ PROBLEMS = {
     "key that is a number": (
         [("epochs: 2", "5: 2")],
         "5: 2",
-        "finetune.5: unknown key; known are base, base_requirement, method, warm_start, epochs, "
-        "head_epochs, batch_rows, learning_rate, head_learning_rate, warmup_share, weight_decay, "
-        "precision, dropout, label_smoothing, max_gradient_norm, patience_epochs, seed, threads",
+        f"finetune.5: unknown key; known are {', '.join(FinetuneConfig.model_fields)}",
     ),
     "wrong type": (
         [("epochs: 2", "epochs: two")],
@@ -171,9 +170,10 @@ PROBLEMS = {
         "source.files.0.share.1: input should be less than or equal to 1 (got 1.5)",
     ),
     "unknown choice": (
-        [("epochs: 2", "method: lora")],
+        [("epochs: 2", "method: poetry")],
         "method",
-        "finetune.method: input should be 'full' or 'head' (got 'lora')",
+        "finetune.method: input should be 'head', 'top', 'gradual', 'full', 'lora' or 'distill' "
+        "(got 'poetry')",
     ),
     "unknown zone": (
         [("timezone: UTC", "timezone: Mars/Olympus")],
@@ -352,13 +352,102 @@ def test_a_date_needs_no_quotes(project):
 @pytest.mark.parametrize("labels", [("no", "yes"), ("off", "on"), ("n", "y"), ("No", "YES")])
 def test_labels_that_mean_yes_or_no_need_no_quotes(project, labels):
     path = project(("[bad, good]", f"[{', '.join(labels)}]"))
-    assert load(path).task.labels == labels
+    assert load(path).task.label_names == labels
 
 
 def test_the_key_on_is_a_key_and_no_boolean(project):
     path = project(text=SOUND + "trigger:\n  on: [performance]\n")
     assert load(path).trigger.on == ("performance",)
     assert load(path, ["trigger.on=[drift]"]).trigger.on == ("drift",)
+
+
+TASKS_OF_OTHERS = {
+    "no kind": (
+        "task: {labels: [bad, good]}",
+        "task.kind: is missing; known are text-classification, text-regression, text-anomaly, "
+        "image-classification",
+    ),
+    "unknown kind": (
+        "task: {kind: text-regresion, low: 0, high: 1}",
+        "task.kind: unknown kind; did you mean text-regression? (got 'text-regresion')",
+    ),
+    "no mapping": ("task: 3", "task: should hold keys and values, such as {max_tokens: …} (got 3)"),
+    "key of another kind": (
+        "task: {kind: text-regression, low: 0, high: 1, labels: [a, b]}",
+        "task.labels: unknown key; known are max_tokens, kind, low, high",
+    ),
+    "no range": (
+        "task: {kind: text-regression, low: 1, high: 1}",
+        "task: task.low must be below task.high "
+        "(got {'kind': 'text-regression', 'low': 1, 'high': 1})",
+    ),
+    "images without images": (
+        "task: {kind: image-classification, labels: [a, b]}",
+        "source.columns must name images, which image-classification reads; "
+        "see the keys text, image and pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TASKS_OF_OTHERS.values(), ids=TASKS_OF_OTHERS.keys())
+def test_a_problem_of_any_kind_of_task_is_told(tmp_path, case):
+    task, expected = case
+    path = tmp_path / "demo.yaml"
+    path.write_text(f"name: demo\n{task}\nsource: {{kind: files, files: [{{path: a}}]}}\n")
+    (found,) = problems_of(str(path))
+    assert found.split(": ", 1)[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        (
+            "{text: a, image: b}",
+            "source.columns: a row holds one content, not text and image "
+            "(got {'text': 'a', 'image': 'b'})",
+        ),
+        (
+            "{pixels: {first: a, last: b, height: 2}}",
+            "source.columns.pixels.width: is missing",
+        ),
+    ],
+)
+def test_a_problem_of_the_columns_is_told(tmp_path, columns, problem):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\ntask: {kind: image-classification, labels: [a, b]}\n"
+        f"source:\n  kind: files\n  files: [{{path: a}}]\n  columns: {columns}\n"
+    )
+    (found,) = problems_of(str(path))
+    assert found == f"line 6: {problem}"
+
+
+def test_bins_make_no_numbers_for_a_regression(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\ntask: {kind: text-regression, low: 0, high: 1}\n"
+        "source: {kind: files, files: [{path: a}], label_bins: {a: [null, 0], b: [0, null]}}\n"
+    )
+    (found,) = problems_of(str(path))
+    assert found.endswith("source.label_bins makes labels, but text-regression takes numbers")
+
+
+def test_files_may_lie_in_several_folders_each_with_columns_of_its_own(tmp_path):
+    (tmp_path / "demo.yaml").write_text(
+        "name: demo\ntask: {kind: text-classification, labels: [a, b]}\n"
+        "source:\n  kind: files\n  root: here\n  files:\n"
+        "    - {path: a.csv}\n"
+        "    - {path: b.csv, root: there, columns: {text: body}}\n"
+        "    - {path: c.csv, root: 'package:data', requirement: package==1}\n"
+    )
+    source = load(str(tmp_path / "demo.yaml")).source
+    assert source.roots == [
+        (str(tmp_path / "here"), ""),
+        (str(tmp_path / "there"), ""),
+        ("package:data", "package==1"),
+    ]
+    assert source.files[1].columns is not None
+    assert source.files[1].columns.text == "body"
 
 
 def test_bins_may_be_named_by_numbers(project):
@@ -369,8 +458,8 @@ def test_bins_may_be_named_by_numbers(project):
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "false", "False", "FALSE"])
 def test_true_and_false_stay_booleans(project, word):
-    path = project(("epochs: 2", f"warm_start: {word}"))
-    assert load(path).finetune.warm_start is (word.lower() == "true")
+    path = project(("epochs: 2", f"compile: {word}"))
+    assert load(path).finetune.compile is (word.lower() == "true")
 
 
 def test_numbers_may_be_written_as_in_python(project):
@@ -433,7 +522,7 @@ def test_an_override_replaces_one_value(project):
     )
     assert config.finetune.epochs == 4, "the last one wins"
     assert config.drift.min_distance == 0.4, "of a section that the file does not have"
-    assert config.task.labels == ("x", "y", "z")
+    assert config.task.label_names == ("x", "y", "z")
     assert config.description == "a = b"
     assert config.finetune.base == load(path).finetune.base
 
@@ -573,6 +662,11 @@ def breaches(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str =
         schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | {
             key: each for key, each in schema.items() if key != "$ref"
         }
+    if "oneOf" in schema:
+        kinds_of = schema["discriminator"]["mapping"]
+        if value["kind"] not in kinds_of:
+            return [f"{at}: no such kind"]
+        return breaches(value, {"$ref": kinds_of[value["kind"]]}, root, at)
     if "anyOf" in schema:
         tries = [breaches(value, each, root, at) for each in schema["anyOf"]]
         return [] if [] in tries else [f"{at}: none of the choices fits"]

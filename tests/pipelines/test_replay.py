@@ -5,7 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from sklearn.metrics import r2_score
+
+from components.tasks.text_classification import TextClassification
+from components.tasks.text_regression import TextRegression
+from pipelines.replay import score_on_test
 
 
 def _edit_row(path: Path, row_id: str, text: str) -> None:
@@ -20,6 +26,36 @@ def _edit_row(path: Path, row_id: str, text: str) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.parametrize(
+    ("task", "labels", "answers", "expected"),
+    [
+        (
+            TextClassification(labels=("a", "b")),
+            ["a", "b", "a", None, "z", "b"],
+            ["a", "a", "a", "a", "a", "b"],
+            2 / 3,
+        ),
+        (
+            TextRegression(low=0, high=4),
+            ["1", "2", "4", None, "5", "0"],
+            ["1.5", "2", "3", "1", "5", "0"],
+            r2_score([1, 2, 4], [1.5, 2, 3]),
+        ),
+    ],
+    ids=["accuracy", "R²"],
+)
+def test_a_quiet_window_is_scored_by_the_answers_that_collect_kept(
+    tmp_path, task, labels, answers, expected
+):
+    ids = [f"r{number}" for number in range(6)]
+    kept = pd.DataFrame({"id": ids, "is_test": [True] * 5 + [False], "answer": answers})
+    kept.to_parquet(tmp_path / "current.parquet")
+    rows = pd.DataFrame({"id": ids, "label": labels})
+    assert score_on_test(tmp_path / "current.parquet", rows, task) == pytest.approx(expected)
+    kept.assign(is_test=False).to_parquet(tmp_path / "current.parquet")
+    assert score_on_test(tmp_path / "current.parquet", rows, task) is None
+
+
 def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
     first = toy_desk.json("replay", "toy.yaml")
 
@@ -30,11 +66,11 @@ def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
         "manual",
         "promote",
     )
-    assert trained["accuracy_before"] is None
+    assert trained["score_before"] is None
     assert (control["drifted"], control["trigger"], control["decision"]) == (False, None, "quiet")
-    assert control["accuracy_after"] == control["accuracy_before"] > 0.9
+    assert control["score_after"] == control["score_before"] > 0.9
     assert (moved["drifted"], moved["trigger"], moved["decision"]) == (True, "drift", "promote")
-    assert moved["accuracy_after"] > moved["accuracy_before"] + 0.15
+    assert moved["score_after"] > moved["score_before"] + 0.15
     assert control["champion"] == trained["champion"] != moved["champion"]
     assert toy_desk.trained() == 2
 
@@ -47,7 +83,16 @@ def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
     for steps in list(toy_desk.executed().values())[3:]:
         assert steps <= {"resolve", "trigger", "register", "deploy", "notify"}
     # The champion was published once: it did not change.
-    assert [entry["action"] for entry in toy_desk.json("history", "toy.yaml")] == ["publish"]
+    (published,) = toy_desk.json("history", "toy.yaml")
+    assert published["action"] == "publish"
+    # Who served when, and why, can be read of the replay itself.
+    played = published["by"].removeprefix("replay ")
+    own = toy_desk.json("history", "toy.yaml", "--replay", played)
+    assert [entry["action"] for entry in own] == ["promote", "promote"]
+    assert own[-1]["reason"] in published["reason"]
+    said = toy_desk.tokiwa("history", "toy.yaml").stdout
+    assert f"within that replay: tokiwa history toy.yaml --replay {played}\n" in said
+    assert all(result["report"].endswith(".html") for result in first)
 
     # One row of the last week changes: the weeks before are not touched.
     _edit_row(toy_desk.folder / "rows.csv", "r00999", "the film was very not a story")
@@ -106,5 +151,5 @@ def test_the_store_may_be_s3(toy_desk, s3_url, monkeypatch):
 
 def test_monitoring_without_a_champion_says_what_to_do(toy_desk):
     done = toy_desk.tokiwa("monitor", "toy.yaml", expect=1)
-    assert "toy has no model in production to watch; train one: tokiwa run toy" in done.stderr
+    assert "toy has no model in production to watch; train one: tokiwa run PROJECT" in done.stderr
     assert ".jsonl" in done.stderr

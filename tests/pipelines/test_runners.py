@@ -5,14 +5,15 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kfp import dsl
 
 from components.errors import StepFailed, UserError
-from pipelines import runners
-from pipelines.progress import watching
+from pipelines import progress, runners
+from pipelines.progress import counting, watching
 from pipelines.runners import Run, Step, failure, new_run_id, run_local
 
 IMAGE = "tokiwa-python-base:0"
@@ -81,7 +82,7 @@ def run_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[Run, list[Any]]]:
     """Run the small graph in place of a large one; return the run and what was watched."""
-    monkeypatch.setattr(runners, "graph_of", lambda name: small)
+    monkeypatch.setattr(runners, "graph_of", lambda name, workers: small)
 
     def run(how: str, watch: Any = None) -> tuple[Run, list[tuple[str, str, str]]]:
         seen: list[tuple[str, str, str]] = []
@@ -226,6 +227,38 @@ def test_plain_progress_tells_each_end_once(tmp_path, capsys):
         "  ↺ ingest      cached  900 rows",
         "  ✗ validate     0.0 s  [/red] broke",
     ]
+
+
+def test_plain_progress_tells_of_a_long_step_now_and_then(tmp_path, capsys, monkeypatch):
+    clock = SimpleNamespace(now_s=0.0)
+    clock.monotonic = lambda: clock.now_s
+    monkeypatch.setattr(progress, "time", clock)
+    run = Run("x", "training", tmp_path)
+    with watching("training of demo", verbose=False) as watch:
+        step = run.steps["finetune"] = step_of(tmp_path, "finetune")
+        for clock.now_s in (1, 14, 16, 20, 31, 32):
+            step.progress = f"steps {clock.now_s}/99"
+            watch(run, step, "a line")
+        step.progress = ""
+        clock.now_s = 90
+        watch(run, step, "a line of a step that says nothing of its progress")
+    assert capsys.readouterr().err.splitlines() == [
+        "training of demo",
+        "  ● finetune      16 s  steps 16/99",
+        "  ● finetune      31 s  steps 31/99",
+    ]
+
+
+def test_one_long_task_is_told_of_now_and_then(capsys, monkeypatch):
+    clock = SimpleNamespace(now_s=0.0)
+    clock.monotonic = lambda: clock.now_s
+    monkeypatch.setattr(progress, "time", clock)
+    for quiet, lines in ((False, ["  texts embedded 16/99"]), (True, [])):
+        clock.now_s = 0.0
+        with counting(quiet=quiet) as tell:
+            for clock.now_s in (1, 16, 17):
+                tell(int(clock.now_s), 99, "texts embedded")
+        assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_verbose_shows_every_line_and_quiet_none(tmp_path, capsys):

@@ -1,10 +1,17 @@
 """Ways to fine-tune, one file each.
 
-A method is a function ``fit(classifier, train, valid, config, watcher) -> History``
-that changes the classifier's weights in place and leaves the best epoch's there.
+A method is a function ``fit(job) -> Outcome``: it says which stages learn for how many
+epochs, and leaves the best epoch's weights.
 """
 
-from components.finetune.methods import full, head
+from components.finetune.methods import distill, full, gradual, head, lora, top
 
-METHODS = {"full": full.fit, "head": head.fit}
-"""Name to function. To add one: a file here and a line."""
+METHODS = {
+    "head": head.fit,
+    "top": top.fit,
+    "gradual": gradual.fit,
+    "full": full.fit,
+    "lora": lora.fit,
+    "distill": distill.fit,
+}
+"""Name to function. To add one: a file here, a line, and its name in ``FinetuneConfig``."""

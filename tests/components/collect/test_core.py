@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,11 +13,14 @@ from components.drift.core import DriftConfig, detect
 from components.embeddings import embed
 from components.errors import BundleError, SourceError
 from components.plan import Live, WindowData
-from components.profile import text_features
+from components.profile import Profile
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
 from components.split import is_test
 from components.store import LocalStore
+from components.tasks import TASKS
+from components.tasks.image_classification import encode_png
+from components.tasks.text import text_features
 from components.tasks.text_classification import TextClassifier
 from components.windows import ALL_TIME, Window
 
@@ -43,7 +49,7 @@ def gather(toy, objects, tmp_path):
             objects,
             "code",
             CollectConfig(**config),
-            lambda texts: embed(texts, toy.base, toy.task.max_tokens),
+            lambda texts: embed(texts, toy.base, toy.task),
         )
         return report, pd.read_parquet(folder / CURRENT), pd.read_parquet(folder / ERRORS)
 
@@ -86,7 +92,7 @@ def test_the_current_rows_come_with_the_champions_answers_and_features(gather, t
     assert current["answer"].tolist() == answers.tolist()
     for name, values in text_features(texts, classifier.tokenizer).items():
         np.testing.assert_array_equal(current[name], values)
-    vectors = embed(texts, toy.base, 16)
+    vectors = embed(texts, toy.base, toy.task)
     np.testing.assert_allclose(current["embedding_031"], vectors[:, 31])
     assert "label" not in current
     assert len(errors) == 0
@@ -214,3 +220,69 @@ def test_a_text_that_production_sees_again_and_again_is_looked_at_once(gather, s
     config, window = source(lines)
     _, current, _ = gather(make_bundle(1), window, source=config)
     assert current["id"].tolist() == [f"{number:03d}" for number in range(40)]
+
+
+def test_every_kind_of_task_is_collected_and_compared_with_its_profile(
+    case_of, learnt, kind, objects, tmp_path
+):
+    case, champion = case_of(kind), learnt(kind)
+    folder = tmp_path / "collected"
+    live = Live(source=case.source, current=case.window, labelled=[case.window])
+    report = collect(
+        live,
+        champion,
+        folder,
+        objects,
+        "code",
+        CollectConfig(),
+        lambda contents: embed(contents, case.base, case.task),
+    )
+    current, errors = pd.read_parquet(folder / CURRENT), pd.read_parquet(folder / ERRORS)
+    frame = open_source(case.source).read(ALL_TIME).frame.drop_duplicates("text")
+    model = TASKS[kind].load(champion)
+    answers = model.predict(frame["text"].tolist())
+    assert report.rows == report.labelled_rows == len(frame)
+    # Written as text, a value that lies between two roundings may differ in its last digit.
+    said = [model.targets([answer])[0] for answer in current["answer"]]
+    np.testing.assert_allclose(said, model.decided(answers), rtol=1e-4)
+    for name, values in model.answer_features(answers).items():
+        np.testing.assert_allclose(current[name], values, atol=1e-5)
+    expected = model.errors(model.targets(frame["label"].tolist()), answers)
+    np.testing.assert_allclose(errors["error"], expected, atol=1e-5)
+    assert errors["error"].between(0, 1).all()
+    found = detect(champion, folder, DriftConfig())
+    profile = Profile.load(champion)
+    assert {feature.name for feature in found.features} == set(profile.features)
+    assert found.error_rate == pytest.approx(expected.mean(), abs=1e-5)
+
+
+def test_what_is_no_image_is_left_out_and_a_rating_out_of_range_is_no_error(
+    case_of, learnt, objects, tmp_path
+):
+    png = (tmp_path / "good.png", tmp_path / "cut.png")
+    whole = encode_png(np.zeros((8, 8), np.uint8))
+    png[0].write_bytes(base64.b64decode(whole))
+    png[1].write_bytes(base64.b64decode(whole)[:-30])
+    (tmp_path / "images.csv").write_text(
+        "image,label\ngood.png,dark\ncut.png,dark\nabsent.png,dark\n"
+    )
+    (tmp_path / "texts.csv").write_text("text,label\ngood,1\nbad,7\ndull,many\n")
+    for kind, columns, name in (
+        ("image-classification", ColumnNames(image="image"), "images.csv"),
+        ("text-regression", ColumnNames(), "texts.csv"),
+    ):
+        source = FilesConfig(root=str(tmp_path), files=[Part(path=name)], columns=columns)
+        found = open_source(source).read(ALL_TIME)
+        window = WindowData(window=ALL_TIME, fingerprint=found.fingerprint(), rows=3)
+        case = case_of(kind)
+        report = collect(
+            Live(source=source, current=window, labelled=[window]),
+            learnt(kind),
+            tmp_path / "collected",
+            objects,
+            "code",
+            CollectConfig(),
+            partial(embed, base=case.base, task=case.task),
+        )
+        assert report.labelled_rows == 1
+        assert report.rows == (1 if name == "images.csv" else 3)

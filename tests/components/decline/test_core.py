@@ -4,7 +4,7 @@ from components.decline.core import DeclineReport, decline
 
 
 def test_carries_the_reason_as_it_is():
-    reason = "nothing to train on: window 2026-01-05 has a single class (x: 12)"
+    reason = "window 2026-01-05 has a single class (x: 12)"
     report = decline(reason)
     assert report.headline == report.reason == reason
     assert DeclineReport.from_json(report.to_json()) == report

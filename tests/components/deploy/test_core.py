@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from components import bundle
 from components.deploy.core import DeployConfig, deploy, parity
 from components.errors import BundleError, StalePromotion
+from components.evaluate.core import EvaluateConfig, evaluate
 from components.ledger import Ledger
 from components.registry import ALIAS
 from components.serve.model import MAX_CHARACTERS, BundleModel
@@ -37,7 +38,7 @@ class World:
         classifier = TextClassifier.load(made)
         table = pd.DataFrame(
             classifier.predict(texts),
-            columns=[f"probability_{label}" for label in classifier.labels],
+            columns=[f"output_{label}" for label in classifier.labels],
         )
         (self.folder / str(seed)).mkdir(exist_ok=True)
         table.assign(text=texts).to_parquet(self.folder / str(seed) / "predictions.parquet")
@@ -132,10 +133,10 @@ def test_a_bundle_that_answers_otherwise_than_evaluated_is_not_promoted(world):
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])
-def test_one_wrong_probability_is_enough(world, value):
+def test_one_wrong_output_is_enough(world, value):
     path = world.folder / "1" / "predictions.parquet"
     table = pd.read_parquet(path)
-    table.loc[7, "probability_positive"] = value
+    table.loc[7, "output_positive"] = value
     table.to_parquet(path)
     with pytest.raises(BundleError, match="answers differently"):
         world.deploy(1, generation=0)
@@ -152,7 +153,7 @@ def test_a_failed_proof_is_not_taken_for_one_later(world):
 def test_the_tolerance_allows_for_rounding_and_no_more(world):
     path = world.folder / "1" / "predictions.parquet"
     table = pd.read_parquet(path)
-    table["probability_positive"] += 5e-4
+    table["output_positive"] += 5e-4
     table.to_parquet(path)
     found = parity(world.digests[1], path.parent, world.store, DeployConfig())
     assert found.max_difference == pytest.approx(5e-4, abs=1e-5)
@@ -187,3 +188,38 @@ def test_what_was_proved_once_is_not_proved_again(world, monkeypatch):
     world.deploy(1, generation=0)
     monkeypatch.setattr(BundleModel, "load", lambda *args: pytest.fail("proved again"))
     assert world.deploy(1, generation=0).parity.rows == len(TEXTS)
+
+
+# --- every kind of task ---
+
+
+@pytest.fixture
+def evaluated(case_of, learnt, tmp_path):
+    """Publish a model of a kind of task, and evaluate it; give store, digest and predictions."""
+
+    def run(kind):
+        case, store = case_of(kind), LocalStore(tmp_path / "others")
+        digest = bundle.publish(store, learnt(kind))
+        folder = tmp_path / f"evaluated-{kind}"
+        evaluate(case.prepared, learnt(kind), None, folder, case.task, EvaluateConfig())
+        return store, digest, folder
+
+    return run
+
+
+def test_models_of_every_kind_answer_in_the_server_as_they_were_evaluated(evaluated, kind):
+    store, digest, folder = evaluated(kind)
+    found = parity(digest, folder, store, DeployConfig())
+    assert found.rows == len(pd.read_parquet(folder / "predictions.parquet")) > 20
+    assert found.max_difference < 1e-5
+
+
+def test_answers_are_compared_as_a_share_of_their_range(evaluated):
+    store, digest, folder = evaluated("text-regression")  # from -2 to 2
+    table = pd.read_parquet(folder / "predictions.parquet")
+    table["output_value"] += 0.004
+    table.to_parquet(folder / "predictions.parquet")
+    found = parity(digest, folder, store, DeployConfig(parity_tolerance=2e-3))
+    assert found.max_difference == pytest.approx(1e-3, abs=1e-5)
+    with pytest.raises(BundleError, match="answers differently"):
+        parity(digest, folder, store, DeployConfig(parity_tolerance=5e-4))

@@ -29,7 +29,7 @@ def look(tmp_path):
     def run(*, rows=300, shift=0.0, shifted=FEATURES, errors=(), seed=0, error_rate=0.2, **config):
         generator = np.random.default_rng(seed)
         Profile(
-            {name: generator.normal(size=400) for name in FEATURES}, error_rate, "2026-01-05"
+            {name: generator.normal(size=400) for name in FEATURES}, error_rate, 400, "2026-01-05"
         ).save(tmp_path)
         frame = pd.DataFrame(
             {name: generator.normal(shift * (name in shifted), size=rows) for name in FEATURES}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, r2_score
 
-from components.evaluate.bootstrap import f1_difference
+from components.evaluate.bootstrap import f1_difference, r2_difference
 
 
 def difference(expected, a, b, groups=None, *, classes=2, alpha=0.05, resamples=1000, seed=0):
@@ -68,7 +68,7 @@ def test_the_estimate_is_the_difference_of_scikit_learns_f1(case):
     assert f1_gain(expected, a, b, classes) == pytest.approx(wanted, abs=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ROWS, st.integers(0, 99))
 def test_groups_are_resampled_whole_like_by_a_loop_over_their_rows(case, seed):
     classes, rows = case
@@ -178,3 +178,68 @@ def test_no_rows_are_refused():
     nothing = np.zeros(0, dtype=np.int64)
     with pytest.raises(ValueError, match="no rows"):
         difference(nothing, nothing, nothing)
+
+
+# --- R² ---
+
+
+def r2_gain(expected, a, b):
+    """R² of b minus that of a; what has no spread is explained by no error only."""
+
+    def r2(answers):
+        left = np.square(answers - expected).sum()
+        spread = np.square(expected - expected.mean()).sum()
+        return 1 - left / spread if len(set(expected)) > 1 else float(left == 0)
+
+    return r2(b) - r2(a)
+
+
+RATED = st.lists(
+    st.tuples(*[st.integers(-4, 4).map(lambda value: value / 2)] * 3, st.integers(0, 6)),
+    min_size=2,
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(RATED, st.integers(0, 99), st.booleans())
+def test_r2_is_resampled_by_groups_like_by_a_loop_over_their_rows(rows, seed, grouped):
+    expected, a, b, groups = np.array(rows).T
+    if not grouped:
+        groups = np.arange(len(rows))
+    found = r2_difference(
+        expected, a, b, groups.astype(object), alpha=0.05, resamples=150, seed=seed
+    )
+    assert found.estimate == pytest.approx(r2_gain(expected, a, b), abs=1e-9)
+    names = np.unique(groups.astype(str))
+    of_group = [np.flatnonzero(groups.astype(str) == name) for name in names]
+    assert found.groups == len(names)
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=150
+    )
+    gains = []
+    for draw in draws:
+        drawn = np.concatenate([np.tile(of_group[i], times) for i, times in enumerate(draw)])
+        drawn = drawn.astype(int)
+        gains.append(r2_gain(expected[drawn], a[drawn], b[drawn]))
+    low, high = np.quantile(gains, [0.05, 0.95])
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6, abs=1e-9)
+
+
+def test_the_estimate_is_the_difference_of_scikit_learns_r2_also_far_from_zero():
+    generator = np.random.default_rng(3)
+    expected = 1e6 + generator.normal(size=500)
+    a, b = (expected + generator.normal(scale=scale, size=500) for scale in (0.8, 0.5))
+    found = r2_difference(
+        expected, a, b, np.arange(500).astype(object), alpha=0.05, resamples=2000, seed=0
+    )
+    wanted = r2_score(expected, b) - r2_score(expected, a)
+    assert found.estimate == pytest.approx(wanted, abs=1e-6)
+    assert found.low < found.estimate < found.high
+    assert found.low > 0
+
+
+def test_r2_of_no_rows_is_an_error():
+    with pytest.raises(ValueError, match="no rows"):
+        no = np.zeros(0)
+        r2_difference(no, no, no, no.astype(object), alpha=0.05, resamples=100, seed=0)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 from components import bundle
 from components.errors import BundleError
@@ -23,6 +24,7 @@ from components.evaluate.core import (
     to_html,
     to_metrics,
 )
+from components.tasks import TASKS
 from components.tasks.text_classification import TextClassification, TextClassifier
 
 
@@ -155,9 +157,9 @@ def test_the_interval_decides_and_not_the_estimate(low, high, better, not_worse,
     difference = Difference((low + high) / 2, low, high, groups=100)
     config = core.EvaluateConfig(guard_margin=0.03)
     for check, expected in [
-        (core._better("champion", difference, config), better),
-        (core._not_worse("linear probe", difference, config), not_worse),
-        (core._guarded(difference, config), guarded),
+        (core._better("F1", "champion", difference, config), better),
+        (core._not_worse("F1", "linear probe", difference, config), not_worse),
+        (core._guarded("F1", difference, config), guarded),
     ]:
         found = "passed" if check.passed else "failed" if check.failed else "open"
         assert found == expected, check.name
@@ -169,9 +171,9 @@ def test_with_few_groups_of_rows_nothing_is_shown(low, high):
     difference = Difference((low + high) / 2, low, high, groups=29)
     config = core.EvaluateConfig()
     for check in (
-        core._better("champion", difference, config),
-        core._not_worse("linear probe", difference, config),
-        core._guarded(difference, config),
+        core._better("F1", "champion", difference, config),
+        core._not_worse("F1", "linear probe", difference, config),
+        core._guarded("F1", difference, config),
     ):
         assert not check.passed
         assert not check.failed
@@ -200,11 +202,11 @@ def test_a_first_champion_must_beat_the_majority_and_match_a_linear_probe(
     probe = LogisticRegression(max_iter=1000, random_state=0)
     probe.fit(vectors[train], current["label"][train])
     for model, answers in {
-        "majority": [majority] * int(test.sum()),
+        "naive": [majority] * int(test.sum()),
         "probe": probe.predict(vectors[test]),
     }.items():
         expected = f1_score(truth, answers, average="macro", zero_division=0)
-        assert report.scores[model]["test"].macro_f1 == pytest.approx(expected)
+        assert report.scores[model]["test"]["macro_f1"] == pytest.approx(expected)
 
 
 def test_an_untrained_first_champion_does_not_pass(compare, make_bundle):
@@ -216,7 +218,7 @@ def test_an_untrained_first_champion_does_not_pass(compare, make_bundle):
 def test_nothing_guards_a_first_champion(compare, toy, toy_champion):
     report = compare(toy_champion, None)
     assert all(list(sets) == ["test"] for sets in report.scores.values())
-    assert report.scores["challenger"]["test"].rows == len(rows(toy.second, "test"))
+    assert report.scores["challenger"]["test"]["rows"] == len(rows(toy.second, "test"))
 
 
 # --- the evidence ---
@@ -233,12 +235,12 @@ def test_the_verdict_can_be_computed_again_from_the_predictions(
             part = table[table["split"] == name]
             scores = report.scores[model][name]
             answers = part[f"answer_{model}"]
-            assert scores.rows == len(part)
-            assert scores.accuracy == pytest.approx((part["label"] == answers).mean())
-            assert scores.macro_f1 == pytest.approx(
+            assert scores["rows"] == len(part)
+            assert scores["accuracy"] == pytest.approx((part["label"] == answers).mean())
+            assert scores["macro_f1"] == pytest.approx(
                 f1_score(part["label"], answers, average="macro", zero_division=0)
             )
-    probabilities = table[["probability_negative", "probability_positive"]].to_numpy()
+    probabilities = table[["output_negative", "output_positive"]].to_numpy()
     np.testing.assert_allclose(
         probabilities, TextClassifier.load(toy_champion).predict(table["text"].tolist()), atol=1e-6
     )
@@ -277,12 +279,12 @@ def test_labels_in_another_order_make_no_difference(compare, resealed, make_bund
 def test_metrics_are_flat_numbers(compare, make_bundle, toy_champion):
     report = compare(toy_champion, make_bundle(1))
     metrics = to_metrics(report)
-    assert metrics["challenger_test_macro_f1"] == report.scores["challenger"]["test"].macro_f1
+    assert metrics["challenger_test_macro_f1"] == report.scores["challenger"]["test"]["macro_f1"]
     assert set(metrics) == {
         f"{model}_{name}_{metric}"
         for model in ("challenger", "champion")
         for name in ("test", "guard")
-        for metric in ("accuracy", "macro_f1")
+        for metric in ("accuracy", "macro_f1", "log_loss")
     }
 
 
@@ -291,7 +293,7 @@ def test_the_page_shows_verdict_reasons_and_scores(compare, make_bundle, toy_cha
     page = to_html(report)
     assert '<p class="verdict good">promote' in page
     assert all(check.reason in page for check in report.checks)
-    assert all(f"{row.macro_f1:.3f}" in page for row in report.scores["challenger"].values())
+    assert all(f"{row['macro_f1']:.3f}" in page for row in report.scores["challenger"].values())
 
 
 # --- broken inputs ---
@@ -322,3 +324,84 @@ def test_without_test_rows_nothing_is_decided(compare, make_bundle, toy, tmp_pat
     rows(empty, "train", "valid").to_parquet(empty / "rows.parquet")
     with pytest.raises(ValueError, match="no test rows"):
         compare(make_bundle(1), make_bundle(2), prepared=empty)
+
+
+# --- every kind of task ---
+
+
+@pytest.fixture
+def judge(case_of, tmp_path):
+    """Evaluate models of a kind of task on its only window."""
+
+    def run(kind, challenger, champion=None):
+        case, config = case_of(kind), EvaluateConfig(min_groups=10, resamples=500)
+        return evaluate(case.prepared, challenger, champion, tmp_path / "out", case.task, config)
+
+    return run
+
+
+def test_models_of_every_kind_are_scored_on_the_same_rows(judge, case_of, learnt, kind, tmp_path):
+    report = judge(kind, learnt(kind), learnt(kind, seed=1))
+    case, model = case_of(kind), TASKS[kind].load(learnt(kind))
+    test = rows(case.prepared, "test")
+    answers = model.predict(test["text"].tolist())
+    expected = model.scores(model.targets(test["label"].tolist()), answers)
+    found = report.scores["challenger"]["test"]
+    assert found == pytest.approx({"rows": len(test), **expected}, abs=1e-6)
+    assert report.scores["champion"]["test"].keys() == found.keys()
+    assert report.metric == model.gate_metric
+    (check,) = report.checks
+    gain = found[report.metric] - report.scores["champion"]["test"][report.metric]
+    assert check.measured == pytest.approx(gain, abs=1e-9)
+    assert check.low <= check.measured <= check.high
+    table = pd.read_parquet(tmp_path / "out" / PREDICTIONS)
+    assert table["answer_challenger"].tolist() == model.decisions(answers)
+    for place, name in enumerate(model.answer_names):
+        np.testing.assert_allclose(table[f"output_{name}"], answers[:, place], atol=1e-5)
+    assert sum(map(sum, report.confusion)) == (len(test) if report.labels else 0)
+    assert check.reason in to_html(report)
+    assert f"challenger_test_{report.metric}" in to_metrics(report)
+    assert EvaluateReport.from_json(report.to_json()) == report
+
+
+def test_first_champions_of_every_kind_must_beat_the_naive_answer_and_a_probe(
+    judge, case_of, learnt, kind
+):
+    report = judge(kind, learnt(kind))
+    title = {"macro_f1": "F1", "r2": "R²"}[report.metric]
+    model = TASKS[kind].load(learnt(kind))
+    assert [check.name for check in report.checks] == [
+        f"test {title} against {model.naive}",
+        f"test {title} against {model.probe}",
+    ]
+    assert report.scores.keys() == {"challenger", "naive", "probe"}
+
+
+def test_the_naive_answer_to_a_regression_is_the_mean_of_the_training_rows(judge, case_of, learnt):
+    report = judge("text-regression", learnt("text-regression"))
+    prepared = case_of("text-regression").prepared
+    mean = rows(prepared, "train")["label"].astype(float).mean()
+    truth = rows(prepared, "test")["label"].astype(float)
+    assert report.scores["naive"]["test"]["r2"] == pytest.approx(
+        r2_score(truth, np.full(len(truth), mean))
+    )
+    assert report.scores["naive"]["test"]["mae"] == pytest.approx((truth - mean).abs().mean())
+
+
+def test_the_probe_for_anomalies_is_the_distance_from_normal_embeddings(judge, case_of, learnt):
+    report = judge("text-anomaly", learnt("text-anomaly"))
+    prepared = case_of("text-anomaly").prepared
+    current = rows(prepared, "train", "valid", "test").reset_index(drop=True)
+    vectors = load_file(prepared / "embeddings.safetensors")["vectors"].astype(float)
+    normal = (current["split"] == "train") & (current["label"] == "normal")
+    fitted = LedoitWolf().fit(vectors[normal])
+    test = current["split"] == "test"
+    distance = fitted.mahalanobis(vectors[test])
+    assert report.scores["probe"]["test"]["auroc"] == pytest.approx(
+        roc_auc_score(current["label"][test] == "anomaly", distance)
+    )
+
+
+def test_models_of_different_kinds_cannot_be_compared(judge, learnt):
+    with pytest.raises(BundleError, match="cannot be compared"):
+        judge("text-regression", learnt("text-regression"), learnt("text-anomaly"))

@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from components.errors import SourceError
 from components.prepare.core import ROWS, VECTORS, PrepareConfig, assign, prepare
+from components.tasks.text_anomaly import TextAnomaly
+from components.tasks.text_classification import TextClassification
+from components.tasks.text_regression import TextRegression
 
+TASK = TextClassification(labels=("x", "y"))
 WINDOWS = ("w0", "w1", "w2")
 USES_TEST = {"test", "guard"}
 USES_TRAIN = {"train", "valid", "rehearsal"}
@@ -148,7 +153,7 @@ def good(tmp_path):
 
 
 def test_the_current_rows_come_first_each_with_its_vector(good, tmp_path):
-    report = prepare(good, "w1", "2026-01-19", tmp_path / "out", PrepareConfig(), vectors_of)
+    report = prepare(good, "w1", "2026-01-19", tmp_path / "out", TASK, PrepareConfig(), vectors_of)
     frame = pd.read_parquet(tmp_path / "out" / ROWS)
     vectors = load_file(tmp_path / "out" / VECTORS)["vectors"]
     assert (frame["window"] == "w1").tolist() == [True] * 50 + [False] * (len(frame) - 50)
@@ -164,7 +169,7 @@ def test_the_current_rows_come_first_each_with_its_vector(good, tmp_path):
 def test_the_digest_is_that_of_the_rows_and_their_splits(good, tmp_path):
     def digest(name, window="w1", **config):
         return prepare(
-            good, window, "", tmp_path / name, PrepareConfig(**config), vectors_of
+            good, window, "", tmp_path / name, TASK, PrepareConfig(**config), vectors_of
         ).digest
 
     assert digest("a") == digest("b")
@@ -174,7 +179,7 @@ def test_the_digest_is_that_of_the_rows_and_their_splits(good, tmp_path):
 def test_without_earlier_rows_there_is_neither_rehearsal_nor_guard(good, tmp_path):
     frame = pd.read_parquet(good / "rows.parquet")
     frame[frame["window"] == "w1"].to_parquet(good / "rows.parquet")
-    report = prepare(good, "w1", "", tmp_path / "out", PrepareConfig(), vectors_of)
+    report = prepare(good, "w1", "", tmp_path / "out", TASK, PrepareConfig(), vectors_of)
     assert set(report.rows_by_split) == {"train", "valid", "test"}
 
 
@@ -184,3 +189,28 @@ def test_the_toy_problem_keeps_its_groups_apart_between_weeks(toy):
     tested = set(second["group"][second["split"].isin(USES_TEST)])
     assert learned and tested and not learned & tested
     assert (second["split"] == "guard").sum() == (first["split"] == "test").sum()
+
+
+def test_every_kind_of_task_is_split_and_its_labels_are_counted(case_of, kind):
+    case = case_of(kind)
+    frame = pd.read_parquet(case.prepared / ROWS)
+    assert set(frame["split"]) == {"train", "valid", "test"}
+    for split, rows in frame.groupby("split"):
+        counts = case.task.label_counts(rows["label"])
+        assert sum(counts.values()) == len(rows) > 10, split
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "lacks"),
+    [
+        (TASK, ("x",), "a single class"),
+        (TextRegression(low=0, high=2), ("1",), "a single value"),
+        (TextAnomaly(), ("anomaly",), "no rows with the label 'normal'"),
+    ],
+)
+def test_what_cannot_be_learnt_stops_before_training(good, tmp_path, task, labels, lacks):
+    frame = pd.read_parquet(good / "rows.parquet")
+    frame["label"] = [labels[number % len(labels)] for number in range(len(frame))]
+    frame.to_parquet(good / "rows.parquet")
+    with pytest.raises(SourceError, match=f"train has {lacks}"):
+        prepare(good, "w1", "", tmp_path / "out", task, PrepareConfig(), vectors_of)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from components import bundle
-from components.errors import BundleError, MissingPackage, NoChampion, SourceError, UserError
+from components.errors import BundleError, ConfigError, MissingPackage, NoChampion, UserError
 from components.ledger import Ledger
 from components.resolve.core import (
     ResolveConfig,
@@ -118,6 +118,8 @@ def test_a_window_can_be_asked_for_by_its_first_day(world):
     assert names(plan.data.windows) == ["2026-01-05", "2026-01-12"]
     with pytest.raises(UserError, match=r"no window '2026-01-13'; .* 2026-01-05 … 2026-02-09"):
         world.plan("2026-01-13")
+    with pytest.raises(UserError, match=r"no window '2026-01-12'; its only window is all"):
+        world.plan("2026-01-12", config=ResolveConfig())
 
 
 def test_before_the_first_window_is_whole_there_is_nothing_to_do(world):
@@ -183,7 +185,7 @@ def test_a_promotion_changes_champion_and_generation_only(world, make_bundle):
 
 
 def test_monitoring_needs_a_champion_and_says_how_to_get_one(world, make_bundle):
-    with pytest.raises(NoChampion, match="tokiwa run demo"):
+    with pytest.raises(NoChampion, match=r"demo has no model .*: tokiwa run PROJECT, with the"):
         world.plan(purpose="monitoring")
     world.promote(make_bundle(1))
     assert world.plan(purpose="monitoring").live.current.window.name == "2026-01-19"
@@ -221,10 +223,10 @@ def test_without_a_champion_or_its_training_window_no_labels_count(world, traine
 def test_missing_data_and_weights_are_errors_that_say_so(world, tmp_path):
     with pytest.raises(MissingPackage, match="no-such==1"):
         world.plan(base="no_such:model", base_requirement="no-such==1")
-    with pytest.raises(SourceError):
+    with pytest.raises(ConfigError, match="there is nothing at"):
         world.plan(base=str(tmp_path / "nope"))
     nowhere = world.source.model_copy(update={"root": str(tmp_path / "nope")})
-    with pytest.raises(SourceError):
+    with pytest.raises(ConfigError, match="there is nothing at"):
         world.plan(source=nowhere)
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -52,6 +54,11 @@ def test_sigterm_ends_a_serving_server_cleanly(world, until):
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
         answer = client.post("/v1/models/demo:predict", json={"instances": ["good"]})
         assert answer.json()["generation"] == 1
+        until(lambda: any("try: curl" in line for line in lines), "a command to try")
+        (tried,) = (line.partition("try: ")[2] for line in lines if "try: curl" in line)
+        asked = subprocess.run(["bash", "-c", tried], capture_output=True, text=True)
+        assert json.loads(asked.stdout)["generation"] == 1
+        assert any("loading generation 1, version v1" in line for line in lines)
         # The client's connection is still open: it must not hold up the end.
         server.terminate()
         assert server.wait(20) == 0
@@ -64,6 +71,20 @@ def test_ctrl_c_ends_a_waiting_server_cleanly(world, until):
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
     check_log(lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_while_a_champion_is_loaded_end_the_server_cleanly(world, until, number):
+    world.promote(world.publish(1))
+    with process(world) as (server, lines):
+        until(lambda: any("loading" in line for line in lines), "a load")
+        until(lambda: any("listening" in line for line in lines), "a server that listens")
+        while server.poll() is None:  # impatient, as people are
+            server.send_signal(number)
+            time.sleep(0.02)
+        assert server.wait(20) == 0
+    check_log(lines)
+    assert lines[-1].endswith("stopped\n"), "nothing is said after the end"
 
 
 def test_a_signal_before_the_server_listens_ends_it_cleanly():

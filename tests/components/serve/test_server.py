@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from components.errors import WorldError
-from components.serve.model import MAX_CHARACTERS, MAX_TEXTS, BundleModel
+from components.serve.model import MAX_CHARACTERS, MAX_CONTENTS, BundleModel
 from components.serve.server import JSON_LENGTH, MAX_BODY_BYTES
 
 V1 = "/v1/models/demo:predict"
@@ -146,7 +146,7 @@ def test_metadata_and_health(served):
 
 
 LONG = "a" * (MAX_CHARACTERS + 1)
-MANY = ["a"] * (MAX_TEXTS + 1)
+MANY = ["a"] * (MAX_CONTENTS + 1)
 DEEP = "[" * 100_000
 
 MALFORMED = {
@@ -360,7 +360,7 @@ def test_swaps_under_load_drop_nothing(world, running, until):
     digests = [world.publish(seed) for seed in (1, 2, 3)]
     models = [BundleModel.load(world.store, digest) for digest in digests]
     expected = [
-        [pytest.approx(list(one.probabilities.values())) for one in model.predict(TEXTS)]
+        [pytest.approx(list(one["probabilities"].values())) for one in model.predict(TEXTS)]
         for model in models
     ]
     world.promote(digests[0])

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from datetime import date
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
-from components.errors import MissingPackage, SourceError
-from components.sources.files import ColumnNames, FilesConfig, FilesSource, Part
+from components.errors import ConfigError, MissingPackage, SourceError
+from components.sources.files import ColumnNames, FilesConfig, FilesSource, Part, separator_of
 from components.sources.rows import COLUMNS, Rows, fingerprint
 from components.split import content_digest
+from components.tasks.image_classification import decode
 from components.windows import ALL_TIME, Window
 
 WEEK = Window.of_days(date(2026, 1, 5), 7, ZoneInfo("UTC"))
@@ -342,15 +346,58 @@ def test_a_file_that_cannot_be_read_is_a_source_error_that_names_it(source, name
 
 
 def test_a_missing_column_is_named_with_the_ones_there_are(source):
-    with pytest.raises(SourceError, match=r"no column label; it has text, sentiment"):
+    with pytest.raises(
+        ConfigError, match=r"no column label; it has text, sentiment\. Mend source\.col"
+    ):
         source("text,sentiment\na,x\n").read(ALL_TIME)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("text;label\na;x\n", "separated by ';', not by ','. Mend source.separator"),
+        ("text|label\na|x\n", "separated by '|', not by ','. Mend source.separator"),
+        ("text\tlabel\na\tx\n", r"separated by '\\t', not by ','. Mend source.separator"),
+        ("text;of\na;x\n", "separated by ';', not by ','. Mend source.separator"),
+        ("text\na\n", "Mend source.columns"),
+    ],
+)
+def test_a_wrong_separator_is_named_and_not_the_columns(source, content, says):
+    with pytest.raises(ConfigError, match=says):
+        source(content).read(ALL_TIME)
+
+
+def test_a_wrong_separator_that_tears_rows_apart_is_named_too(source):
+    with pytest.raises(SourceError, match="is it separated by ';'"):
+        source("text;label\nhello, world, again;x\n").read(ALL_TIME)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "separator"),
+    [
+        ("a.csv", b"text,label\na; b; c,x\n", ","),
+        ("a.csv", b"text;label\nhello, you;x\nand, you, too;y\n", ";"),
+        ("a.csv", b'text|label\n"a|b, c;d"|x\n', "|"),
+        ("a.tsv", b"text\tlabel\na, b\tx\n", "\t"),
+        ("a.txt.gz", gzip.compress(b"\xef\xbb\xbftext;label\na;x\n"), ";"),
+        ("a.csv", b"subject, or less;body;label\na;b;c\na, b;c;d\ne;f;g\n", ";"),
+        ("a.csv", b"text\nonly this\n", ","),
+        ("a.csv", b"", ","),
+        ("a.tsv.zst", b"\x28\xb5\x2f\xfd", "\t"),
+        ("a.csv.gz", b"text;label\n", ","),
+        ("a.jsonl", b'{"text": "a;b"}\n', ","),
+    ],
+)
+def test_the_separator_is_what_cuts_the_first_rows_alike(tmp_path, name, content, separator):
+    (tmp_path / name).write_bytes(content)
+    assert separator_of(tmp_path / name) == separator
 
 
 def test_missing_files_and_packages_are_told_apart(tmp_path):
     part = [Part(path="nope.csv")]
-    with pytest.raises(SourceError, match=r"nope\.csv"):
+    with pytest.raises(ConfigError, match=r"there is no file .*nope\.csv; mend source\.files"):
         FilesSource(FilesConfig(root=str(tmp_path), files=part)).read(ALL_TIME)
-    with pytest.raises(SourceError, match="nothing at"):
+    with pytest.raises(ConfigError, match="nothing at"):
         FilesSource(FilesConfig(root=str(tmp_path / "nope"), files=part)).read(ALL_TIME)
     with pytest.raises(MissingPackage, match="no-such==1"):
         FilesSource(FilesConfig(root="no_such:data", requirement="no-such==1", files=part)).read(
@@ -365,3 +412,133 @@ def test_a_file_with_only_a_header_has_no_rows(source):
     assert list(read.frame) == list(COLUMNS)
     assert len(read.frame) == 0
     assert len(read.fingerprint()) == 64
+
+
+# --- images ---
+
+
+def pixels_of(content):
+    return np.asarray(decode(content)).tolist()
+
+
+def png_file(path, shade=7):
+    Image.fromarray(np.full((2, 2), shade, np.uint8)).save(path)
+
+
+GREY = {"first": "a", "last": "d", "height": 2, "width": 2, "maximum": 16}
+
+
+def test_pixels_become_images_row_by_row(source):
+    opened = source(
+        "id,a,b,c,d,label\n1,0,16,8,4,x\n2,1,1,1,1,y\n", columns={"id": "id", "pixels": GREY}
+    )
+    first, second = rows(opened)
+    assert pixels_of(first["text"]) == [[0, 255], [128, 64]]
+    assert pixels_of(second["text"]) == [[16, 16], [16, 16]]
+    assert (first["id"], first["label"], first["group"]) == (
+        "1",
+        "x",
+        content_digest(first["text"]),
+    )
+
+
+def test_columns_without_a_header_are_numbered(source):
+    opened = source(
+        "0,16,8,4,x\n1,1,1,1,y\n",
+        header=False,
+        columns={"label": "4", "pixels": GREY | {"first": "0", "last": "3"}},
+    )
+    assert values(opened, "label") == ["x", "y"]
+    assert pixels_of(values(opened, "text")[0]) == [[0, 255], [128, 64]]
+
+
+@pytest.mark.parametrize("pixel", ["", "-1", "17", "nan", "inf", "white"])
+def test_an_image_with_a_pixel_that_is_none_is_missing(source, pixel):
+    opened = source(f"a,b,c,d,label\n{pixel},0,0,0,x\n0,0,0,0,x\n", columns={"pixels": GREY})
+    assert sorted(text is None for text in values(opened, "text")) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"width": 3}, "4 columns from a to d, but an image of 2 x 3 needs 6"),
+        ({"first": "d", "last": "a"}, "0 columns from d to a"),
+        ({"last": "z"}, "has no column z"),
+    ],
+)
+def test_columns_that_make_no_image_are_an_error(source, changes, says):
+    opened = source("a,b,c,d,label\n0,0,0,0,x\n", columns={"pixels": GREY | changes})
+    with pytest.raises(ConfigError, match=says):
+        rows(opened)
+
+
+def test_image_files_are_found_beside_the_table(source, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    png_file(tmp_path / "pictures" / "one.png")
+    opened = source(
+        "id,file,label\n1,pictures/one.png,x\n2,pictures/none.png,x\n3,,x\n",
+        columns={"id": "id", "image": "file"},
+    )
+    one, absent, unnamed = values(opened, "text")
+    assert base64.b64decode(one) == (tmp_path / "pictures" / "one.png").read_bytes()
+    assert absent is None and unnamed is None
+
+
+def test_another_picture_under_the_same_name_is_another_fingerprint(source, tmp_path):
+    table = "file,label\none.png,x\n"
+    found = []
+    for shade in (1, 2, 1):
+        png_file(tmp_path / "one.png", shade)
+        found.append(source(table, columns={"image": "file"}).read(ALL_TIME).fingerprint())
+    assert found[0] == found[2] != found[1]
+
+
+@pytest.mark.parametrize("way", ["../secret.png", "{above}/secret.png", "link.png"])
+def test_a_picture_outside_of_the_root_is_refused(source, tmp_path, tmp_path_factory, way):
+    above = tmp_path_factory.mktemp("above")
+    png_file(above / "secret.png")
+    (tmp_path / "link.png").symlink_to(above / "secret.png")
+    path = way.format(above=above)
+    opened = source(f"file,label\n{path},x\n", columns={"image": "file"})
+    with pytest.raises(SourceError, match="lies outside of"):
+        rows(opened)
+
+
+def test_files_of_other_forms_and_places_are_one_source(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here" / "a.csv").write_text("text,label\nof a,x\n")
+    (tmp_path / "there" / "b.csv").write_text("body,kind\nof b,y\n")
+    other = ColumnNames(text="body", label="kind")
+    opened = FilesSource(
+        FilesConfig(
+            root=str(tmp_path / "here"),
+            files=[
+                Part(path="a.csv"),
+                Part(path="b.csv", root=str(tmp_path / "there"), columns=other),
+            ],
+        )
+    )
+    assert sorted(zip(values(opened, "text"), values(opened, "label"), strict=True)) == [
+        ("of a", "x"),
+        ("of b", "y"),
+    ]
+
+
+def test_a_package_of_a_single_file_may_be_missing(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nof a,x\n")
+    part = Part(path="b.csv", root="not_there:data", requirement="not-there==1")
+    opened = FilesSource(FilesConfig(root=str(tmp_path), files=[Part(path="a.csv"), part]))
+    with pytest.raises(MissingPackage, match="not-there==1"):
+        rows(opened)
+
+
+@pytest.mark.parametrize("columns", [{"text": "a", "image": "b"}, {"image": "a", "pixels": GREY}])
+def test_a_row_holds_one_content(columns):
+    with pytest.raises(ValidationError, match="one content"):
+        ColumnNames(**columns)
+
+
+def test_columns_travel_as_json():
+    for columns in (ColumnNames(), ColumnNames(image="a"), ColumnNames(text="b")):
+        assert ColumnNames.from_json(columns.to_json()) == columns

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import base64
 import re
 import tempfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.tasks.image_classification import ImageClassification, encode_png
+from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification
-from components.validate.core import ValidateConfig, validate
+from components.tasks.text_regression import TextRegression
+from components.validate.core import ValidateConfig, examples, validate
 
 TASK = TextClassification(labels=("x", "y"))
 COLUMNS = ("id", "group", "time", "text", "label", "window")
@@ -24,7 +30,7 @@ def rows_of(*cells, window=WINDOW):
     return [(id_, f"of {id_}", None, text, label, window) for id_, text, label in cells]
 
 
-def run(rows, folder, **config):
+def run(rows, folder, task=TASK, **config):
     """Validate rows; return the report, the good rows and the quarantine."""
     (folder / "snapshot").mkdir()
     schema = pa.schema([(column, pa.string()) for column in COLUMNS])
@@ -35,7 +41,7 @@ def run(rows, folder, **config):
         WINDOW,
         folder / "good",
         folder / "quarantine" / "rows.parquet",
-        TASK,
+        task,
         ValidateConfig(**config),
     )
     good = pd.read_parquet(folder / "good" / "rows.parquet")
@@ -44,7 +50,7 @@ def run(rows, folder, **config):
 
 @pytest.fixture
 def check(tmp_path):
-    return lambda rows, **config: run(rows, tmp_path, **config)
+    return lambda rows, task=TASK, **config: run(rows, tmp_path, task, **config)
 
 
 def many(count, label, start=0, window=WINDOW):
@@ -68,7 +74,7 @@ ANY_ROWS = st.lists(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ANY_ROWS)
 def test_every_row_is_kept_or_quarantined_with_a_reason(rows):
     with tempfile.TemporaryDirectory() as scratch:
@@ -181,4 +187,124 @@ def test_otherwise_the_refusal_says_what_is_lacking(check, rows, says):
     report, *_ = check(rows, min_rows=10, min_rows_per_class=3)
     assert not report.trainable
     assert re.search(says, report.refusal)
-    assert report.headline == report.refusal
+    assert report.headline == f"nothing to train on: {report.refusal}"
+
+
+# --- other kinds of task ---
+
+RATED = TextRegression(low=-4, high=4)
+ODD = TextAnomaly()
+SEEN = ImageClassification(labels=("x", "y"))
+
+
+def png(shade=0, side=8):
+    return encode_png(np.full((side, side), shade, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("4.01", "label-out-of-range"),
+        ("-5", "label-out-of-range"),
+        ("nan", "label-not-a-number"),
+        ("inf", "label-not-a-number,label-out-of-range"),
+        ("good", "label-not-a-number"),
+        ("", "label-not-a-number"),
+        (None, "missing-label"),
+    ],
+)
+def test_a_label_of_a_regression_is_a_number_in_range(check, label, reason):
+    good = [("a", "a text", "4"), ("b", "b text", "-4.0"), ("c", "c text", "1e-3")]
+    _, kept, quarantined = check(rows_of(*good, ("bad", "a bad text", label)), RATED)
+    assert kept["id"].tolist() == ["a", "b", "c"]
+    assert quarantined["reasons"].tolist() == [reason]
+
+
+def test_two_ratings_of_one_text_do_not_contradict_each_other(check):
+    report, *_ = check(rows_of(("1", "the film", "1"), ("2", "The film", "2")), RATED)
+    assert report.rows == 2
+
+
+def test_a_regression_on_a_constant_is_nothing_to_train_on(check):
+    cells = [(f"r{number}", f"text {number}", "2.0") for number in range(40)]
+    report, *_ = check(rows_of(*cells), RATED, min_rows=10)
+    assert report.refusal == f"window {WINDOW} has a single value (2.0)"
+    assert report.headline == f"nothing to train on: {report.refusal}"
+
+
+def test_a_refusal_names_what_went_into_quarantine_and_where(check):
+    cells = [(f"r{number}", f"text {number}", "bill" * (1 + number % 7)) for number in range(40)]
+    elsewhere = rows_of(("old", "old text", None), window="2026-01-05")
+    report, *_ = check(rows_of(*cells, ("none", "a text", None)) + elsewhere)
+    assert report.refusal == (
+        f"window {WINDOW} has no usable rows; "
+        "41 of its 41 rows are in quarantine: 40 unknown-label, 1 missing-label; "
+        f"labels such as {', '.join(repr('bill' * times) for times in range(1, 6))}, … "
+        "are none of the task's, which are x, y"
+    )
+    assert report.headline == f"nothing to train on: {report.refusal}"
+    told = report.refusal_with("s3://bucket/quarantine")
+    assert told == f"{report.refusal}; all quarantined rows: s3://bucket/quarantine (Parquet)"
+
+
+def test_a_long_value_is_cut_in_a_message():
+    assert examples(pd.Series(["a" * 41, "b" * 40])) == f"'{'a' * 39}…', '{'b' * 40}'"
+
+
+def test_a_refusal_without_quarantine_names_no_place(check):
+    report, *_ = check(rows_of(("1", "a text", "x")))
+    assert report.refusal == f"window {WINDOW} has 1 usable rows, validate.min_rows asks for 50"
+    assert report.refusal_with("anywhere") == report.refusal
+
+
+def test_ratings_that_vary_are_trainable(check):
+    cells = [(f"r{number}", f"text {number}", str(number % 3)) for number in range(40)]
+    report, *_ = check(rows_of(*cells), RATED, min_rows=10)
+    assert report.trainable
+
+
+@pytest.mark.parametrize(("normal", "trainable"), [(40, True), (5, True), (4, False), (0, False)])
+def test_anomalies_are_found_by_what_is_normal(check, normal, trainable):
+    labels = ["normal"] * normal + ["anomaly"] * (40 - normal)
+    cells = [(f"r{number}", f"text {number}", label) for number, label in enumerate(labels)]
+    report, *_ = check(rows_of(*cells), ODD, min_rows=10)
+    assert report.trainable == trainable
+    if not trainable:
+        assert f"has {normal or 'no'} rows with the label 'normal'" in report.refusal
+
+
+def huge():
+    """A small file that says that it has a hundred million pixels."""
+    raw = bytearray(base64.b64decode(png()))
+    raw[16:24] = (10_000).to_bytes(4, "big") * 2  # width and height in the header
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    return base64.b64encode(raw).decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "missing-image"),
+        ("", "not-an-image"),
+        ("no base64", "not-an-image"),
+        (base64.b64encode(b"no image").decode(), "not-an-image"),
+        (base64.b64encode(base64.b64decode(png())[:-30]).decode(), "not-an-image"),
+        (huge(), "image-too-large"),
+    ],
+)
+def test_what_is_no_image_is_quarantined(check, content, reason):
+    _, kept, quarantined = check(rows_of(("a", png(7), "x"), ("bad", content, "x")), SEEN)
+    assert kept["id"].tolist() == ["a"]
+    assert quarantined["reasons"].tolist() == [reason]
+
+
+def test_images_need_no_letters_and_may_be_longer_than_texts(check):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
+    report, *_ = check(rows_of(("a", encode_png(noise), "x")), SEEN, max_characters=100)
+    assert report.rows == 1
+
+
+def test_one_image_with_two_labels_is_quarantined(check):
+    _, kept, quarantined = check(rows_of(("a", png(1), "x"), ("b", png(1), "y")), SEEN)
+    assert kept.empty
+    assert quarantined["reasons"].tolist() == ["conflicting-labels"] * 2

@@ -1,0 +1,1 @@
+"""Step ``choose``: take the best trial of a search."""

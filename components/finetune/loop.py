@@ -1,0 +1,648 @@
+"""The training loop that all methods share.
+
+A method says which stages are frozen for how many epochs (its phases); the loop does
+the rest. What frozen stages make of a row never changes, so it is computed once for a
+phase and every epoch reads it. A training is a pure function of its inputs: on one kind
+of processor and number of threads, a run that was stopped anywhere and resumed ends
+with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from components.errors import ConfigError, Evicted, WorldError
+from components.finetune import batches
+from components.finetune.augment import augmenter, chance_of, noisy_copies
+from components.finetune.batches import Examples
+from components.finetune.checkpoint import Checkpoints, State
+from components.finetune.config import FinetuneConfig
+from components.finetune.history import History, Silent, Watcher
+from components.finetune.optimization import (
+    Schedule,
+    device_of,
+    forward_precision,
+    optimizer_of,
+)
+from components.finetune.processes import Processes
+from components.tasks.model import Model, length_order
+from components.tasks.networks import Mix
+
+REPORT_EVERY_STEPS = 10
+OUT_OF_MEMORY_RETRIES = 2
+PREDICT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs in which the stages below ``cut`` are frozen."""
+
+    cut: int
+    epochs: int
+
+
+@dataclass
+class Feed:
+    """Rows on their way into the part of the network above a cut.
+
+    Attributes:
+        items: what that part reads: examples, or states of the frozen part.
+        targets: of each row, ``[n]``.
+        lengths: of each row's item, for batches of like length.
+        cut: stages that are frozen.
+        copies: noisy copies of every row behind one another in ``items``.
+    """
+
+    items: Sequence[Any]
+    targets: NDArray[Any]
+    lengths: NDArray[np.int64]
+    cut: int
+    copies: int = 1
+
+
+@dataclass
+class Training:
+    """One training: a model, its rows, and how to go about it.
+
+    Attributes:
+        model: changed in place; ends with the best epoch's weights.
+        train: rows to learn from.
+        valid: rows that name the best epoch.
+        config: the section ``finetune``.
+        phases: in order; their stages above the cut learn.
+        watcher: told about loss and scores.
+        checkpoints: where the state is kept, None to keep none.
+        teacher: outputs of a teacher for the training rows ``[n, k]``, for ``distill``.
+        learns: names of the weights that learn; None is all above the lowest cut.
+    """
+
+    model: Model
+    train: Examples
+    valid: Examples
+    config: FinetuneConfig
+    phases: Sequence[Phase]
+    watcher: Watcher = field(default_factory=Silent)
+    checkpoints: Checkpoints | None = None
+    teacher: torch.Tensor | None = None
+    learns: Sequence[str] | None = None
+
+    def run(self) -> History:
+        """Train, and leave the best epoch in place.
+
+        Raises:
+            WorldError: the loss is not finite, or memory does not suffice.
+            Evicted: the process was told to stop; the state is kept.
+        """
+        loop = _Loop(self)
+        with _told_to_stop() as told:
+            return loop.run(told)
+
+
+class _Loop:
+    def __init__(self, training: Training) -> None:
+        self.t = training
+        config, model = training.config, training.model
+        self.network = model.network
+        self.processes = Processes()
+        self.sharded = config.sharded and self.processes.count > 1
+        self.device = device_of(config)
+        self.network.to("cpu" if self.sharded else self.device)
+        if self.processes.rank:  # else all would drop out the same
+            torch.manual_seed(config.seed + self.processes.rank)
+        self.lowest = min((phase.cut for phase in training.phases), default=0)
+        self.names = self._learning()
+        self.augment = augmenter(model, config.augment)
+        self.weights = batches.class_weights(training.train.targets, config.balance)
+        rule = config.metric or model.metric
+        self.history = History(rule, accumulation=config.accumulation)
+        self.autocast = forward_precision(config, self.device)
+
+    def _learning(self) -> list[str]:
+        if self.t.learns is not None:
+            return list(self.t.learns)
+        above = [
+            name
+            for name, _ in self.network.named_parameters()
+            if self.network.stage_of(name) >= self.lowest
+        ]
+        if self.t.model.fits_head:
+            above = [name for name in above if self.network.stage_of(name) < self.network.depth]
+        return above
+
+    # --- the run ---------------------------------------------------------------------
+
+    def run(self, told: threading.Event) -> History:
+        if not self.names or not len(self.t.train):
+            self.network.eval()
+            return self.history
+        config = self.t.config
+        cut, feed, above = -1, None, None
+        if self.sharded:
+            cut, above = self.lowest, self._sharded()
+        self.optimizer = optimizer_of(self.network, self.names, config)
+        self.plan = [self._order(epoch) for epoch in range(self._epochs)]
+        self.total = sum(len(steps) for steps in self.plan)
+        self.schedule = Schedule(self.optimizer, self.total, config)
+        self.best = self._snapshot()
+        first_epoch, first_batch = 0, 0
+        self.losses: list[Any] = []
+        kept = self.t.checkpoints.load() if self.t.checkpoints else None
+        if kept is not None:
+            first_epoch, first_batch = self._restore(kept)
+            self.t.watcher.progress(self.history.steps, self.total, "resumed")
+        for epoch in range(first_epoch, self._epochs):
+            if self.history.exhausted(config.patience_epochs) and self.history.valid:
+                break
+            if feed is None or self._cut_of(epoch) != cut:
+                cut = self._cut_of(epoch)
+                self.history.cut = cut
+                feed, valid = self._feed(self.t.train, cut, True), self._feed(self.t.valid, cut)
+                above = above if self.sharded else self._above(cut)
+            assert above is not None
+            if not self.history.start:
+                self.history.start = self._scores(above, valid)
+            above.train()
+            self._steps(epoch, first_batch, feed, above, told)
+            first_batch = 0
+            self._close_epoch(epoch, above, valid)
+        self._load(self.best)
+        if self.sharded:
+            self._gather()
+        for weight in self.network.parameters():
+            weight.requires_grad_(True)
+        self.network.eval()
+        return self.history
+
+    @property
+    def _epochs(self) -> int:
+        return sum(phase.epochs for phase in self.t.phases)
+
+    def _cut_of(self, epoch: int) -> int:
+        for phase in self.t.phases:
+            if epoch < phase.epochs:
+                return phase.cut
+            epoch -= phase.epochs
+        raise ValueError("no such epoch")
+
+    def _order(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the rows of each step of an epoch; a function of seed and epoch alone."""
+        config = self.t.config
+        chance = chance_of(config.seed, epoch)
+        order = batches.epoch_rows(self.t.train.targets, config.balance, chance)
+        lengths = np.array([_length(example) for example in self.t.train.examples])
+        return batches.step_rows(order, lengths, config.batch_rows, config.batch_tokens, chance)
+
+    def _feed(self, rows: Examples, cut: int, noisy: bool = False) -> Feed:
+        """Return rows for the part above a cut, computing what is below once."""
+        lengths = np.array([_length(example) for example in rows.examples], dtype=np.int64)
+        if cut == 0:
+            return Feed(rows.examples, rows.targets, lengths, 0)
+        examples, copies = list(rows.examples), 1
+        if noisy and self.augment is not None:
+            copies = self.t.config.augment.copies
+            seed = self.t.config.seed
+            examples = noisy_copies(rows.contents, examples, self.augment, copies, seed)
+        if self.sharded:  # the whole network is on the device for no longer than this
+            self.t.model.network.to(self.device)
+        items = frozen_states(
+            self.t.model,
+            examples,
+            cut,
+            self.device,
+            self.autocast,
+            lambda done: self.t.watcher.progress(done, len(examples), "rows through frozen layers"),
+        )
+        if self.sharded:
+            self.t.model.network.to("cpu")
+        return Feed(items, rows.targets, lengths, cut, copies)
+
+    def _above(self, cut: int) -> nn.Module:
+        learning = set(self.names)
+        for name, weight in self.network.named_parameters():
+            weight.requires_grad_(name in learning and self.network.stage_of(name) >= cut)
+        if self.t.config.gradient_checkpointing:
+            self.network.checkpoint_activations()
+        above = self.network.above(cut)
+        if self.t.config.compile:
+            above = torch.compile(above, dynamic=True)  # type: ignore[assignment]
+        if self.sharded:
+            return self.processes.sharded(above, self.device)
+        return self.processes.wrapped(above, self.device)
+
+    def _sharded(self) -> nn.Module:
+        """Train a copy that is spread over the processes; the model's own network stays whole."""
+        if len(self.t.phases) > 1:
+            raise ConfigError(
+                f"finetune.sharded does not work with finetune.method {self.t.config.method}, "
+                "which unfreezes layers on the way; use full, top, head, lora or distill"
+            )
+        if self.t.config.compile:
+            raise ConfigError("finetune.sharded does not work with finetune.compile")
+        self.network = copy.deepcopy(self.t.model.network)
+        return self._above(self.lowest)
+
+    def _gather(self) -> None:
+        """Give the trained weights back to the model's own network, whole."""
+        trained = {name: self.processes.whole(each) for name, each in self._changing().items()}
+        self.network = self.t.model.network
+        self._load(trained)
+        self.network.to(self.device)
+
+    # --- steps -----------------------------------------------------------------------
+
+    def _steps(
+        self, epoch: int, first: int, feed: Feed, above: nn.Module, told: threading.Event
+    ) -> None:
+        """Take the steps of an epoch from the one numbered ``first``."""
+        config = self.t.config
+        for batch, (rows, parts) in enumerate(self._batches(epoch, first, feed), first + 1):
+            rate = self.schedule.set(self.history.steps)
+            self.losses.append(self._step(epoch, rows, parts, feed, above))
+            self.history.steps += 1
+            self.history.rows += len(rows)
+            self.history.tokens += int(feed.lengths[rows].sum())
+            done = self.history.steps
+            if self.device.type == "cpu" or done % REPORT_EVERY_STEPS == 0:
+                self._report(rate)
+            stop = self.processes.any(told.is_set())
+            if stop or done % config.checkpoint_steps == 0:
+                self._keep(epoch, batch)
+            if stop:
+                kept = ", and its state is kept" if self.t.checkpoints else ""
+                raise Evicted(f"training was told to stop at step {done} of {self.total}{kept}")
+        self._report(self.schedule.set(self.history.steps - 1))
+
+    def _batches(
+        self, epoch: int, first: int, feed: Feed
+    ) -> Iterator[tuple[NDArray[np.int64], list[_Part]]]:
+        """Yield the rows of each step, and its inputs in parts."""
+
+        def load(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[_Part]]:
+            return rows, self._parts(epoch, rows, feed)
+
+        steps = iter(self.plan[epoch][first:])
+        # A processor is busy with the network itself: a thread would only disturb it.
+        return map(load, steps) if self.device.type == "cpu" else batches.prefetched(steps, load)
+
+    def _parts(self, epoch: int, rows: NDArray[np.int64], feed: Feed) -> list[_Part]:
+        """Return this process's share of a step, in as many parts as memory asks for."""
+        count = min(self.processes.most(len(rows)), self.history.accumulation)
+        return [
+            self._part(epoch, piece, feed)
+            if len(piece)
+            else self._part(epoch, rows[:1], feed, counts=False)  # all must take part
+            for piece in np.array_split(self.processes.share(rows), count)
+        ]
+
+    def _part(
+        self, epoch: int, rows: NDArray[np.int64], feed: Feed, *, counts: bool = True
+    ) -> _Part:
+        model = self.t.model
+        if feed.cut:
+            shift = (epoch % feed.copies) * len(feed.targets)
+            inputs = self.network.collate(feed.cut, [feed.items[shift + row] for row in rows])
+        elif self.augment is not None:
+            seed = self.t.config.seed
+            inputs = model.collate(
+                [
+                    self.augment(
+                        self.t.train.contents[row], feed.items[row], chance_of(seed, epoch, row)
+                    )
+                    for row in rows
+                ]
+            )
+        else:
+            inputs = model.collate([feed.items[row] for row in rows])
+        targets = torch.from_numpy(feed.targets[rows])
+        if targets.is_floating_point():
+            targets = targets.float()
+        weights = torch.from_numpy(self.weights[rows]) * float(counts)
+        teacher = () if self.t.teacher is None else (self.t.teacher[torch.from_numpy(rows)],)
+        moved = [self._moved(each) for each in (*inputs, targets, weights, *teacher)]
+        count = len(inputs)
+        return _Part(
+            tuple(moved[:count]),
+            moved[count],
+            moved[count + 1],
+            moved[count + 2] if teacher else None,
+            self._mix(epoch, int(rows[0]), len(rows)),
+        )
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on the device; from pinned memory it travels while the GPU works."""
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _mix(self, epoch: int, row: int, count: int) -> Mix | None:
+        """Draw how mixup blends a part, None where it is off."""
+        alpha = self.t.config.mixup
+        if not alpha:
+            return None
+        chance = chance_of(self.t.config.seed, epoch, row, count)
+        share = float(chance.beta(alpha, alpha))
+        partners = torch.from_numpy(chance.permutation(count))
+        return Mix(partners.to(self.device), max(share, 1 - share))
+
+    def _step(
+        self,
+        epoch: int,
+        rows: NDArray[np.int64],
+        parts: list[_Part],
+        feed: Feed,
+        above: nn.Module,
+    ) -> torch.Tensor:
+        """Take one step; halve the parts and try again where memory does not suffice."""
+        for _ in range(OUT_OF_MEMORY_RETRIES + 1):
+            try:
+                loss = self._gradients(len(rows), parts, above)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.processes.count > 1:  # the others are in the middle of the step
+                    raise WorldError(self._does_not_fit(rows, feed)) from error
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.history.accumulation *= 2
+            parts = self._parts(epoch, rows, feed)
+        else:
+            raise WorldError(self._does_not_fit(rows, feed))
+        nn.utils.clip_grad_norm_(
+            (weight for weight in self.network.parameters() if weight.grad is not None),
+            self.t.config.max_gradient_norm,
+        )
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, rows: int, parts: list[_Part], above: nn.Module) -> torch.Tensor:
+        """Add up the gradients of the mean loss over the rows of a step; return the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for index, part in enumerate(parts):
+            with self.processes.syncing(above, last=index == len(parts) - 1):
+                with self.autocast:
+                    outputs = above(*part.inputs, mix=part.mix)
+                loss = (self._losses(outputs.float(), part) * part.weights).sum() / rows
+                # Gradients of several processes are averaged, where they are to be added.
+                (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _losses(self, outputs: torch.Tensor, part: _Part) -> torch.Tensor:
+        model, config = self.t.model, self.t.config
+        losses = model.losses(outputs, part.targets, config.label_smoothing)
+        if part.mix is not None:
+            others = part.targets[part.mix.partners]
+            other_losses = model.losses(outputs, others, config.label_smoothing)
+            losses = part.mix.blend_losses(losses, other_losses)
+        if part.teacher is None:
+            return losses
+        teacher = part.teacher if part.mix is None else part.mix.blend(part.teacher)
+        soft = model.distillation_losses(outputs, teacher, config.distill.temperature)
+        return (1 - config.distill.soft_share) * losses + config.distill.soft_share * soft
+
+    def _does_not_fit(self, rows: NDArray[np.int64], feed: Feed) -> str:
+        fits = max(1, len(rows) // (2 * self.history.accumulation))
+        return (
+            f"out of memory on {self.device.type} at step {self.history.steps + 1}: a step of "
+            f"{len(rows)} rows, {int(feed.lengths[rows].max())} long, does not fit even in "
+            f"{self.history.accumulation} parts. Try finetune.batch_rows={fits}, "
+            "finetune.gradient_checkpointing=true or finetune.method=top"
+        )
+
+    def _report(self, rate: float) -> None:
+        """Turn the new losses into numbers, and show them; refuse one that is not finite."""
+        fresh = [index for index, loss in enumerate(self.losses) if torch.is_tensor(loss)]
+        if not fresh:
+            return
+        values = self.processes.summed(torch.stack([self.losses[index] for index in fresh]))
+        for index, value in zip(fresh, values, strict=True):
+            self.losses[index] = value
+            if not math.isfinite(value):
+                step = self.history.steps - len(self.losses) + 1 + index
+                last = self.history.best_epoch
+                raise WorldError(
+                    f"the loss is {value} at step {step} of {self.total}, learning rate "
+                    f"{rate:.2g}; lower finetune.learning_rate or finetune.head_learning_rate. "
+                    f"The last good state is that of {f'epoch {last}' if last else 'the start'}"
+                )
+        done = self.history.steps
+        self.t.watcher.progress(done, self.total, f"loss {self.losses[-1]:.3f}")
+        if done % REPORT_EVERY_STEPS == 0:
+            self.t.watcher.metrics({"loss": self.losses[-1], "learning_rate": rate}, done)
+
+    def _close_epoch(self, epoch: int, above: nn.Module, valid: Feed) -> None:
+        self.processes.level(
+            each
+            for each in above.buffers()
+            if self.processes.count > 1 and each.is_floating_point()
+        )
+        scores = self._scores(above, valid)
+        train_loss = float(np.mean(self.losses))
+        values = {f"valid_{name}": value for name, value in scores.items()}
+        self.t.watcher.metrics({**values, "train_loss": train_loss}, self.history.steps)
+        if self.history.keep(scores, train_loss):
+            self.best = self._snapshot()
+        self.losses = []
+
+    def _scores(self, above: nn.Module, valid: Feed) -> dict[str, float]:
+        """Return the scores on the validation rows, the mean loss among them."""
+        model = self.t.model
+        above.eval()
+        everything = _length_order(valid)
+        order = self.processes.share(everything)
+        answers, losses = [], []
+        with torch.no_grad(), self.autocast:
+            for start in range(0, self.processes.most(len(everything)), PREDICT_ROWS):
+                # All must take part, be it with a row that is another's.
+                counts = start < len(order)
+                rows = order[start : start + PREDICT_ROWS] if counts else everything[:1]
+                items = [valid.items[row] for row in rows]
+                inputs = (
+                    self.network.collate(valid.cut, items) if valid.cut else model.collate(items)
+                )
+                outputs = above(*(each.to(self.device) for each in inputs)).float()
+                if not counts:
+                    continue
+                if not bool(outputs.isfinite().all()):
+                    raise WorldError(
+                        "the model's answers to validation rows are not finite after step "
+                        f"{self.history.steps}; lower finetune.learning_rate"
+                    )
+                targets = torch.from_numpy(valid.targets[rows]).to(self.device)
+                losses.append(model.losses(outputs, targets, 0.0).double().cpu().numpy())
+                answers.append(model.answers(outputs.cpu().numpy()))
+        gathered = self.processes.gathered((order, answers, losses))
+        places = np.concatenate([place for place, _, _ in gathered])
+        found = np.concatenate([part for _, parts, _ in gathered for part in parts])
+        loss = np.concatenate([part for _, _, parts in gathered for part in parts])
+        return {**model.scores(valid.targets[places], found), "loss": float(loss.mean())}
+
+    # --- the state -------------------------------------------------------------------
+
+    def _changing(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that training changes, by name; they share memory."""
+        weights = dict(self.network.named_parameters())
+        changing = {name: weights[name].detach() for name in self.names}
+        buffers = {
+            name: buffer
+            for name, buffer in self.network.named_buffers()
+            if self.network.stage_of(name) >= self.lowest and name in self.network.state_dict()
+        }
+        return {**changing, **buffers}
+
+    def _snapshot(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self._changing().items()}
+
+    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._changing().items():
+                tensor.copy_(self.processes.spread(tensors[name], tensor))
+
+    def _keep(self, epoch: int, batch: int) -> None:
+        """Write a checkpoint after ``batch`` batches of an epoch."""
+        if self.t.checkpoints is None:
+            return
+        self._report(self.schedule.set(self.history.steps - 1))
+        tensors = {f"weight.{name}": each for name, each in self._changing().items()}
+        tensors |= {f"best.{name}": each for name, each in self.best.items()}
+        moments = self.optimizer.state_dict()["state"]
+        tensors |= {
+            f"moment.{index}.{name}": each
+            for index, state in moments.items()
+            for name, each in state.items()
+        }
+        tensors = {name: self.processes.whole(each).cpu() for name, each in tensors.items()}
+        for rank, states in enumerate(self.processes.gathered(_random_states(self.device))):
+            tensors |= {f"random.{rank}.{name}": each for name, each in states.items()}
+        facts = {
+            "epoch": epoch,
+            "batch": batch,
+            "losses": self.losses,
+            "history": self.history.to_dict(),
+        }
+        if self.processes.rank == 0:
+            self.t.checkpoints.save(State(self.history.steps, facts, tensors))
+        self.processes.wait()  # else the first to leave would take the writer with it
+
+    def _restore(self, kept: State) -> tuple[int, int]:
+        """Take over a checkpoint; return epoch and batch at which to go on."""
+        facts = kept.facts
+        self.history = History(**facts["history"])
+        self.losses = list(facts["losses"])
+        self._load(_below(kept.tensors, "weight."))
+        best, changing = _below(kept.tensors, "best."), self._changing()
+        self.best = {
+            name: self.processes.spread(best[name].to(self.device), like)
+            for name, like in changing.items()
+        }
+        weights = [each for group in self.optimizer.param_groups for each in group["params"]]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        # In one order, as processes that gather the tensors again must agree on it.
+        for name, tensor in sorted(_below(kept.tensors, "moment.").items()):
+            index, key = name.split(".")
+            like = weights[int(index)]
+            part = tensor if key == "step" else self.processes.spread(tensor, like)
+            moments.setdefault(int(index), {})[key] = part
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": moments})
+        _set_random_states(_below(kept.tensors, f"random.{self.processes.rank}."), self.device)
+        return int(facts["epoch"]), int(facts["batch"])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows that go through the network at once, on the device."""
+
+    inputs: tuple[torch.Tensor, ...]
+    targets: torch.Tensor
+    weights: torch.Tensor
+    teacher: torch.Tensor | None
+    mix: Mix | None
+
+
+def frozen_states(
+    model: Model,
+    examples: Sequence[Any],
+    cut: int,
+    device: torch.device,
+    autocast: AbstractContextManager[Any],
+    on_rows: Any = None,
+) -> list[torch.Tensor]:
+    """Return what the stages below ``cut`` make of examples: a tensor for each, on the CPU."""
+    network = model.network
+    network.eval()
+    out: list[torch.Tensor] = [torch.empty(0)] * len(examples)
+    order = length_order(examples)
+    with torch.no_grad(), autocast:
+        for start in range(0, len(order), PREDICT_ROWS):
+            rows = order[start : start + PREDICT_ROWS]
+            inputs = model.collate([examples[row] for row in rows])
+            states = network.states(cut, *(each.to(device) for each in inputs))
+            for row, state in zip(rows, states, strict=True):
+                out[row] = state.cpu()
+            if on_rows is not None:
+                on_rows(min(start + PREDICT_ROWS, len(order)))
+    return out
+
+
+def _length(example: Any) -> int:
+    """Return the tokens of a text, 1 for an image."""
+    return len(example) if example.ndim == 1 else 1
+
+
+def _length_order(feed: Feed) -> NDArray[np.int64]:
+    return np.argsort(feed.lengths, kind="stable").astype(np.int64)
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)
+    }
+
+
+def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    if not states:  # it was kept by fewer processes
+        return
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets, so that training stops at the end of a step."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)

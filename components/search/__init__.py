@@ -1,0 +1,1 @@
+"""Step ``search``: try hyperparameters, in one study that any number of workers share."""

@@ -1,0 +1,44 @@
+"""Kubeflow wrapper of ``search``: one worker of a study."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def search(
+    prepared: dsl.Input[dsl.Dataset],
+    digest: str,
+    worker: str,
+    task: str,
+    base: str,
+    champion: str,
+    code: str,
+    config: str,
+    report: dsl.Output[dsl.Artifact],
+) -> str:
+    """Try hyperparameters until the study has enough trials; return the study's name."""
+    from pathlib import Path
+
+    from components import bundle, home, step
+    from components.plan import Base
+    from components.search import core
+    from components.tasks import parse_task
+
+    with step.running("search") as log:
+        settings, start = core.FinetuneConfig.from_json(config), Base.from_json(base)
+        what = parse_task(task)
+        result = core.search(
+            Path(prepared.path),
+            start.locate(),
+            bundle.fetch_champion(home.store(), champion),
+            what,
+            settings,
+            start.digest,
+            home.studies(),
+            core.name_of(digest, start.digest, champion, code, what, settings),
+            worker,
+            log,
+        )
+        log.hand_over(result, report.path)
+    return result.study

@@ -1,0 +1,253 @@
+"""What all tasks over text share: encoding, padding, and a model in a folder.
+
+torch and transformers are imported where they are used: naming a task must cost
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.errors import BundleError
+from components.tasks.model import Content, Example, Features, Model, Network
+from components.tasks.task import Checks, Task
+from components.tasks.tokenizer import PlainTokenizer
+from components.tasks.weights import MODEL_FILE, WEIGHTS_FILE, refuse_unfinite, write_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from components.tasks.networks import TextNetwork
+
+Head = Literal["mean-pool", "native"]
+
+_POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+_PUNCTUATION = frozenset(string.punctuation)
+_LOAD_ERRORS = (OSError, ValueError, KeyError)
+
+
+class TextTask(Task):
+    """Keys that every task over text has."""
+
+    content: ClassVar[Content] = "text"
+    max_tokens: int = Field(default=128, ge=8, le=8192)
+    """Longer texts are cut, and counted."""
+
+    @property
+    def input_size(self) -> int:
+        """Tokens."""
+        return self.max_tokens
+
+    def content_checks(self, max_characters: int) -> Checks:
+        """Return that a text is neither empty nor too long nor without a letter or digit."""
+        return {
+            "empty-text": lambda texts: texts.str.strip() != "",
+            "text-too-long": lambda texts: texts.str.len() <= max_characters,
+            "no-letter-or-digit": lambda texts: texts.str.contains(r"\w"),
+        }
+
+    def readable(self, contents: pd.Series[str]) -> pd.Series[bool]:
+        """Tell which texts are not empty."""
+        return contents.str.strip() != ""
+
+
+class TextModel(Model):
+    """A transformers encoder with a head, and its tokenizer.
+
+    Attributes:
+        network: from token ids and mask ``[n, t]`` to outputs ``[n, k]``.
+        tokenizer: of transformers.
+        max_tokens: longer texts are cut.
+        facts: what the model remembers of its task, see ``Model.facts_of``.
+        head: ``mean-pool`` for ours, ``native`` for an adopted model's own.
+    """
+
+    content: ClassVar[Content] = "text"
+    network: TextNetwork
+
+    def __init__(
+        self,
+        network: TextNetwork,
+        tokenizer: Any,
+        max_tokens: int,
+        facts: dict[str, Any],
+        head: Head = "mean-pool",
+    ) -> None:
+        """Put the parts together; see ``from_base`` and ``load``."""
+        self.network = network
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.facts = facts
+        self.head = head
+
+    @classmethod
+    def from_base(cls, base: Path, task: Any, *, dropout: float) -> Self:
+        """Return a new head on the pretrained encoder in ``base``.
+
+        It reads the mean of the token vectors, for which sentence encoders such as
+        MiniLM were trained.
+        """
+        from components.tasks.networks import MeanPoolNetwork
+
+        encoder, tokenizer = load_encoder(base)
+        network = MeanPoolNetwork(encoder, cls.outputs_of(task), dropout)
+        limit = usable_tokens(encoder.config, task.max_tokens)
+        return cls(network, tokenizer, limit, cls.facts_of(task))
+
+    @classmethod
+    def load(cls, folder: Path, network: Network | None = None) -> Self:
+        """Return the model of a bundle."""
+        from safetensors import SafetensorError
+
+        loaded: Any = network
+        try:
+            saved = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
+            if loaded is None:
+                loaded, tokenizer = _load_network(folder, saved), load_tokenizer(folder)
+            else:
+                tokenizer = PlainTokenizer.load(folder)
+            return cls(loaded, tokenizer, saved["max_tokens"], saved["facts"], saved["head"])
+        except (*_LOAD_ERRORS, TypeError, RuntimeError, SafetensorError) as error:
+            raise BundleError(f"the model in {folder} does not load: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write weights, ``model.json``, configuration and tokenizer into ``folder``."""
+        write_weights(self.network, folder)
+        self.network.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        saved = {
+            "head": self.head,
+            "outputs": self.network.outputs,
+            "dropout": getattr(self.network, "dropout_share", 0.0),
+            "max_tokens": self.max_tokens,
+            "facts": self.facts,
+        }
+        text = json.dumps(saved, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+
+    def configure(self, task: Any) -> None:
+        """Read as many tokens as the project says, not as the champion was told."""
+        self.max_tokens = usable_tokens(self.network.config, task.max_tokens)
+
+    def encode(self, contents: Sequence[str]) -> list[Example]:
+        """Return the token ids of each text, cut at ``max_tokens``."""
+        return encode(self.tokenizer, contents, self.max_tokens)
+
+    def inputs(self, examples: Sequence[Example]) -> tuple[NDArray[Any], ...]:
+        """Return padded token ids and the mask."""
+        return pad(examples, self.tokenizer.pad_token_id or 0)
+
+    def input_features(self, contents: Sequence[str]) -> Features:
+        """Return lengths, and the shares of kinds of characters and unknown tokens."""
+        return text_features(contents, self.tokenizer)
+
+    def cut_contents(self, examples: Sequence[Example]) -> int:
+        """Return how many texts reach the limit."""
+        return sum(len(ids) >= self.max_tokens for ids in examples)
+
+
+def _load_network(folder: Path, saved: dict[str, Any]) -> TextNetwork:
+    """Return the network of a bundle with its weights."""
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    from components.tasks.networks import MeanPoolNetwork, NativeNetwork
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    network: TextNetwork
+    if saved["head"] == "native":
+        network = NativeNetwork(AutoModelForSequenceClassification.from_config(config))
+    else:
+        encoder = AutoModel.from_config(config)
+        network = MeanPoolNetwork(encoder, saved["outputs"], saved["dropout"])
+    weights = load_file(folder / WEIGHTS_FILE)
+    network.load_state_dict(weights)
+    refuse_unfinite(weights, folder)
+    return network.eval()
+
+
+def load_encoder(base: Path) -> tuple[Any, Any]:
+    """Return the pretrained encoder in a folder and its tokenizer.
+
+    Raises:
+        BundleError: no safetensors weights, remote code needed, or unreadable.
+    """
+    from transformers import AutoModel
+
+    try:
+        encoder = AutoModel.from_pretrained(
+            base, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = load_tokenizer(base)
+    except _LOAD_ERRORS as error:
+        raise BundleError(f"the base model in {base} does not load: {error}") from error
+    return encoder.eval(), tokenizer
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer in a folder, without running code from there."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def usable_tokens(config: Any, wanted: int) -> int:
+    """Return how many tokens a model can read of the ``wanted`` ones.
+
+    Models of RoBERTa's family count positions from behind the padding's id.
+    """
+    positions = getattr(config, "max_position_embeddings", None) or wanted
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    return int(min(wanted, positions))
+
+
+def encode(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Return the token ids of each text, cut at ``max_tokens``."""
+    if not texts:
+        return []
+    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    return [np.asarray(row, dtype=np.int64) for row in ids]
+
+
+def pad(
+    ids: Sequence[NDArray[np.int64]], pad_id: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return token ids padded to the longest, and the mask, both ``[n, width]``."""
+    width = max(1, *(len(row) for row in ids))
+    padded = np.full((len(ids), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(ids), width), dtype=np.int64)
+    for index, row in enumerate(ids):
+        padded[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return padded, mask
+
+
+def text_features(texts: Sequence[str], tokenizer: Any) -> dict[str, NDArray[np.float64]]:
+    """Return what can be said of texts without a model, an array ``[n]`` per feature."""
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    unknown = tokenizer.unk_token_id
+    columns: dict[str, list[float]] = {
+        "characters": [len(text) for text in texts],
+        "tokens": [len(row) for row in ids],
+        "unknown_share": [_share(row.count(unknown), len(row)) for row in ids],
+        "upper_share": [_share(sum(map(str.isupper, text)), len(text)) for text in texts],
+        "digit_share": [_share(sum(map(str.isdigit, text)), len(text)) for text in texts],
+        "punctuation_share": [
+            _share(sum(character in _PUNCTUATION for character in text), len(text))
+            for text in texts
+        ],
+    }
+    return {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from components.errors import WorldError
+from components.finetune.batches import Examples
+from components.finetune.config import AugmentConfig, FinetuneConfig
+from components.finetune.history import Silent
+from components.finetune.job import Job
+from components.finetune.loop import Phase, Training
+from components.finetune.methods.gradual import cuts_by_epoch
+
+WHOLE = [Phase(0, 2)]
+
+
+@pytest.fixture
+def job(make_classifier):
+    """A tiny model and rows that it can learn; keyword arguments are the configuration."""
+
+    def build(watcher=None, rows=64, **config):
+        model = make_classifier(0)
+        for module in model.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        chance = np.random.default_rng(0)
+        texts = [
+            " ".join(chance.choice(["the", "film", "was", "a", "very"], chance.integers(3, 12)))
+            for _ in range(rows)
+        ]
+        signs = chance.integers(0, 2, rows)
+        texts = [f"{text} {('bad', 'good')[sign]}" for text, sign in zip(texts, signs, strict=True)]
+        examples = Examples(texts, model.encode(texts), signs)
+        settings = FinetuneConfig.model_validate(
+            {
+                "epochs": 2,
+                "batch_rows": 16,
+                "learning_rate": 1e-3,
+                "precision": "float32",
+                "device": "cpu",
+                "threads": 1,
+                "patience_epochs": 9,
+                **config,
+            }
+        )
+        train = examples.where(np.arange(rows) < rows * 3 // 4)
+        valid = examples.where(np.arange(rows) >= rows * 3 // 4)
+        return Job(
+            model, train, valid, settings, lambda: make_classifier(0), None, watcher or Silent()
+        )
+
+    return build
+
+
+def weights_after(job, phases=WHOLE):
+    job.training(phases).run()
+    return {name: each.clone() for name, each in job.model.network.state_dict().items()}
+
+
+def close(one, other, atol=1e-5):
+    return all(torch.allclose(one[name], other[name], atol=atol) for name in one)
+
+
+def test_a_step_in_parts_is_the_same_step(job):
+    whole, parts = weights_after(job()), weights_after(job(accumulation=4))
+    assert close(whole, parts)
+    assert not close(whole, weights_after(job(seed=1)))
+
+
+def test_activations_computed_twice_give_the_same_step(job):
+    assert close(weights_after(job()), weights_after(job(gradient_checkpointing=True)))
+
+
+def test_frozen_stages_computed_once_give_the_same_weights_as_computed_always(job):
+    """The cache changes the time that training takes, and nothing else."""
+    cached = job()
+    got = weights_after(cached, [Phase(2, 2)])
+    plain = job()
+    learns = [
+        name
+        for name, _ in plain.model.network.named_parameters()
+        if plain.model.network.stage_of(name) >= 2
+    ]
+    plain.training([Phase(0, 2)], learns=learns).run()
+    assert close(got, plain.model.network.state_dict())
+
+
+def test_frozen_stages_stay_as_they_are(job):
+    work = job()
+    before = {name: each.clone() for name, each in work.model.network.named_parameters()}
+    work.training([Phase(3, 1), Phase(2, 1)]).run()
+    for name, weight in work.model.network.named_parameters():
+        assert torch.equal(weight, before[name]) == (work.model.network.stage_of(name) < 2), name
+        assert weight.requires_grad
+
+
+def test_gradual_goes_down_evenly():
+    assert cuts_by_epoch(7, 0, 3) == [7, 4, 0]
+    assert cuts_by_epoch(7, 0, 8) == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert cuts_by_epoch(7, 3, 2) == [7, 3]
+    assert cuts_by_epoch(7, 2, 1) == [2]
+
+
+class Spoiling(Silent):
+    """Makes the weights overflow when a step is done."""
+
+    def __init__(self, last_step):
+        self.last_step: int = last_step
+        self.network: Any = None
+
+    def progress(self, done, total, what):
+        if done == self.last_step:
+            with torch.no_grad():
+                self.network.head.weight.mul_(1e38)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_says_what_to_do(job, precision):
+    watcher = Spoiling(4)
+    work = job(watcher=watcher, precision=precision)
+    watcher.network = work.model.network
+    with pytest.raises(
+        WorldError,
+        match=r"the loss is (nan|inf) at step 5 of 6, learning rate 0\.0\d+; lower .*of epoch 1",
+    ):
+        work.training([Phase(0, 2)]).run()
+
+
+def test_answers_that_are_not_finite_stop_the_training_too(job):
+    watcher = Spoiling(3)  # the last step of the first epoch
+    work = job(watcher=watcher)
+    watcher.network = work.model.network
+    with pytest.raises(WorldError, match="answers to validation rows are not finite after step 3"):
+        work.training([Phase(0, 2)]).run()
+
+
+def test_memory_that_does_not_suffice_splits_the_step(tiny_base):
+    def starve(megabytes):
+        done = subprocess.run(
+            [sys.executable, Path(__file__).with_name("starved_training.py"), tiny_base, megabytes],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.strip()
+
+    assert starve("20000") == "parts 1"
+    assert starve("1500") in ("parts 2", "parts 4")
+    said = starve("120")
+    assert said.startswith("error out of memory on cpu at step 1: a step of 16384 rows, 32 long")
+    assert "Try finetune.batch_rows=" in said
+
+
+def test_mixup_weights_and_noise_are_the_same_again(job):
+    asked = {"mixup": 0.4, "balance": "weights", "augment": AugmentConfig(word_dropout=0.2)}
+    one = weights_after(job(**asked))
+    assert close(one, weights_after(job(**asked)), atol=0)
+    assert not close(one, weights_after(job()))
+
+
+def test_noisy_copies_are_read_in_turn_above_frozen_stages(job):
+    asked = {"augment": AugmentConfig(word_dropout=0.3, copies=2)}
+    noisy = weights_after(job(**asked), [Phase(2, 2)])
+    assert not close(noisy, weights_after(job(), [Phase(2, 2)]))
+
+
+def test_fewer_rows_than_a_batch_are_one_step(job):
+    work = job(rows=8, epochs=1)
+    assert work.training([Phase(0, 1)]).run().steps == 1
+
+
+def test_a_teacher_that_knows_better_than_the_labels_is_heard(job):
+    """With all the weight on the teacher, the labels make no difference."""
+    teacher = torch.randn(48, 2, generator=torch.Generator().manual_seed(0))
+    config = {"distill": {"soft_share": 1.0}}
+    one, other = job(**config), job(**config)
+    turned = Examples(other.train.contents, other.train.examples, 1 - other.train.targets)
+    one.training([Phase(0, 2)], teacher=teacher).run()
+    Training(other.model, turned, other.valid, other.config, [Phase(0, 2)], teacher=teacher).run()
+    learned = {name: each for name, each in one.model.network.named_parameters()}
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(learned.values(), job().model.network.parameters(), strict=True)
+    )
+    for name, weight in other.model.network.named_parameters():
+        assert torch.equal(weight, learned[name])
+
+
+def test_what_was_seen_is_counted_and_told(job):
+    told = []
+
+    class Watcher(Silent):
+        def metrics(self, values, step):
+            told.append((step, values))
+
+    work = job(watcher=Watcher(), batch_rows=4)
+    history = work.training([Phase(0, 2)]).run()
+    assert (history.steps, history.rows) == (24, 96)
+    assert history.tokens == 2 * sum(map(len, work.train.examples))
+    assert [step for step, values in told if "learning_rate" in values] == [10, 20]
+    assert [step for step, values in told if "valid_macro_f1" in values] == [12, 24]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_training_learns_the_same(job, precision):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain = weights_after(job(precision=precision))
+    compiled = weights_after(job(precision=precision, compile=True))
+    assert close(plain, compiled, atol=1e-3 if precision == "float32" else 3e-2)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import r2_score
+
+from components.errors import BundleError, SourceError
+from components.tasks import TASKS, parse_task
+from components.tasks.image_classification import ImageClassification, decode, encode_png
+from components.tasks.text_anomaly import TextAnomaly
+from components.tasks.text_classification import TextClassification
+from components.tasks.text_regression import TextRegression
+
+CLASSES = TextClassification(labels=("x", "y"))
+RATED = TextRegression(low=-4, high=4)
+ODD = TextAnomaly(normal="fine", anomaly="odd")
+SEEN = ImageClassification(labels=("x", "y"), pixels=40)
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def content(pixels=GREY, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("task", [CLASSES, RATED, ODD, SEEN], ids=lambda task: task.kind)
+def test_a_task_travels_as_json_and_names_what_its_models_answer(task, case_of):
+    assert parse_task(task.to_json()) == task
+    case = case_of(task.kind)
+    model = TASKS[task.kind].from_base(case.base, task, dropout=0.0)
+    assert model.answer_names == task.answer_names
+    assert model.content == task.content
+    assert task.label_names in ((), task.answer_names)
+
+
+def test_what_changes_an_input_is_its_size():
+    assert (CLASSES.input_size, SEEN.input_size) == (128, 40)
+
+
+def test_labels_that_are_there_and_good_are_known():
+    labels = pd.Series(["x", None, "z", "y"], dtype=object)
+    assert CLASSES.known(labels).tolist() == [True, False, False, True]
+    numbers = pd.Series(["4", None, "4.5", "nan", "word", "-4"], dtype=object)
+    assert RATED.known(numbers).tolist() == [True, False, False, False, False, True]
+    for task in (CLASSES, RATED, ODD, SEEN):
+        assert task.known(pd.Series([], dtype=object)).tolist() == []
+
+
+def test_labels_are_counted_by_class_or_by_quarter_of_the_range():
+    assert CLASSES.label_counts(pd.Series(["y", "x", "y"])) == {"y": 2, "x": 1}
+    assert RATED.label_counts(pd.Series(["-4", "-2.1", "0", "4"])) == {
+        "-4 to -2": 2,
+        "-2 to 0": 0,
+        "0 to 2": 1,
+        "2 to 4": 1,
+    }
+
+
+def test_decisions_are_scored_as_people_speak_of_them():
+    assert CLASSES.score(["x", "y", "x", "x"], ["x", "x", "x", "y"]) == 0.5
+    truth, said = ["1", "2", "4"], ["1.5", "2", "3"]
+    expected = r2_score([1, 2, 4], [1.5, 2, 3])
+    assert RATED.score(truth, said) == pytest.approx(expected)
+
+
+def test_only_what_can_be_read_is_asked_about():
+    texts = pd.Series(["a", " ", ""], dtype=object)
+    assert CLASSES.readable(texts).tolist() == [True, False, False]
+    images = pd.Series([content(), "a", ""], dtype=object)
+    assert SEEN.readable(images).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("task", [RATED, ODD, SEEN], ids=lambda task: task.kind)
+def test_models_of_others_are_adopted_for_text_classification_only(task, tmp_path):
+    with pytest.raises(BundleError, match=f"no model can be adopted for {task.kind}"):
+        TASKS[task.kind].adopt(tmp_path, task)
+
+
+# --- images ---
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP", "JPEG"])
+def test_image_files_of_every_kind_are_read(kind):
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "JPEG" else {}
+    found = np.asarray(decode(content(kind=kind, **options)).convert("L")).astype(int)
+    assert np.abs(found - GREY).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_images_of_every_mode_are_encoded_and_described(case_of, mode):
+    image = Image.fromarray(GREY).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(GREY.astype(np.uint16) * 256)
+    model = TASKS["image-classification"].from_base(
+        case_of("image-classification").base, SEEN, dropout=0.0
+    )
+    (pixels,) = model.encode([content(image)])
+    assert pixels.shape == (3, 40, 40)
+    assert pixels.dtype == np.uint8
+    features = model.input_features([content(image)])
+    assert (features["width"][0], features["height"][0]) == (8, 8)
+    assert 0 < features["brightness"][0] < 1
+    if mode not in ("1", "P"):
+        assert features["brightness"][0] == pytest.approx(GREY.mean() / 255, abs=0.01)
+
+
+def test_a_palette_with_transparency_warns_nobody():
+    image = Image.fromarray(GREY).convert("P")
+    assert decode(content(image, transparency=bytes(range(256)))).mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "a", "=", "é", "\ud800", "aGVsbG8=", content()[:40], content(kind="TIFF")]
+)
+def test_what_is_no_image_is_one_kind_of_error(wrong, case_of):
+    with pytest.raises(SourceError, match="not an image"):
+        decode(wrong)
+    model = TASKS["image-classification"].from_base(
+        case_of("image-classification").base, SEEN, dropout=0.0
+    )
+    with pytest.raises(SourceError, match="image 1: not an image"):
+        model.encode([content(), wrong])
+
+
+def test_no_bytes_whatsoever_break_the_decoder():
+    draw = np.random.default_rng(0)
+    whole = {kind: base64.b64decode(content(kind=kind)) for kind in ("PNG", "GIF", "BMP", "WEBP")}
+    broken = 0
+    for raw in whole.values():
+        for _ in range(150):
+            spoilt = bytearray(raw)
+            for place in draw.integers(0, len(raw), 3):
+                spoilt[place] = draw.integers(0, 256)
+            try:
+                decode(base64.b64encode(spoilt).decode())
+            except SourceError:
+                broken += 1
+    assert broken > 50
+
+
+def test_pixels_survive_as_png():
+    np.testing.assert_array_equal(np.asarray(decode(encode_png(GREY))), GREY)
+
+
+def test_one_row_suffices_to_train_a_network_on(case_of):
+    """A batch norm cannot tell a variance from one value."""
+    import torch
+
+    case = case_of("image-classification")
+    task = case.task.model_copy(update={"pixels": 32})
+    network = TASKS[case.task.kind].from_base(case.base, task, dropout=0.0).network.train()
+    outputs = network(torch.randn(1, 3, 32, 32))
+    outputs.sum().backward()
+    assert torch.isfinite(outputs).all()
