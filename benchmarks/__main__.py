@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from benchmarks import loop
+from benchmarks import export, finetune, loop
 from benchmarks.figures import Benchmark, Figure, run
 
-BENCHMARKS: dict[str, Benchmark] = {"loop": loop}
+BENCHMARKS: dict[str, Benchmark] = {"loop": loop, "finetune": finetune, "export": export}
 
 
 def measure(quick: bool) -> list[Figure]:

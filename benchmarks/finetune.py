@@ -342,7 +342,9 @@ class _Kept:
             out.print(f"[dim]{variant}, seed {seed} ...[/dim]") if sys.stdout.isatty() else None
             everything[key] = asdict(measure_it())
             KEPT.parent.mkdir(parents=True, exist_ok=True)
-            KEPT.write_text(json.dumps(everything))
+            draft = KEPT.with_suffix(".new")
+            draft.write_text(json.dumps(everything))
+            draft.replace(KEPT)
         return Measured(**everything[key])
 
 
