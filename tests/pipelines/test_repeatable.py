@@ -35,6 +35,7 @@ def _twice(desk, *words: str) -> tuple[dict[str, object], dict[str, object]]:
     return found[0], found[1]
 
 
+@pytest.mark.slow
 def test_a_tiny_model_is_equal_bit_for_bit(toy_desk):
     one, two = _twice(toy_desk, "toy.yaml", "--window", "2026-01-05")
     assert one == two
