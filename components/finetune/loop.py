@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +36,7 @@ from components.finetune.optimization import (
     optimizer_of,
 )
 from components.finetune.processes import Processes
+from components.finetune.sigterm import told_to_stop
 from components.tasks.model import Model, length_order
 from components.tasks.networks import Mix
 
@@ -106,7 +106,7 @@ class Training:
             Evicted: the process was told to stop; the state is kept.
         """
         loop = _Loop(self)
-        with _told_to_stop() as told:
+        with told_to_stop() as told:
             return loop.run(told)
 
 
@@ -632,17 +632,3 @@ def _set_random_states(states: dict[str, torch.Tensor], device: torch.device) ->
 def _out_of_memory(error: RuntimeError) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM sets, so that training stops at the end of a step."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told  # signals reach the main thread only
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -34,7 +34,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +51,7 @@ from components.finetune import launch
 from components.finetune.config import FinetuneConfig, TrainJobConfig
 from components.finetune.core import FinetuneReport
 from components.finetune.history import Silent, Watcher
+from components.finetune.sigterm import told_to_stop
 from components.packages import locate
 from components.settings import Section
 from components.store import ObjectMissing, Store, open_store
@@ -117,7 +117,7 @@ def run(order: launch.Order, watcher: Watcher) -> FinetuneReport:
     _publish(order, store)
     cluster = Cluster(order.config.trainjob)
     name = name_of(order.training)
-    with _told_to_stop() as told:
+    with told_to_stop() as told:
         for start in range(order.config.trainjob.evictions + 1):
             _ensure(cluster, name, order, address)
             failure = _followed(cluster, name, order.config.trainjob, watcher, told)
@@ -373,20 +373,6 @@ class _Output:
             if self._complete:
                 break
         self.pass_on()
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM sets."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told  # signals reach the main thread only
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # --- the cluster -----------------------------------------------------------------------

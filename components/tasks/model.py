@@ -223,6 +223,7 @@ class Model(ABC):
         """Return how far each row's outputs are from a teacher's, ``[n]``."""
         return (outputs - teacher).square().mean(-1)
 
+    @abstractmethod
     def probe_head(
         self, vectors: NDArray[np.float32], targets: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -230,14 +231,13 @@ class Model(ABC):
 
         The vectors are of length one, as ``prepare`` leaves them.
         """
-        raise NotImplementedError
 
     fits_head: ClassVar[bool] = False
     """Whether the head has a closed form, see ``fit_head``."""
 
     def fit_head(self, train: torch.Tensor, valid: torch.Tensor) -> None:
         """Fit the head on features ``[n, d]`` of the rows that may be learnt from."""
-        raise NotImplementedError
+        assert not self.fits_head, "a task whose head has a closed form says which"
 
     def predict(
         self,
