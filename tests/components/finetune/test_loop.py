@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 
 from components.errors import WorldError
 from components.finetune.batches import Examples
+from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
 from components.finetune.history import Silent
 from components.finetune.job import Job
 from components.finetune.loop import Phase, Training
 from components.finetune.methods.gradual import cuts_by_epoch
+from components.store import LocalStore
 
 WHOLE = [Phase(0, 2)]
 
@@ -123,15 +126,22 @@ class Spoiling(Silent):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_loss_that_is_not_finite_stops_at_its_step_and_says_what_to_do(job, precision):
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_says_what_to_do(job, tmp_path, precision):
     watcher = Spoiling(4)
-    work = job(watcher=watcher, precision=precision)
+    kept = Checkpoints(LocalStore(tmp_path), "training")
+    work = replace(
+        job(watcher=watcher, precision=precision, checkpoint_steps=3), checkpoints=lambda name: kept
+    )
     watcher.network = work.model.network
     with pytest.raises(
         WorldError,
         match=r"the loss is (nan|inf) at step 5 of 6, learning rate 0\.0\d+; lower .*of epoch 1",
     ):
         work.training([Phase(0, 2)]).run()
+    state = kept.load()
+    assert state is not None
+    assert state.step == 3
+    assert all(bool(each.isfinite().all()) for each in state.tensors.values())
 
 
 def test_answers_that_are_not_finite_stop_the_training_too(job):
