@@ -109,8 +109,10 @@ def body_of(workers: int):
             )
             registered = register(
                 model=finetuned.outputs["model"],
+                predictions=evaluated.outputs["predictions"],
                 evaluation=evaluated.outputs["report"],
                 training_run=finetuned.outputs["training_run"],
+                generation=generation,
                 project=project,
                 run=run,
                 ledger=ledger,

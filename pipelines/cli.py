@@ -336,6 +336,74 @@ def adopt(
     out.print(f"version {entry.version} is the champion, generation {entry.number}")
 
 
+Version = Annotated[str, typer.Argument(help="Of a challenger, see `tokiwa candidates`.")]
+Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
+
+
+@app.command()
+def candidates(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """List the challengers that reached a verdict, and what became of each."""
+    from pipelines.promotion import standings
+
+    config = load(project, overrides or ())
+    rows = [
+        {
+            "version": each.candidate.version,
+            "state": each.state,
+            "run": each.candidate.run,
+            "at": _second(each.candidate.at),
+            "detail": each.detail,
+        }
+        for each in standings(config)
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    if not rows:
+        out.print(f"{config.name} has no candidates yet", markup=False)
+    _print_table(("version", "state", "run", "at", "detail"), rows)
+
+
+@app.command()
+def promote(
+    project: Project,
+    version: Version,
+    reason: Reason,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote in spite of the gate's verdict.")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a challenger champion, as a person decides."""
+    from pipelines.promotion import promote as promote_version
+
+    config = load(project, overrides or ())
+    report = promote_version(config, project, version, reason, force)
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+        return
+    out.print(f"version {version} is the champion, generation {report.number}")
+
+
+@app.command()
+def reject(
+    project: Project,
+    version: Version,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a challenger down that waits for approval."""
+    from pipelines.promotion import reject as reject_version
+
+    said = reject_version(load(project, overrides or ()), version, reason)
+    if as_json:
+        _print_json(said.model_dump(mode="json"))
+        return
+    out.print(f"version {version} is turned down by {said.by}: {said.reason}", markup=False)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of project files, for editors to complete and check them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ class DeployConfig(Section):
     """So many evaluated rows are answered again by the serving code."""
     parity_tolerance: float = Field(default=1e-3, gt=0, lt=1)
     """Answers may differ by so much of their range; other batches round differently."""
+    approval: Literal["none", "required"] = "none"
+    """``required``: what passed the gate waits until a person promotes it, see
+    ``tokiwa promote``."""
     mirror_alias: bool = True
     """Whether MLflow's alias ``champion`` follows; a replay turns it off, because its
     ledger is not the project's."""
@@ -49,8 +53,10 @@ class DeployReport(Section):
 
     schema_version: int = 1
     number: int
-    """The new ledger entry: the generation that is served from now on."""
+    """The new ledger entry: the generation that is served from now on; 0 if it waits."""
     version: str
+    waits: bool = False
+    """A person has to promote it."""
     parity: Parity
     alias_error: str
     """Why MLflow's alias could not follow, empty when it did."""
@@ -58,6 +64,8 @@ class DeployReport(Section):
     @property
     def headline(self) -> str:
         """The one thing to see."""
+        if self.waits:
+            return f"version {self.version} is proved, and waits for a person to promote it"
         return f"version {self.version} serves as generation {self.number}"
 
 
@@ -68,14 +76,16 @@ def deploy(
     version: str,
     generation: int,
     code: str,
-    run: str,
+    key: str,
+    by: str,
     reason: str,
     store: Store,
     ledger: Ledger,
     registry: Registry,
     config: DeployConfig,
+    by_hand: bool = False,
 ) -> DeployReport:
-    """Check a published bundle and append it to the ledger.
+    """Check a published bundle and append it to the ledger, unless a person has to.
 
     Args:
         digest: the bundle in the store.
@@ -83,24 +93,28 @@ def deploy(
         version: its version in MLflow.
         generation: the ledger's length when the run began.
         code: version of the code that proves the bundle.
-        run: id of this run; with the digest it makes a retry the same act.
+        key: makes a retry the same act.
+        by: who promotes: a run or a person.
         reason: one sentence for the ledger.
         store: where the bundle is published.
         ledger: the project's, or a replay's.
         registry: MLflow, whose alias mirrors the ledger.
         config: the section ``deploy``.
+        by_hand: a person promotes, which is the approval.
 
     Raises:
         BundleError: it does not load, or answers otherwise than when it was evaluated.
         StalePromotion: the champion moved since the run began.
     """
     checked = proof(digest, predictions, code, store, config)
+    if config.approval == "required" and not by_hand:
+        return DeployReport(number=0, version=version, waits=True, parity=checked, alias_error="")
     entry = ledger.append(
         action="promote",
         bundle=digest,
         version=version,
-        key=f"{run}/{digest}",
-        by=f"run {run}",
+        key=key,
+        by=by,
         reason=reason,
         expected=generation,
     )

@@ -9,6 +9,10 @@ from components.ledger import Events
 from components.page import page, paragraph, section, table, verdict
 from components.settings import Section
 
+Result = Literal[
+    "promoted", "waiting", "kept", "inconclusive", "quiet", "nothing to train on", "failed"
+]
+
 
 class NotifyConfig(Section):
     """Section ``notify``."""
@@ -20,14 +24,14 @@ class NotifyConfig(Section):
 class Outcome(Section):
     """How a run ended.
 
-    ``result`` is ``promoted``, ``kept``, ``inconclusive``, ``quiet`` (no retrain was
-    needed), ``nothing to train on``, or ``failed``.
+    ``result`` is ``promoted``, ``waiting`` (for a person's approval), ``kept``,
+    ``inconclusive``, ``quiet`` (no retrain was needed), ``nothing to train on``, or ``failed``.
     """
 
     schema_version: int = 1
     project: str
     run: str
-    result: Literal["promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"]
+    result: Result
     reason: str
     window: str
     cause: str
@@ -66,8 +70,12 @@ def conclude(
     registered, deployed = records.get("register"), records.get("deploy")
     version = str(resolved.get("champion_version", ""))
     trained_for = trigger["cause"] if trigger else cause
-    result: Literal["promoted", "kept", "inconclusive", "quiet", "nothing to train on", "failed"]
-    if deployed:
+    result: Result
+    if deployed and deployed.get("waits"):
+        result = "waiting"
+        reason = f"version {deployed['version']} passed the gate and waits for approval: "
+        reason += f"tokiwa promote {project} {deployed['version']} --reason …"
+    elif deployed:
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""
     elif state != "SUCCEEDED":

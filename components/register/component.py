@@ -10,8 +10,10 @@ from components import images
 @dsl.component(base_image=images.BASE, install_kfp_package=False)
 def register(
     model: dsl.Input[dsl.Model],
+    predictions: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
     training_run: str,
+    generation: int,
     project: str,
     run: str,
     ledger: str,
@@ -23,6 +25,7 @@ def register(
     from pathlib import Path
 
     from components import home, step
+    from components.candidates import Candidates
     from components.records import Records
     from components.register import core
 
@@ -30,12 +33,15 @@ def register(
         store = home.store()
         result = core.register(
             Path(model.path),
+            Path(predictions.path),
             core.Evidence.read(Path(evaluation.path)),
             store=store,
+            candidates=Candidates(store, ledger),
             registry=home.registry(project),
             cause=cause,
             run=run,
             training_run=training_run,
+            generation=generation,
             config=core.RegisterConfig.from_json(config),
         )
         log.hand_over(result, report.path)

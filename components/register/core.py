@@ -7,10 +7,12 @@ or promoted by hand later.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from components import bundle
+from components.candidates import Candidate, Candidates
 from components.registry import Registry
 from components.settings import Section
 from components.store import Store
@@ -68,25 +70,31 @@ class RegisterReport(Section):
 
 def register(
     challenger: Path,
+    predictions: Path,
     evidence: Evidence,
     *,
     store: Store,
+    candidates: Candidates,
     registry: Registry,
     cause: str,
     run: str,
     training_run: str,
+    generation: int,
     config: RegisterConfig,
 ) -> RegisterReport:
     """Publish and register; doing it again changes nothing but the tags.
 
     Args:
         challenger: sealed bundle.
+        predictions: folder of its evaluated rows and answers.
         evidence: what the gate said.
         store: where bundles are published.
+        candidates: of the ledger, to be promoted by a person later.
         registry: MLflow.
         cause: why the training run started.
         run: id of the pipeline run.
         training_run: id of the MLflow run that trained it, empty if there is none.
+        generation: the ledger's length when the run began.
         config: the section ``register``.
     """
     description = bundle.verify(challenger)
@@ -100,6 +108,18 @@ def register(
         **{f"tokiwa.{name}": value for name, value in description.lineage.items()},
     }
     version = registry.register(digest, source, training_run or None, tags)
+    candidates.keep(
+        Candidate(
+            version=version,
+            bundle=digest,
+            verdict=evidence.verdict,
+            reason=evidence.reasons[0],
+            run=run,
+            generation=generation,
+            at=datetime.now(UTC).isoformat(),
+        ),
+        predictions,
+    )
     return RegisterReport(
         version=version,
         bundle=digest,

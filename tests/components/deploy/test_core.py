@@ -50,7 +50,8 @@ class World:
             version=self.versions[seed],
             generation=generation,
             code="code",
-            run=run,
+            key=f"{run}/{self.digests[seed]}",
+            by=f"run {run}",
             reason="better than champion",
             store=self.store,
             ledger=self.ledger,
@@ -223,3 +224,10 @@ def test_answers_are_compared_as_a_share_of_their_range(evaluated):
     assert found.max_difference == pytest.approx(1e-3, abs=1e-5)
     with pytest.raises(BundleError, match="answers differently"):
         parity(digest, folder, store, DeployConfig(parity_tolerance=5e-4))
+
+
+def test_where_approval_is_required_a_proved_challenger_waits(world):
+    report = world.deploy(1, generation=0, approval="required")
+    assert (report.waits, report.number, report.parity.rows) == (True, 0, len(TEXTS))
+    assert world.ledger.head() is None
+    assert report.headline == "version 1 is proved, and waits for a person to promote it"

@@ -45,6 +45,13 @@ def outcome(state="SUCCEEDED", error="", cause="manual", **records):
             "better than champion",
             "4",
         ),
+        (
+            {"register": registered("promote"), "deploy": {"version": "4", "waits": True}},
+            "waiting",
+            "version 4 passed the gate and waits for approval: "
+            "tokiwa promote demo 4 --reason …",
+            "3",
+        ),
         ({"register": registered("keep")}, "kept", "better than champion", "3"),
         ({"register": registered("inconclusive")}, "inconclusive", "better than champion", "3"),
         ({"decline": {"reason": "one class"}}, "nothing to train on", "one class", "3"),

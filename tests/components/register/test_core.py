@@ -7,6 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from components import bundle
+from components.candidates import Candidates
 from components.errors import BundleError
 from components.register.core import Evidence, RegisterConfig, register
 from components.store import LocalStore
@@ -33,16 +34,23 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def enter(store, registry):
+def enter(store, registry, tmp_path):
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    (predictions / "predictions.parquet").write_bytes(b"rows")
+
     def run(folder, *, verdict="promote", training_run="", cause="drift", run="run-1", **config):
         return register(
             folder,
+            predictions,
             evidence(verdict),
             store=store,
+            candidates=Candidates(store, "projects/demo"),
             registry=registry,
             cause=cause,
             run=run,
             training_run=training_run,
+            generation=3,
             config=RegisterConfig(**config),
         )
 

@@ -1,0 +1,126 @@
+"""What a person decides about a challenger: promote it, or turn it down."""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from components import home
+from components.candidates import Candidate, Candidates, Rejection
+from components.deploy.core import DeployReport, deploy
+from components.errors import BadInput
+from components.ledger import Ledger
+from components.resolve.core import code_version
+from pipelines.project import ProjectConfig
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate, and what became of it."""
+
+    candidate: Candidate
+    state: str
+    """``champion``, ``promoted`` once, ``rejected``, ``waiting``, ``kept``, ``inconclusive``."""
+    detail: str
+
+
+def standings(project: ProjectConfig) -> list[Standing]:
+    """Return all candidates of a project, oldest first, with what became of each."""
+    store = home.store()
+    candidates = Candidates(store, project.ledger)
+    entries = Ledger(store, project.ledger).entries()
+    promoted = {entry.bundle: entry for entry in entries}
+    head = entries[-1].bundle if entries else ""
+    out = []
+    for each in candidates.all():
+        no, entry = candidates.rejection(each.version), promoted.get(each.bundle)
+        if entry is not None:
+            state = "champion" if each.bundle == head else "promoted"
+            detail = f"by {entry.by}: {entry.reason}"
+        elif no is not None:
+            state, detail = "rejected", f"by {no.by}: {no.reason}"
+        else:
+            state = {"promote": "waiting", "keep": "kept"}.get(each.verdict, each.verdict)
+            detail = each.reason
+        out.append(Standing(each, state, detail))
+    return out
+
+
+def promote(
+    project: ProjectConfig, typed: str, version: str, reason: str, force: bool
+) -> DeployReport:
+    """Make a registered challenger champion, as a person decides.
+
+    It is proved in the server's code like any other. What the gate did not let through, what
+    somebody turned down, and what was compared with another champion than today's, is
+    promoted with ``force`` alone.
+
+    Args:
+        project: whose challenger.
+        typed: how the user names the project, for messages.
+        version: in the registry.
+        reason: for the ledger.
+        force: promote in spite of the gate.
+
+    Raises:
+        BadInput: there is no such version, it serves already, or it takes force.
+        BundleError: it does not load, or answers otherwise than when it was evaluated.
+        StalePromotion: somebody else promoted at the same moment.
+    """
+    store = home.store()
+    ledger, candidates = Ledger(store, project.ledger), Candidates(store, project.ledger)
+    candidate, head = candidates.find(version), ledger.head()
+    if head is not None and head.bundle == candidate.bundle:
+        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    doubts = _doubts(candidate, head.number if head else 0, candidates.rejection(version))
+    if doubts and not force:
+        command = f"tokiwa promote {shlex.quote(typed)} {version} --force --reason …"
+        raise BadInput(f"version {version}: {'; '.join(doubts)}. To promote it anyway: {command}")
+    generation = head.number if head else 0
+    with tempfile.TemporaryDirectory() as folder:
+        return deploy(
+            candidate.bundle,
+            candidates.predictions(version, Path(folder)),
+            version=version,
+            generation=generation,
+            code=code_version(),
+            key=f"by hand/{candidate.bundle}/{generation}",
+            by=getpass.getuser(),
+            reason=f"{reason} (in spite of: {'; '.join(doubts)})" if doubts else reason,
+            store=store,
+            ledger=ledger,
+            registry=home.registry(project.name),
+            config=project.deploy,
+            by_hand=True,
+        )
+
+
+def reject(project: ProjectConfig, version: str, reason: str) -> Rejection:
+    """Turn a challenger down; return who was first to do so.
+
+    Raises:
+        BadInput: there is no such version, or it serves.
+    """
+    store = home.store()
+    candidates, head = Candidates(store, project.ledger), Ledger(store, project.ledger).head()
+    candidate = candidates.find(version)
+    if head is not None and head.bundle == candidate.bundle:
+        raise BadInput(f"version {version} is the champion; promote another one to replace it")
+    return candidates.reject(version, getpass.getuser(), reason)
+
+
+def _doubts(candidate: Candidate, generation: int, rejection: Rejection | None) -> list[str]:
+    """Return what speaks against a promotion, in words."""
+    doubts = []
+    if candidate.verdict != "promote":
+        doubts.append(f"the gate said {candidate.verdict} ({candidate.reason})")
+    if candidate.generation != generation:
+        doubts.append(
+            f"it was compared with generation {candidate.generation}, and {generation} serves now"
+        )
+    if rejection is not None:
+        doubts.append(f"{rejection.by} turned it down ({rejection.reason})")
+    return doubts

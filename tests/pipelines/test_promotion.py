@@ -1,0 +1,123 @@
+"""A person's decisions about challengers, on the store of a toy project."""
+
+from __future__ import annotations
+
+import getpass
+import json
+
+import pandas as pd
+import pytest
+
+from components import bundle, home
+from components.candidates import Candidate, Candidates
+from components.errors import BadInput
+from components.ledger import Ledger
+from components.tasks.text_classification import TextClassifier
+from pipelines.cli import main
+from pipelines.project import load
+from pipelines.promotion import promote, reject, standings
+
+TEXTS = ["the film was good", "a very dull story", "awful and bad"]
+
+
+class World:
+    """Two challengers of the toy project that a run left."""
+
+    def __init__(self, config, make_bundle, folder):
+        self.config = config
+        self.store = home.store()
+        self.ledger = Ledger(self.store, config.ledger)
+        self.candidates = Candidates(self.store, config.ledger)
+        self.digests = {}
+        for seed in (1, 2):
+            made = make_bundle(seed)
+            digest = self.digests[str(seed)] = bundle.publish(self.store, made)
+            place = self.store.uri(bundle.key_of(digest))
+            home.registry(config.name).register(digest, place, None, {})
+            model = TextClassifier.load(made)
+            table = pd.DataFrame(
+                model.predict(TEXTS), columns=[f"output_{label}" for label in model.labels]
+            )
+            at = folder / str(seed)
+            at.mkdir()
+            table.assign(text=TEXTS).to_parquet(at / "predictions.parquet")
+            self.keep(str(seed), at)
+
+    def keep(self, version, predictions, verdict="promote", generation=0):
+        self.candidates.keep(
+            Candidate(
+                version=version,
+                bundle=self.digests[version],
+                verdict=verdict,
+                reason="not told apart from champion",
+                run="run-1",
+                generation=generation,
+                at=f"2026-01-12T00:00:0{version}+00:00",
+            ),
+            predictions,
+        )
+
+    def states(self):
+        return {each.candidate.version: each.state for each in standings(self.config)}
+
+
+@pytest.fixture
+def world(toy_desk, make_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(toy_desk.folder)
+    monkeypatch.setenv("TOKIWA_HOME", str(toy_desk.home))
+    return World(load("toy.yaml"), make_bundle, tmp_path)
+
+
+def test_a_waiting_challenger_is_promoted_by_a_person(world):
+    assert world.states() == {"1": "waiting", "2": "waiting"}
+    report = promote(world.config, "toy.yaml", "1", "looks fine", force=False)
+    head = world.ledger.head()
+    assert (report.number, head.bundle, head.version) == (1, world.digests["1"], "1")
+    assert (head.by, head.reason) == (getpass.getuser(), "looks fine")
+    assert report.parity.rows == len(TEXTS)
+    assert world.states()["1"] == "champion"
+    with pytest.raises(BadInput, match="is the champion already"):
+        promote(world.config, "toy.yaml", "1", "again", force=True)
+
+
+def test_what_was_compared_with_another_champion_takes_force(world):
+    promote(world.config, "toy.yaml", "1", "first", force=False)
+    with pytest.raises(BadInput, match=r"compared with generation 0, and 1 serves now.*--force"):
+        promote(world.config, "toy.yaml", "2", "second", force=False)
+    promote(world.config, "toy.yaml", "2", "second", force=True)
+    assert world.ledger.head().reason == (
+        "second (in spite of: it was compared with generation 0, and 1 serves now)"
+    )
+    assert world.states() == {"1": "promoted", "2": "champion"}
+
+
+def test_what_the_gate_kept_back_takes_force(world, tmp_path):
+    world.keep("2", tmp_path / "2", verdict="keep")
+    assert world.states()["2"] == "kept"
+    with pytest.raises(BadInput, match=r"the gate said keep \(not told apart from champion\)"):
+        promote(world.config, "toy.yaml", "2", "I know better", force=False)
+    assert world.ledger.head() is None
+    promote(world.config, "toy.yaml", "2", "I know better", force=True)
+    assert "in spite of: the gate said keep" in world.ledger.head().reason
+
+
+def test_what_was_turned_down_takes_force(world):
+    reject(world.config, "1", "it is rude")
+    assert world.states()["1"] == "rejected"
+    with pytest.raises(BadInput, match=r"turned it down \(it is rude\)"):
+        promote(world.config, "toy.yaml", "1", "no, it is not", force=False)
+    promote(world.config, "toy.yaml", "1", "no, it is not", force=True)
+    with pytest.raises(BadInput, match="is the champion; promote another"):
+        reject(world.config, "1", "after all")
+
+
+def test_the_commands_say_what_they_did(world, capsys):
+    assert main(["candidates", "toy.yaml", "--json"]) == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["waiting"] * 2
+    assert main(["reject", "toy.yaml", "2", "--reason", "it is rude"]) == 0
+    assert "version 2 is turned down by" in capsys.readouterr().out
+    assert main(["promote", "toy.yaml", "1", "--reason", "fine"]) == 0
+    assert "version 1 is the champion, generation 1" in capsys.readouterr().out
+    assert main(["promote", "toy.yaml", "9", "--reason", "fine"]) == 2
+    assert "there is no candidate with version 9; there are 1, 2" in capsys.readouterr().err
+    assert main(["promote", "toy.yaml", "2"]) == 2
