@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from benchmarks import export, finetune, loop
+from benchmarks import export, finetune, gate, loop
 from benchmarks.figures import Benchmark, Figure, run
 
-BENCHMARKS: dict[str, Benchmark] = {"loop": loop, "finetune": finetune, "export": export}
+BENCHMARKS: dict[str, Benchmark] = {
+    "loop": loop,
+    "finetune": finetune,
+    "export": export,
+    "gate": gate,
+}
 
 
 def measure(quick: bool) -> list[Figure]:

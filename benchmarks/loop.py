@@ -173,7 +173,9 @@ class Direct:
         prepared = self._call(prepare, resolved, good)
         trained = self._call(finetune, resolved, prepared)
         judged = self._call(evaluate, resolved, prepared, trained)
-        registered = self._call(register, trained, evaluation=judged["report"], cause=cause)
+        registered = self._call(
+            register, resolved, judged, trained, evaluation=judged["report"], cause=cause
+        )
         if judged["Output"] == "promote":
             self._call(deploy, resolved, judged, trained, registered)
 

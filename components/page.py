@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 _STYLE = """
 :root{color-scheme:light dark;--good:#1a7f37;--bad:#b3261e;--open:#9a6700;--line:#8884}
@@ -15,6 +16,16 @@ border-bottom:1px solid var(--line)}.n{text-align:right;font-variant-numeric:tab
 .verdict{font-size:1.2rem;padding:.6rem 1rem;border-left:.3rem solid currentColor}
 svg{display:block;max-width:42rem}.bar{fill:#57f8}.over{fill:var(--bad)}small{opacity:.7}
 """
+
+_SHADES = ("#5757ff", "#d9822b", "#1a7f37", "#b3261e", "#8a63d2")
+"""Of curves that share a plot."""
+
+
+class Said(NamedTuple):
+    """A cell of a table in the colour of its mood: ``good``, ``bad``, ``open`` or none."""
+
+    text: str
+    mood: str
 
 
 def page(title: str, *parts: str) -> str:
@@ -183,6 +194,79 @@ def scatter_plot(points: Sequence[tuple[str, float, float]], across: str, up: st
     return _svg(width, height, marks)
 
 
+def square_plot(curves: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
+    """Return curves of points ``(x, y)`` from 0 to 1, beside the diagonal, as SVG."""
+    side, left, bottom, width = 300, 60, 40, 640
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + side * x, side * (1 - y) + 10
+
+    corners = [at(0, 0), at(1, 0), at(0, 1), at(1, 1)]
+    (x0, y0), (x1, _), (_, y1), _ = corners
+    marks = [
+        f'<rect x="{x0}" y="{y1}" width="{side}" height="{side}" fill="none" '
+        'stroke="currentColor"/>',
+        f'<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}" stroke="currentColor" '
+        'stroke-dasharray="2" opacity="0.5"/>',
+        _label(x0 - 6, y1 + 4, "1", "end"),
+        _label(x0 - 6, y0, "0", "end"),
+        _label(x1, y0 + 16, "1", "middle"),
+        _label((x0 + x1) / 2, y0 + 30, across, "middle"),
+        _label(x0 + 6, y1 + 16, up, "start"),
+    ]
+    for number, (name, points) in enumerate(curves.items()):
+        shade = _SHADES[number % len(_SHADES)]
+        dash = ' stroke-dasharray="6 4"' if number // len(_SHADES) else ""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in points))
+        marks.append(
+            f'<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="2"{dash}/>'
+        )
+        y = 26 + 20 * number
+        marks.append(
+            f'<line x1="{x1 + 20}" x2="{x1 + 44}" y1="{y}" y2="{y}" stroke="{shade}" '
+            f'stroke-width="2"{dash}/>'
+        )
+        marks.append(_label(x1 + 50, y + 4, name, "start"))
+    return _svg(width, max(side + bottom + 10, 26 + 20 * len(curves)), marks)
+
+
+def marked_words(words: Sequence[tuple[str, float]]) -> str:
+    """Return words shaded by their weights: for the answer, or against it."""
+    most = max((abs(weight) for _, weight in words), default=0.0) or 1.0
+    spans = []
+    for word, weight in words:
+        shade = "87,87,255" if weight > 0 else "179,38,30"
+        title = f"{weight:+.3f}"
+        spans.append(
+            f'<span title="{title}" style="background:rgba({shade},'
+            f'{0.6 * abs(weight) / most:.2f})">{escape(word)}</span>'
+        )
+    return f"<p>{' '.join(spans)}</p>"
+
+
+def picture(png: str, tiles: Sequence[Sequence[float]] = ()) -> str:
+    """Return an image, and beside it a grid of the weights of its parts.
+
+    Args:
+        png: base64 of a PNG.
+        tiles: weights by row, or none.
+    """
+    image = f'<img alt="" src="data:image/png;base64,{escape(png)}" width="96">'
+    if not tiles:
+        return image
+    most = max(abs(weight) for row in tiles for weight in row) or 1.0
+    size = 96 / len(tiles)
+    cells = [
+        f'<rect x="{size * x:.0f}" y="{size * y:.0f}" width="{size:.0f}" height="{size:.0f}" '
+        f'fill="{"#5757ff" if weight > 0 else "#b3261e"}" '
+        f'opacity="{0.8 * abs(weight) / most:.2f}"><title>{weight:+.3f}</title></rect>'
+        for y, row in enumerate(tiles)
+        for x, weight in enumerate(row)
+    ]
+    grid = f'<svg viewBox="0 0 96 96" style="display:inline;width:96px">{"".join(cells)}</svg>'
+    return f"{image} {grid}"
+
+
 def _label(x: float, y: float, text: str, anchor: str) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="currentColor" font-size="12" '
@@ -199,6 +283,8 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, Said):
+        return f'<td class="{value.mood}">{escape(value.text)}</td>'
     if not _is_number(value):
         return f"<td>{escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -90,7 +90,12 @@ class Registry:
         client.set_terminated(run_id, "FINISHED")
 
     def register(
-        self, bundle: str, source: str, run_id: str | None, tags: Mapping[str, str]
+        self,
+        bundle: str,
+        source: str,
+        run_id: str | None,
+        tags: Mapping[str, str],
+        card: str = "",
     ) -> str:
         """Return the version of a bundle, created if it has none yet; update its tags.
 
@@ -99,6 +104,8 @@ class Registry:
             source: the address of the bundle in the store.
             run_id: the MLflow run that trained it, if known.
             tags: lineage and verdict.
+            card: what people should know of the model, in Markdown; MLflow shows it with
+                the version and keeps at most 5,000 characters.
         """
         from mlflow.exceptions import MlflowException
 
@@ -118,6 +125,8 @@ class Registry:
                 version = found
                 for key, value in tags.items():
                     client.set_model_version_tag(self._project, version, key, value)
+            if card:
+                client.update_model_version(self._project, version, card)
         except MlflowException as error:
             raise self._refused(error) from error
         return str(version)

@@ -30,6 +30,7 @@ from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
 from components.settings import Section
 from components.sources import SourceConfig
+from components.sources.rows import COLUMNS
 from components.tasks import TASKS, TaskConfig
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
@@ -102,6 +103,11 @@ class ProjectConfig(Section):
                 f"source.columns must name {self.task.content}s, which {self.task.kind} reads; "
                 "see the keys text, image and pixels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_gate_names_what_there_is(self) -> ProjectConfig:
+        self.evaluate.refuse_unknown(self.task, (*COLUMNS, "window"))
         return self
 
     @property
@@ -363,7 +369,7 @@ def _anchored(
             problems.append(f"{_origin(place, origins)}{name}: is no path: {error} (got {path!r})")
             return path
 
-    source, finetune = config.source, config.finetune
+    source, finetune, evaluate = config.source, config.finetune, config.evaluate
     files = [
         part.model_copy(update={"root": anchored(part.root, ("source", "files", number, "root"))})
         if part.root
@@ -372,9 +378,14 @@ def _anchored(
     ]
     root = anchored(source.root, ("source", "root"))
     base = anchored(finetune.base, ("finetune", "base"))
+    if evaluate.holdout is not None:
+        path = anchored(evaluate.holdout.path, ("evaluate", "holdout", "path"))
+        holdout = evaluate.holdout.model_copy(update={"path": path})
+        evaluate = evaluate.model_copy(update={"holdout": holdout})
     return config.model_copy(
         update={
             "source": source.model_copy(update={"root": root, "files": files}),
             "finetune": finetune.model_copy(update={"base": base}),
+            "evaluate": evaluate,
         }
     )

@@ -20,6 +20,7 @@ def evaluate(
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    verdict: dsl.Output[dsl.Markdown],
 ) -> str:
     """Compare with the champion; ``digest``, ``bundle`` and ``code`` are for the cache key."""
     from pathlib import Path
@@ -40,8 +41,10 @@ def evaluate(
         )
         log.hand_over(result, report.path)
         Path(page.path).write_text(core.to_html(result))
+        Path(verdict.path).write_text(core.to_markdown(result))
         metrics.metadata.update(core.to_metrics(result))
         Path(metrics.path).write_text(step.as_json(metrics.metadata))
         core.tell_confusion(result, confusion.log_confusion_matrix)
+        core.tell_roc(result, confusion.log_roc_curve)
         Path(confusion.path).write_text(step.as_json(confusion.metadata))
     return result.verdict

@@ -13,6 +13,7 @@ from typing import Any
 
 from components import bundle
 from components.candidates import Candidate, Candidates
+from components.register.card import model_card
 from components.registry import Registry
 from components.settings import Section
 from components.store import Store
@@ -30,8 +31,10 @@ class Evidence(Section):
 
     verdict: str
     reasons: list[str]
-    """Of each check; the one that decided comes first."""
+    """Of each check that found something; the one that decided comes first."""
     scores: dict[str, dict[str, dict[str, float]]]
+    power: str = ""
+    """What the test rows could have shown."""
 
     @classmethod
     def read(cls, report: Path) -> Evidence:
@@ -39,14 +42,21 @@ class Evidence(Section):
         found = json.loads(report.read_text())
         return cls(
             verdict=found["verdict"],
-            reasons=[check["reason"] for check in sorted(found["checks"], key=_standing)],
+            reasons=[_reason(check) for check in found["checks"] if _tells(check)],
             scores=found["scores"],
+            power=found["power"],
         )
 
 
-def _standing(check: dict[str, Any]) -> int:
-    """Order checks by what they mean for the verdict: failed, undecided, passed."""
-    return 0 if check["failed"] else 2 if check["passed"] else 1
+def _tells(check: dict[str, Any]) -> bool:
+    """Tell whether a check says something: a veto that was asked, or a warning."""
+    asked, good = check["verdict"] != "skipped", check["verdict"] == "passed"
+    return asked and (check["required"] or not good)
+
+
+def _reason(check: dict[str, Any]) -> str:
+    reason = str(check["reason"])
+    return reason if check["required"] else f"warning: {reason}"
 
 
 class RegisterReport(Section):
@@ -107,7 +117,20 @@ def register(
         "tokiwa.run": run,
         **{f"tokiwa.{name}": value for name, value in description.lineage.items()},
     }
-    version = registry.register(digest, source, training_run or None, tags)
+    version = registry.register(
+        digest,
+        source,
+        training_run or None,
+        tags,
+        card=model_card(
+            description,
+            bundle=digest,
+            verdict=evidence.verdict,
+            reasons=evidence.reasons,
+            scores=evidence.scores,
+            power=evidence.power,
+        ),
+    )
     candidates.keep(
         Candidate(
             version=version,

@@ -9,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.page import (
+    Said,
     bar_plot,
     interval_plot,
     link,
+    marked_words,
     page,
     paragraph,
+    picture,
     section,
+    square_plot,
     table,
     verdict,
 )
@@ -53,11 +57,14 @@ def test_text_is_shown_as_it_is_and_never_becomes_markup(text):
         link(text, text),
         interval_plot([(text, -0.1, 0.0, 0.1)], 0.5),
         bar_plot([(text, 0.5)], 0.15),
+        square_plot({text: [(0, 0), (1, 1)]}, text, text),
+        marked_words([(text, 0.5)]),
+        table((text,), [(Said(text, "bad"),)]),
     )
     found = read(whole)
     assert not {"script", "img"} & set(found.tags)
-    # Titles, verdict, two headings, a paragraph, two cells, a link, two plots.
-    assert found.text.count(HOSTILE) == 10
+    # Titles, verdict, two headings, a paragraph, four cells, a link, three plots, a word.
+    assert found.text.count(HOSTILE) == 16
 
 
 def test_a_page_needs_no_other_file_and_no_script():
@@ -113,3 +120,32 @@ def test_bars_at_or_over_the_threshold_stand_out(values, threshold):
         for (b, vb) in zip(widths, values, strict=True)
         if va <= vb
     )
+
+
+@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=6))
+def test_curves_stay_inside_of_their_square(points):
+    svg = ElementTree.fromstring(square_plot({"a": points, "b": points}, "x", "y"))
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    first, second = svg.findall("polyline")
+    assert first.attrib["stroke"] != second.attrib["stroke"]
+    for point in first.attrib["points"].split():
+        x, y = map(float, point.split(","))
+        assert 0 <= x <= width and 0 <= y <= height
+
+
+def test_words_are_shaded_by_weight_and_direction():
+    html = marked_words([("good", 0.5), ("not", -0.25), ("the", 0.0)])
+    assert "rgba(87,87,255,0.60)" in html and "rgba(179,38,30,0.30)" in html
+    assert ",0.00)" in html
+    assert read(html).text == "good not the"
+    assert marked_words([]) == "<p></p>"
+
+
+def test_a_picture_is_part_of_the_page_and_has_a_tile_for_each_weight():
+    assert picture("aGk=").startswith('<img alt="" src="data:image/png;base64,aGk="')
+    assert picture('"onerror=').count('"') == picture("aGk=").count('"')
+    assert picture("aGk=", [[0.1, -0.2], [0.0, 0.3]]).count("<rect") == 4
+
+
+def test_a_mood_colours_a_cell():
+    assert '<td class="good">passed</td>' in table(("",), [(Said("passed", "good"),)])

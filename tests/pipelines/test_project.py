@@ -211,6 +211,17 @@ PROBLEMS = {
         "label_bins",
         "source.label_bins makes low, high, but task.labels has bad, good",
     ),
+    "metric of another task": (
+        [("finetune:\n", "evaluate:\n  primary: r2\nfinetune:\n")],
+        "primary",
+        "evaluate.primary is wrong: r2 is no metric of classification",
+    ),
+    "column that no row has": (
+        [("finetune:\n", "evaluate:\n  slices:\n    columns: [country]\nfinetune:\n")],
+        "columns: [country]",
+        "evaluate.slices.columns names no column: 'country'; there are id, group, time, text, "
+        "label, window",
+    ),
     "section is missing": (
         [("task:\n  kind: text-classification\n  labels: [bad, good]\n", "")],
         "name: demo",
@@ -600,6 +611,9 @@ def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
         config = load(named)
         assert config.source.root == str(tmp_path / "data")
         assert config.finetune.base == str(tmp_path / "models" / "tiny")
+        trusted = f"evaluate.holdout={{path: trusted.csv, sha256: {'a' * 64}}}"
+        holdout = load(named, [trusted]).evaluate.holdout
+        assert holdout and holdout.path == str(tmp_path / "trusted.csv")
 
 
 def test_other_paths_stay(project, monkeypatch, tmp_path):

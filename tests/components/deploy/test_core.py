@@ -210,7 +210,7 @@ def evaluated(case_of, learnt, tmp_path):
 
 def test_models_of_every_kind_answer_in_the_server_as_they_were_evaluated(evaluated, kind):
     store, digest, folder = evaluated(kind)
-    found = parity(digest, folder, store, DeployConfig())
+    found = parity(digest, folder, store, DeployConfig(parity_rows=256))
     assert found.rows == len(pd.read_parquet(folder / "predictions.parquet")) > 20
     assert found.max_difference < 1e-5
 

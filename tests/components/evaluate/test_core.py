@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 from components import bundle
-from components.errors import BundleError
-from components.evaluate import core
-from components.evaluate.bootstrap import Difference
+from components.errors import BundleError, SourceError
+from components.evaluate.check import Check, conclude, more_rows, of_difference
+from components.evaluate.comparison import Difference, non_inferiority, superiority
 from components.evaluate.core import (
     PREDICTIONS,
-    Check,
     EvaluateConfig,
     EvaluateReport,
-    conclude,
     evaluate,
     to_html,
     to_metrics,
@@ -58,9 +58,22 @@ def resealed(make_classifier, seal_bundle, tmp_path):
     return make
 
 
+class Frozen(NamedTuple):
+    """A check that can be in a set."""
+
+    name: str
+    check: str
+    content: str
+
+
 def rows(prepared, *splits):
     frame = pd.read_parquet(prepared / "rows.parquet")
     return frame[frame["split"].isin(splits)]
+
+
+def of(report, name):
+    """Return the checks of a kind that were made."""
+    return [each for each in report.checks if each.check == name and each.verdict != "skipped"]
 
 
 # --- verdicts ---
@@ -69,29 +82,35 @@ def rows(prepared, *splits):
 def test_a_better_challenger_is_promoted(compare, make_bundle, toy_champion):
     report = compare(toy_champion, make_bundle(1))
     assert report.verdict == "promote"
-    assert [check.name for check in report.checks] == [
-        "test F1 against champion",
-        "guard F1 against champion",
-    ]
-    assert all(check.passed and not check.failed for check in report.checks)
-    assert all(check.low > 0 for check in report.checks)
+    found = [*of(report, "primary"), *of(report, "guarded")]
+    first, guard, log_loss = found
+    assert first.name == "test F1 against champion"
+    assert guard.name == "guard F1 against champion"
+    assert log_loss.name == "test log loss against champion"
+    assert all(each.verdict == "passed" and each.required for each in found)
+    assert all(each.low > 0 for each in found)
+    assert report.checks[0] == first
     assert report.headline.startswith("promote: test F1 against champion +")
+    for name in ("loads", "slices", "serving", "leak"):
+        assert of(report, name)[0].verdict == "passed"
+    assert of(report, "baselines") == of(report, "floors") == []
 
 
 def test_a_worse_challenger_is_not(compare, make_bundle, toy_champion):
     report = compare(make_bundle(1), toy_champion)
     assert report.verdict == "keep"
-    assert all(check.failed and check.high < 0 for check in report.checks)
+    failed = [*of(report, "primary"), *of(report, "guarded")]
+    assert all(each.verdict == "failed" and each.high < 0 for each in failed)
     assert report.checks[0].reason.startswith("worse than champion: difference -")
 
 
 def test_an_equal_challenger_is_inconclusive(compare, toy_champion):
     report = compare(toy_champion, toy_champion)
     assert report.verdict == "inconclusive"
-    first, guard = report.checks
-    assert not first.passed and not first.failed
-    assert (first.low, first.measured, first.high) == (0, 0, 0)
-    assert guard.passed
+    first, guard = of(report, "primary")[0], of(report, "guarded")[0]
+    assert first.verdict == "undecided"
+    assert first.measured == 0
+    assert guard.verdict == "passed"
 
 
 @pytest.mark.parametrize(("margin", "verdict"), [(0.03, "keep"), (0.99, "promote")])
@@ -106,78 +125,125 @@ def test_who_wins_now_but_forgot_the_past_is_stopped_by_the_guard(
         {"negative": "positive", "positive": "negative"}
     )
     frame.to_parquet(turned / "rows.parquet")
-    report = compare(toy_champion, make_bundle(1), prepared=turned, guard_margin=margin)
-    assert report.checks[0].passed
+    # The earlier weeks are a slice as well.
+    report = compare(
+        toy_champion, make_bundle(1), prepared=turned, guard_margin=margin, warn=["slices"]
+    )
+    assert of(report, "primary")[0].verdict == "passed"
     assert report.verdict == verdict
-    assert report.checks[1].threshold == -margin
+    assert of(report, "guarded")[0].threshold == -margin
+    (slices,) = of(report, "slices")
+    assert (slices.verdict, slices.required) == ("failed", False)
 
 
 def test_without_earlier_rows_the_test_rows_decide(compare, make_bundle, toy, toy_champion):
     report = compare(toy_champion, make_bundle(1), prepared=toy.first)
     assert report.verdict == "promote"
-    assert len(report.checks) == 1
+    assert [each.name for each in of(report, "guarded")] == ["test log loss against champion"]
 
 
-def check(passed, failed):
+def check(verdict, required=True, more_rows=None):
     return Check(
-        name="", passed=passed, failed=failed, measured=0, low=0, high=0, threshold=0, reason=""
+        name="",
+        check="primary",
+        verdict=verdict,
+        required=required,
+        reason="",
+        more_rows=more_rows,
     )
 
 
 @pytest.mark.parametrize(
     ("checks", "verdict"),
     [
-        ([(True, False)], "promote"),
-        ([(True, False), (True, False)], "promote"),
-        ([(True, False), (False, False)], "inconclusive"),
-        ([(False, False)], "inconclusive"),
-        ([(True, False), (False, True)], "keep"),
-        ([(False, False), (False, True)], "keep"),
-        ([(False, True), (True, False)], "keep"),
+        (["passed"], "promote"),
+        (["passed", "passed"], "promote"),
+        (["passed", "skipped"], "promote"),
+        (["passed", "undecided"], "inconclusive"),
+        (["undecided"], "inconclusive"),
+        (["skipped"], "inconclusive"),
+        (["passed", "failed"], "keep"),
+        (["undecided", "failed"], "keep"),
+        (["failed", "passed"], "keep"),
     ],
 )
 def test_one_failure_keeps_and_only_all_passed_promote(checks, verdict):
-    assert conclude([check(*each) for each in checks]) == verdict
+    required = [check(each) for each in checks]
+    assert conclude(required) == verdict
+    for standing in ("failed", "undecided", "skipped"):
+        assert conclude([*required, check(standing, required=False)]) == verdict
+
+
+def test_what_merely_warns_promotes_nobody():
+    assert conclude([check("passed", required=False)]) == "inconclusive"
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "better", "not_worse", "guarded"),
+    ("needed", "rows"),
     [
-        (0.01, 0.09, "passed", "passed", "passed"),
-        (0.00, 0.09, "open", "passed", "passed"),
-        (-0.01, 0.09, "open", "passed", "passed"),
-        (-0.03, 0.09, "open", "passed", "open"),
-        (-0.09, 0.00, "open", "passed", "open"),
-        (-0.02, -0.01, "failed", "failed", "passed"),
-        (-0.09, -0.03, "failed", "failed", "open"),
-        (-0.09, -0.04, "failed", "failed", "failed"),
+        ([("undecided", 40), ("undecided", 90)], 90),
+        ([("undecided", None), ("undecided", 90)], None),
     ],
 )
-def test_the_interval_decides_and_not_the_estimate(low, high, better, not_worse, guarded):
-    difference = Difference((low + high) / 2, low, high, groups=100)
-    config = core.EvaluateConfig(guard_margin=0.03)
-    for check, expected in [
-        (core._better("F1", "champion", difference, config), better),
-        (core._not_worse("F1", "linear probe", difference, config), not_worse),
-        (core._guarded("F1", difference, config), guarded),
-    ]:
-        found = "passed" if check.passed else "failed" if check.failed else "open"
-        assert found == expected, check.name
-        assert not (check.passed and check.failed)
+def test_the_rows_that_would_decide_are_those_of_the_hardest_question(needed, rows):
+    checks = [check(verdict, more_rows=more) for verdict, more in needed]
+    assert more_rows([*checks, check("passed"), check("undecided", False, 500)]) == rows
+
+
+def difference_of(low, high, groups):
+    """A difference with these bounds, of which permutations say the same."""
+    return Difference(
+        metric="macro_f1",
+        champion=0.8,
+        challenger=0.8 + (low + high) / 2,
+        gain=(low + high) / 2,
+        low=low,
+        high=high,
+        alpha=0.05,
+        p_better=0.01,
+        p_worse=0.01,
+        rows=groups,
+        groups=groups,
+        differing=groups / 5,
+        step=1 / groups,
+        room=0.2,
+    )
+
+
+WORDS = {"passed": "good", "failed": "bad", "undecided": "open"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "guarded"),
+    [
+        (0.01, 0.09, "passed", "passed"),
+        (-0.001, 0.09, "undecided", "passed"),
+        (-0.01, 0.09, "undecided", "passed"),
+        (-0.031, 0.09, "undecided", "undecided"),
+        (-0.09, 0.001, "undecided", "undecided"),
+        (-0.02, -0.01, "failed", "passed"),
+        (-0.09, -0.029, "failed", "undecided"),
+        (-0.09, -0.04, "failed", "failed"),
+    ],
+)
+def test_the_interval_decides_and_not_the_estimate(low, high, better, guarded):
+    difference, config = difference_of(low, high, groups=100), EvaluateConfig()
+    for outcome, expected in (
+        (superiority(difference), better),
+        (non_inferiority(difference, 0.03), guarded),
+    ):
+        found = of_difference("F1", "primary", difference, outcome, WORDS, config)
+        assert found.verdict == expected
+        assert found.reason.startswith(f"{WORDS[expected]}: difference")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.01, 0.09), (-0.09, -0.04)])
 def test_with_few_groups_of_rows_nothing_is_shown(low, high):
-    difference = Difference((low + high) / 2, low, high, groups=29)
-    config = core.EvaluateConfig()
-    for check in (
-        core._better("F1", "champion", difference, config),
-        core._not_worse("F1", "linear probe", difference, config),
-        core._guarded("F1", difference, config),
-    ):
-        assert not check.passed
-        assert not check.failed
-        assert "29 groups of rows, evaluate.min_groups asks for 30" in check.reason
+    difference, config = difference_of(low, high, groups=29), EvaluateConfig()
+    found = of_difference("F1", "primary", difference, superiority(difference), WORDS, config)
+    assert found.verdict == "undecided"
+    assert "29 groups of rows, evaluate.min_groups asks for 30" in found.reason
+    assert found.more_rows and found.more_rows >= 1
 
 
 # --- the first champion ---
@@ -189,10 +255,11 @@ def test_a_first_champion_must_beat_the_majority_and_match_a_linear_probe(
     report = compare(toy_champion, None)
     assert report.verdict == "promote"
     assert report.champion == ""
-    assert [check.name for check in report.checks] == [
+    assert [each.name for each in of(report, "baselines")] == [
         "test F1 against majority class",
         "test F1 against linear probe",
     ]
+    assert of(report, "primary") == of(report, "guarded") == of(report, "slices") == []
     current = pd.read_parquet(toy.second / "rows.parquet")
     vectors = load_file(toy.second / "embeddings.safetensors")["vectors"]
     current = current.iloc[: len(vectors)].reset_index(drop=True)
@@ -212,7 +279,7 @@ def test_a_first_champion_must_beat_the_majority_and_match_a_linear_probe(
 def test_an_untrained_first_champion_does_not_pass(compare, make_bundle):
     report = compare(make_bundle(1), None)
     assert report.verdict == "keep"
-    assert report.checks[1].failed
+    assert "failed" in [each.verdict for each in of(report, "baselines")]
 
 
 def test_nothing_guards_a_first_champion(compare, toy, toy_champion):
@@ -229,7 +296,10 @@ def test_the_verdict_can_be_computed_again_from_the_predictions(
 ):
     report = compare(toy_champion, make_bundle(1))
     table = pd.read_parquet(tmp_path / "predictions" / PREDICTIONS)
-    assert table["id"].tolist() == rows(toy.second, "test", "guard")["id"].tolist()
+    asked = rows(toy.second, "test", "guard")["id"].tolist()
+    assert table["id"][table["split"].isin(["test", "guard"])].tolist() == asked
+    only_challenger = table["split"].isin(["train", "valid"])
+    assert table["answer_champion"].isna().equals(only_challenger)
     for model in ("challenger", "champion"):
         for name in ("test", "guard"):
             part = table[table["split"] == name]
@@ -257,9 +327,17 @@ def test_the_confusion_counts_the_test_rows(compare, make_bundle, toy, tmp_path)
             assert count == ((test["label"] == true) & (test["answer_challenger"] == answer)).sum()
 
 
+def set_of(report):
+    """Return what differs from report to report if anything does."""
+    return {Frozen(each.name, each.check, each.to_json()) for each in report.checks}
+
+
 def test_the_same_inputs_give_the_same_report(compare, make_bundle, toy_champion):
     first = compare(toy_champion, make_bundle(1))
-    assert compare(toy_champion, make_bundle(1)) == first
+    again = compare(toy_champion, make_bundle(1))
+    timed = {"checks", "evidence"}
+    assert again.model_dump(exclude=timed) == first.model_dump(exclude=timed)
+    assert {each.check for each in set_of(again) ^ set_of(first)} <= {"serving"}
     assert EvaluateReport.from_json(first.to_json()) == first
     assert (first.challenger, first.champion) == (
         bundle.digest_of_folder(toy_champion),
@@ -272,7 +350,10 @@ def test_labels_in_another_order_make_no_difference(compare, resealed, make_bund
     turned = TextClassification(labels=("positive", "negative"), max_tokens=16)
     one = compare(other, make_bundle(2))
     two = compare(other, make_bundle(2), task=turned)
-    assert one.scores == two.scores
+    for model, sets in one.scores.items():
+        for name, scores in sets.items():
+            # Precision and recall are those of the second label.
+            assert two.scores[model][name] | {"pr_auc": 0} == pytest.approx(scores | {"pr_auc": 0})
     assert one.confusion == [row[::-1] for row in two.confusion[::-1]]
 
 
@@ -280,11 +361,9 @@ def test_metrics_are_flat_numbers(compare, make_bundle, toy_champion):
     report = compare(toy_champion, make_bundle(1))
     metrics = to_metrics(report)
     assert metrics["challenger_test_macro_f1"] == report.scores["challenger"]["test"]["macro_f1"]
-    assert set(metrics) == {
-        f"{model}_{name}_{metric}"
-        for model in ("challenger", "champion")
-        for name in ("test", "guard")
-        for metric in ("accuracy", "macro_f1", "log_loss")
+    assert {name.split("_", 2)[2] for name in metrics} >= {"accuracy", "macro_f1", "log_loss"}
+    assert {tuple(name.split("_", 2)[:2]) for name in metrics} == {
+        (model, name) for model in ("challenger", "champion") for name in ("test", "guard")
     }
 
 
@@ -292,7 +371,7 @@ def test_the_page_shows_verdict_reasons_and_scores(compare, make_bundle, toy_cha
     report = compare(toy_champion, make_bundle(1))
     page = to_html(report)
     assert '<p class="verdict good">promote' in page
-    assert all(check.reason in page for check in report.checks)
+    assert all(escape(check.reason) in page for check in report.checks)
     assert all(f"{row['macro_f1']:.3f}" in page for row in report.scores["challenger"].values())
 
 
@@ -322,7 +401,7 @@ def test_a_model_that_may_have_seen_the_test_rows_is_refused(compare, resealed, 
 def test_without_test_rows_nothing_is_decided(compare, make_bundle, toy, tmp_path):
     empty = shutil.copytree(toy.second, tmp_path / "empty")
     rows(empty, "train", "valid").to_parquet(empty / "rows.parquet")
-    with pytest.raises(ValueError, match="no test rows"):
+    with pytest.raises(SourceError, match="no test rows"):
         compare(make_bundle(1), make_bundle(2), prepared=empty)
 
 
@@ -347,19 +426,21 @@ def test_models_of_every_kind_are_scored_on_the_same_rows(judge, case_of, learnt
     answers = model.predict(test["text"].tolist())
     expected = model.scores(model.targets(test["label"].tolist()), answers)
     found = report.scores["challenger"]["test"]
-    assert found == pytest.approx({"rows": len(test), **expected}, abs=1e-6)
+    assert found["rows"] == len(test)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert report.scores["champion"]["test"].keys() == found.keys()
     assert report.metric == model.gate_metric
-    (check,) = report.checks
+    (check,) = of(report, "primary")
     gain = found[report.metric] - report.scores["champion"]["test"][report.metric]
     assert check.measured == pytest.approx(gain, abs=1e-9)
     assert check.low <= check.measured <= check.high
     table = pd.read_parquet(tmp_path / "out" / PREDICTIONS)
+    table = table[table["split"] == "test"]
     assert table["answer_challenger"].tolist() == model.decisions(answers)
     for place, name in enumerate(model.answer_names):
         np.testing.assert_allclose(table[f"output_{name}"], answers[:, place], atol=1e-5)
     assert sum(map(sum, report.confusion)) == (len(test) if report.labels else 0)
-    assert check.reason in to_html(report)
+    assert escape(check.reason) in to_html(report)
     assert f"challenger_test_{report.metric}" in to_metrics(report)
     assert EvaluateReport.from_json(report.to_json()) == report
 
@@ -370,10 +451,10 @@ def test_first_champions_of_every_kind_must_beat_the_naive_answer_and_a_probe(
     report = judge(kind, learnt(kind))
     title = {"macro_f1": "F1", "r2": "R²"}[report.metric]
     model = TASKS[kind].load(learnt(kind))
-    assert [check.name for check in report.checks] == [
+    assert {each.name for each in of(report, "baselines")} == {
         f"test {title} against {model.naive}",
         f"test {title} against {model.probe}",
-    ]
+    }
     assert report.scores.keys() == {"challenger", "naive", "probe"}
 
 

@@ -110,6 +110,16 @@ def test_the_version_leads_to_the_run_that_trained_it(enter, registry, tracking_
     assert found.run_id == training.run_id
 
 
+def test_the_version_carries_a_model_card(enter, tracking_uri, challenger):
+    report = enter(challenger)
+    client = MlflowClient(tracking_uri)
+    found = client.get_model_version("demo", report.version).description
+    assert found.startswith("# text-classification: promote\n")
+    enter(challenger, verdict="keep", run="run-2")
+    again = client.get_model_version("demo", report.version).description
+    assert again.startswith("# text-classification: keep\n")
+
+
 def test_an_altered_challenger_is_neither_published_nor_registered(
     enter, store, tracking_uri, challenger
 ):
@@ -124,14 +134,21 @@ def test_the_gates_report_is_read_for_what_matters(tmp_path):
     report = {
         "verdict": "keep",
         "checks": [
-            {"reason": "guarded", "low": 0.0, "passed": True, "failed": False},
-            {"reason": "open", "low": 0.0, "passed": False, "failed": False},
-            {"reason": "worse", "low": -1.0, "passed": False, "failed": True},
+            {"reason": "worse", "verdict": "failed", "required": True},
+            {"reason": "open", "verdict": "undecided", "required": True},
+            {"reason": "guarded", "verdict": "passed", "required": True},
+            {"reason": "no champion", "verdict": "skipped", "required": True},
+            {"reason": "unsure", "verdict": "failed", "required": False},
+            {"reason": "fair", "verdict": "passed", "required": False},
         ],
+        "power": "little",
         "scores": SCORES,
         "labels": ["a", "b"],
     }
     (tmp_path / "report").write_text(json.dumps(report))
     assert Evidence.read(tmp_path / "report") == Evidence(
-        verdict="keep", reasons=["worse", "open", "guarded"], scores=SCORES
+        verdict="keep",
+        reasons=["worse", "open", "guarded", "warning: unsure"],
+        scores=SCORES,
+        power="little",
     )

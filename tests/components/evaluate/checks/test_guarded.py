@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from components.evaluate.checks.guarded import guarded
+from components.evaluate.config import EvaluateConfig
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "verdicts"),
+    [
+        (0.9, 0.9, ("passed", "passed")),
+        (0.9, 0.5, ("failed", "passed")),
+        (0.5, 0.9, ("passed", "failed")),
+    ],
+)
+def test_earlier_windows_and_probabilities_are_guarded(make_exam, now, before, verdicts):
+    right = {"champion": 0.8, "challenger": {"test": now, "guard": before, "valid": 1, "train": 1}}
+    earlier, loss = guarded(make_exam(right), EvaluateConfig())
+    assert (earlier.verdict, loss.verdict) == verdicts
+    assert (earlier.threshold, loss.threshold) == (-0.03, -0.1)
+    assert earlier.name == "guard F1 against champion"
+    assert loss.name == "test log loss against champion"
+
+
+def test_what_might_be_worse_is_undecided(make_exam):
+    exam = make_exam({"champion": 0.8, "challenger": 0.8}, rows={"test": 40, "guard": 40})
+    config = EvaluateConfig(guarded={"accuracy": 0.01})
+    assert {each.verdict for each in guarded(exam, config)} == {"undecided"}
+
+
+def test_without_earlier_rows_and_metrics_nothing_is_guarded(make_exam):
+    exam = make_exam({"champion": 0.8, "challenger": 0.9}, rows={"test": 40})
+    (found,) = guarded(exam, EvaluateConfig(guarded={}))
+    assert found.verdict == "skipped"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from components.evaluate.checks.leak import better_than, leak
+from components.evaluate.config import EvaluateConfig
+
+
+@pytest.mark.parametrize(
+    ("test", "valid", "verdict"),
+    [(0.8, 0.8, "passed"), (0.8, 0.9, "passed"), (0.99, 0.8, "failed"), (1.0, 0.98, "passed")],
+)
+def test_test_rows_far_better_than_validation_rows_are_suspicious(make_exam, test, valid, verdict):
+    right = {"challenger": {"test": test, "valid": valid, "guard": 1, "train": 1}}
+    (found,) = leak(make_exam(right), EvaluateConfig())
+    assert found.verdict == verdict
+    if verdict == "failed":
+        assert "trained on" in found.reason and found.model_dump()["measured"] > 0.05
+
+
+def test_chance_is_not_suspicious():
+    draw = np.random.default_rng(0)
+    p_values = []
+    for _ in range(1000):
+        a, b = (draw.random(200) < 0.2).astype(float), (draw.random(150) < 0.2).astype(float)
+        p_values.append(better_than(a, np.arange(200), b, np.arange(150))[1])
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.02)
+    assert min(p_values) > 1e-4
+
+
+def test_rows_of_a_group_are_no_independent_evidence():
+    errors, others = np.zeros(100), np.ones(100) * (np.arange(100) < 30)
+    alone = better_than(errors, np.arange(100), others, np.arange(100))[1]
+    together = better_than(errors, np.arange(100) // 10, others, np.arange(100) // 10)[1]
+    assert alone < 1e-4 < together
+
+
+def test_models_without_errors_say_nothing(make_exam):
+    (found,) = leak(make_exam({"challenger": 1.0}), EvaluateConfig())
+    assert (found.verdict, found.measured) == ("passed", 0)
+    (found,) = leak(make_exam({"challenger": 1.0}, rows={"test": 50}), EvaluateConfig())
+    assert found.verdict == "skipped"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from components.evaluate.checks.robustness import robustness
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.exam import Perturbed
+
+
+def kept(rows=200, **shares):
+    draw = np.random.default_rng(0)
+    groups = np.array([f"g{number}" for number in range(rows)], dtype=object)
+    return Perturbed(groups, {who: draw.random(rows) < share for who, share in shares.items()})
+
+
+@pytest.mark.parametrize(
+    ("challenger", "verdict"), [(0.99, "passed"), (0.6, "failed"), (0.9, "undecided")]
+)
+def test_as_many_answers_stay_as_of_the_champions(make_exam, challenger, verdict):
+    right = {"champion": 0.8, "challenger": 0.9}
+    perturbed = {
+        "typos": kept(champion=0.95, challenger=challenger),
+        "case": kept(champion=1, challenger=1),
+        "numbers": kept(0, champion=1, challenger=1),
+    }
+    (found,) = robustness(make_exam(right, perturbed=perturbed), EvaluateConfig())
+    assert found.verdict == verdict
+    assert {part.name for part in found.parts} == {"typos", "case"}
+    worst = next(part for part in found.parts if part.name == "typos")
+    assert worst.challenger == pytest.approx(challenger, abs=0.06)
+    assert worst.champion == pytest.approx(0.95, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "verdict"),
+    [(0.9, 200, "passed"), (0.5, 200, "failed"), (0.75, 20, "undecided")],
+)
+def test_of_a_first_champion_a_share_must_stay(make_exam, share, rows, verdict):
+    perturbed = {"typos": kept(rows, challenger=share)}
+    (found,) = robustness(make_exam({"challenger": 0.9}, perturbed=perturbed), EvaluateConfig())
+    assert (found.verdict, found.threshold) == (verdict, 0.8)
+
+
+def test_where_nothing_was_changed_nothing_is_asked(make_exam):
+    (found,) = robustness(make_exam({"challenger": 0.9}), EvaluateConfig())
+    assert found.verdict == "skipped"

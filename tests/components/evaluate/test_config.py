@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from components.evaluate.config import BLOCKING, EvaluateConfig, kind_of
+from components.evaluate.metrics import find_metric
+from components.tasks.text_anomaly import TextAnomaly
+from components.tasks.text_classification import TextClassification
+from components.tasks.text_regression import TextRegression
+
+LABELS = TextClassification(labels=("bad", "good"))
+NUMBERS = TextRegression(low=0, high=5)
+COLUMNS = ("id", "country")
+
+
+def test_a_check_can_be_made_to_block_or_to_warn():
+    assert EvaluateConfig().blocking == BLOCKING
+    config = EvaluateConfig(required=("fairness",), warn=("serving",))
+    assert config.blocking == (BLOCKING | {"fairness"}) - {"serving"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"required": ["slices"], "warn": ["slices"]}, "both name slices"),
+        ({"warn": ["loads"]}, "cannot name loads"),
+        ({"warn": ["luck"]}, "warn"),
+        ({"guarded": {"accuracy": -0.1}}, "margin of accuracy is below 0"),
+        ({"fairness": {"columns": ["sex"]}}, "favourable"),
+        ({"holdout": {"path": "a.csv", "sha256": "short"}}, "sha256"),
+        ({"slices": {"colums": []}}, "colums"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(content, message):
+    with pytest.raises(ValidationError, match=message):
+        EvaluateConfig.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "task", "message"),
+    [
+        (
+            {"primary": "macrof1"},
+            LABELS,
+            "evaluate.primary is wrong: no metric 'macrof1'; did you mean",
+        ),
+        ({"primary": "r2"}, LABELS, "evaluate.primary is wrong: r2 is no metric of classification"),
+        (
+            {"guarded": {"accuracy": 0.1}},
+            NUMBERS,
+            "evaluate.guarded is wrong: accuracy is no metric",
+        ),
+        (
+            {"floors": {"recall:ugly": 0.1}},
+            LABELS,
+            "evaluate.floors is wrong: no metric 'recall:ugly'",
+        ),
+        (
+            {"slices": {"columns": ["county"]}},
+            LABELS,
+            "evaluate.slices.columns names no column: 'county'; there are id, country",
+        ),
+        (
+            {"fairness": {"columns": ["sex"], "favourable": "good"}},
+            LABELS,
+            "evaluate.fairness.columns names no column: 'sex'",
+        ),
+        (
+            {"fairness": {"columns": ["country"], "favourable": "great"}},
+            LABELS,
+            "evaluate.fairness.favourable names no label: 'great'; there are bad, good",
+        ),
+        (
+            {"fairness": {"columns": ["country"], "favourable": "5"}},
+            NUMBERS,
+            "evaluate.fairness.favourable names no label: '5'; there is none",
+        ),
+        (
+            {"robustness": {"perturbations": ["noise"]}},
+            LABELS,
+            "evaluate.robustness.perturbations names no perturbation of texts: 'noise'; there",
+        ),
+    ],
+)
+def test_names_of_nothing_are_refused(content, task, message):
+    config = EvaluateConfig.model_validate(content)
+    with pytest.raises(ValueError, match=message):
+        config.refuse_unknown(task, COLUMNS)
+
+
+def test_known_names_are_accepted():
+    config = EvaluateConfig.model_validate(
+        {
+            "primary": "recall:good",
+            "guarded": {"ece": 0.05},
+            "floors": {"accuracy": 0.8},
+            "slices": {"columns": ["country"]},
+            "fairness": {"columns": ["country"], "favourable": "good"},
+            "robustness": {"perturbations": ["typos"]},
+        }
+    )
+    config.refuse_unknown(LABELS, COLUMNS)
+    EvaluateConfig().refuse_unknown(NUMBERS, ())
+
+
+@pytest.mark.parametrize("task", [LABELS, NUMBERS, TextAnomaly()])
+def test_what_is_guarded_by_default_is_a_metric_of_the_task(task):
+    kind = kind_of(task)
+    for metric in EvaluateConfig().margins(kind):
+        find_metric(metric, kind)
+    assert EvaluateConfig(guarded={}).margins(kind) == {}
