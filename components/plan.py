@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from components.packages import locate
 from components.settings import Section
@@ -42,16 +45,39 @@ class Live(Section):
 
 
 class Base(Section):
-    """The pretrained model to start from, and the digest of its files."""
+    """A pretrained model to start from."""
 
-    schema_version: int = 1
     place: str
-    requirement: str
-    digest: str
+    """A folder with weights, or ``package:folder``."""
+    requirement: str = ""
+    """What to tell pip when that package is missing."""
+    licence: str = ""
+    """Its SPDX name; empty is what the model card in the folder says."""
+    digest: str = ""
+    """Of its files. A project that names one gets no other weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_place(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"place": given}
+        if not isinstance(given, dict | Base):
+            raise ValueError("name a folder, package:folder, or keys of a model")
+        return given
 
     def locate(self) -> Path:
         """Return its folder on this machine; see ``components.packages.locate``."""
         return locate(self.place, self.requirement)
+
+
+class Bases(Section):
+    """The pretrained models that a training may start from.
+
+    The embeddings of the first are what is watched for drift.
+    """
+
+    schema_version: int = 1
+    models: tuple[Base, ...] = Field(min_length=1)
 
 
 class Plan(Section):
@@ -61,7 +87,7 @@ class Plan(Section):
     project: str
     data: Data
     live: Live
-    base: Base
+    bases: Bases
     champion: str
     """Digest of the bundle in production, empty when there is none."""
     champion_version: str

@@ -61,8 +61,7 @@ def adopt(
     plan = resolve.resolve(
         project=project.name,
         source=project.source,
-        base=project.finetune.base,
-        base_requirement=project.finetune.base_requirement,
+        bases=project.bases,
         config=project.resolve,
         window=window,
         purpose="training",
@@ -71,7 +70,7 @@ def adopt(
         now=datetime.now(UTC),
     )
     current = plan.live.current
-    embeddings = KeptEmbeddings(store, plan.base, project.task, plan.code)
+    embeddings = KeptEmbeddings(store, plan.bases.models[0], project.task, plan.code)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         ingest.ingest(plan.data, place / "snapshot", project.ingest)

@@ -25,6 +25,7 @@ from components.evaluate.core import EvaluateConfig
 from components.finetune.config import FinetuneConfig
 from components.ingest.core import IngestConfig
 from components.notify.core import NotifyConfig
+from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
@@ -105,6 +106,11 @@ class ProjectConfig(Section):
         return self
 
     @property
+    def bases(self) -> Bases:
+        """The pretrained models that a training may start from."""
+        return Bases(models=self.finetune.base)
+
+    @property
     def ledger(self) -> str:
         """Prefix of the project's ledger in the store."""
         return f"projects/{self.name}"
@@ -123,8 +129,7 @@ class ProjectConfig(Section):
             "project": self.name,
             "task": self.task.to_json(),
             "source": self.source.to_json(),
-            "base": self.finetune.base,
-            "base_requirement": self.finetune.base_requirement,
+            "bases": self.bases.to_json(),
             "ledger": self.ledger,
         }
         for name in type(self).model_fields:
@@ -326,7 +331,7 @@ def _keys_at(place: Place) -> list[str]:
     section: Any = ProjectConfig
     for key in place:
         if isinstance(key, int):
-            (section,) = get_args(section)
+            section, *_ = get_args(section)  # of a list, or of a tuple and an ellipsis
         elif get_origin(section) is dict:
             section = get_args(section)[1]
         elif isinstance(section, UnionType):  # by kind, which pydantic names as if it were a key
@@ -371,10 +376,13 @@ def _anchored(
         for number, part in enumerate(source.files)
     ]
     root = anchored(source.root, ("source", "root"))
-    base = anchored(finetune.base, ("finetune", "base"))
+    bases = tuple(
+        each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
+        for number, each in enumerate(finetune.base)
+    )
     return config.model_copy(
         update={
             "source": source.model_copy(update={"root": root, "files": files}),
-            "finetune": finetune.model_copy(update={"base": base}),
+            "finetune": finetune.model_copy(update={"base": bases}),
         }
     )

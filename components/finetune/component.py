@@ -15,7 +15,7 @@ def finetune(
     window: str,
     window_end: str,
     task: str,
-    base: str,
+    bases: str,
     champion: str,
     code: str,
     config: str,
@@ -29,30 +29,32 @@ def finetune(
     from components import bundle, home, step
     from components.finetune import core, launch
     from components.finetune.watcher import LiveWatcher
-    from components.plan import Base
+    from components.plan import Bases
     from components.tasks import parse_task
 
     with step.running("finetune") as log:
-        settings, start = core.FinetuneConfig.from_json(config), Base.from_json(base)
-        order = launch.Order(
-            prepared=Path(prepared.path),
-            base=start.locate(),
-            champion=bundle.fetch_champion(home.store(), champion),
-            folder=Path(model.path),
-            task=parse_task(task),
-            config=settings,
-            lineage={
-                "data": digest,
-                "base": start.digest,
-                "champion": champion,
-                "code": code,
-                "window": window,
-                "window_end": window_end,
-            },
-            store=home.store_url(),
-        )
+        settings, learnt = core.FinetuneConfig.from_json(config), parse_task(task)
+        prepared_rows, models = Path(prepared.path), Bases.from_json(bases).models
+        best = bundle.fetch_champion(home.store(), champion)
         with home.registry(project).run(f"{project} {window}", settings.model_dump()) as run:
-            result = launch.fulfil(order, LiveWatcher(log, run))
+            watcher = LiveWatcher(log, run)
+            order = launch.Order(
+                prepared=prepared_rows,
+                start=core.choose(prepared_rows, models, best, learnt, settings, watcher),
+                champion=best,
+                folder=Path(model.path),
+                task=learnt,
+                config=settings,
+                lineage={
+                    "data": digest,
+                    "champion": champion,
+                    "code": code,
+                    "window": window,
+                    "window_end": window_end,
+                },
+                store=home.store_url(),
+            )
+            result = launch.fulfil(order, watcher)
         model.metadata.update(bundle=result.bundle, **core.to_metrics(result))
         Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)

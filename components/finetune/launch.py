@@ -41,7 +41,7 @@ class Order(Section):
     """A training as a file tells it to its processes; see ``core.finetune``."""
 
     prepared: Path
-    base: Path
+    start: core.Start
     champion: Path | None
     folder: Path
     task: TaskConfig
@@ -64,7 +64,8 @@ class Order(Section):
 
 def _digest(told: dict[str, Any]) -> str:
     task, config = (told[name].model_dump(mode="json") for name in ("task", "config"))
-    return digest_of([told["lineage"], task, config])
+    start = told["start"]
+    return digest_of([told["lineage"], start.name, start.base.digest, task, config])
 
 
 def fulfil(order: Order, watcher: Watcher) -> core.FinetuneReport:
@@ -112,7 +113,7 @@ def processes_of(config: FinetuneConfig) -> int:
 def _here(order: Order, watcher: Watcher) -> core.FinetuneReport:
     return core.finetune(
         order.prepared,
-        order.base,
+        order.start,
         order.champion,
         order.folder,
         order.task,
@@ -308,11 +309,10 @@ def main(told: Path, result: Path) -> int:
         first = distributed.get_rank() == 0
         trained = core.train(
             order.prepared,
-            order.base,
+            order.start,
             order.champion,
             order.task,
             order.config.model_copy(update={"threads": max(1, order.config.threads // here)}),
-            order.lineage.get("base", ""),
             Telling() if first else Silent(),
             order.checkpoints,
         )

@@ -14,7 +14,7 @@ Scalar = bool | int | float | str | None
 
 FIXED = (
     "base",
-    "base_requirement",
+    "choose_base",
     "metric",
     "processes",
     "search",

@@ -49,10 +49,9 @@ from components.errors import (
 )
 from components.finetune import launch
 from components.finetune.config import FinetuneConfig, TrainJobConfig
-from components.finetune.core import FinetuneReport
+from components.finetune.core import FinetuneReport, Start
 from components.finetune.history import Silent, Watcher
 from components.finetune.sigterm import told_to_stop
-from components.packages import locate
 from components.settings import Section
 from components.store import ObjectMissing, Store, open_store
 from components.tasks import TaskConfig
@@ -81,8 +80,8 @@ LAST_LINES = 15
 class JobOrder(Section):
     """An order as pods read it: what was a folder of the step lies in the storage."""
 
-    base: str
-    """``package:folder`` of the image, empty for what lies in the storage."""
+    start: Start
+    """Its pretrained model is in a package of the image, or else lies in the storage."""
     champion: str
     """Digest of the bundle, or empty."""
     task: TaskConfig
@@ -184,11 +183,10 @@ def _publish(order: launch.Order, store: Store) -> None:
     if store.exists(f"{key}/order.json") and store.get(f"{key}/order.json"):
         return
     store.upload_directory(f"{key}/prepared", order.prepared)
-    in_image = _is_in_image(order)
-    if not in_image:
-        store.upload_directory(f"{key}/base", order.base)
+    if not _is_in_image(order.start):
+        store.upload_directory(f"{key}/base", order.start.base.locate())
     travelling = JobOrder(
-        base=order.config.base if in_image else "",
+        start=order.start,
         champion="" if order.champion is None else bundle.publish(store, order.champion),
         task=order.task,
         config=order.config,
@@ -198,13 +196,8 @@ def _publish(order: launch.Order, store: Store) -> None:
     store.put(f"{key}/order.json", travelling.to_json().encode())
 
 
-def _is_in_image(order: launch.Order) -> bool:
-    if ":" not in order.config.base:
-        return False
-    try:
-        return locate(order.config.base) == order.base.resolve()
-    except TokiwaError:
-        return False
+def _is_in_image(start: Start) -> bool:
+    return ":" in start.base.place
 
 
 def _arrived(order: launch.Order, store: Store) -> FinetuneReport | None:
@@ -725,16 +718,18 @@ def _fetched(store: Store, address: str, key: str, place: Path) -> launch.Order:
     """Fetch what an order needs; return it as one of this machine."""
     travelled = JobOrder.from_json(store.get(f"{key}/order.json").decode())
     store.download_directory(f"{key}/prepared", place / "prepared")
-    if not travelled.base:
+    start = travelled.start
+    if not _is_in_image(start):
         store.download_directory(f"{key}/base", place / "base")
-    config = travelled.config
+        base = start.base.model_copy(update={"place": str(place / "base")})
+        start = start.model_copy(update={"base": base})
     return launch.Order(
         prepared=place / "prepared",
-        base=locate(travelled.base, config.base_requirement) if travelled.base else place / "base",
+        start=start,
         champion=bundle.fetch_champion(store, travelled.champion),
         folder=place / "bundle",
         task=travelled.task,
-        config=config,
+        config=travelled.config,
         lineage=travelled.lineage,
         store=address,
         training=travelled.training,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from components.errors import Evicted, StoreError, TokiwaError, WorldError
 from components.finetune import core as finetune
 from components.finetune.config import HIGHER_IS_BETTER, FinetuneConfig
-from components.finetune.core import Trained
+from components.finetune.core import Start, Trained
 from components.finetune.history import Watcher
 from components.finetune.space import SearchConfig
+from components.plan import Base
 from components.search.samplers import distributions_of, pruner_of, sampler_of
 from components.settings import Section, digest_of
 from components.studies import (
@@ -85,7 +86,12 @@ class Log(Protocol):
 
 
 def name_of(
-    data: str, base: str, champion: str, code: str, task: TaskConfig, config: FinetuneConfig
+    data: str,
+    bases: Sequence[Base],
+    champion: str,
+    code: str,
+    task: TaskConfig,
+    config: FinetuneConfig,
 ) -> str:
     """Return the name of a study: the digest of all that its scores depend on.
 
@@ -95,16 +101,16 @@ def name_of(
     settings = config.model_dump(mode="json")
     for key in ("trials", "parallel"):
         settings["search"].pop(key)
-    return digest_of([data, base, champion, code, task.model_dump(mode="json"), settings])
+    weights = [base.digest for base in bases]
+    return digest_of([data, weights, champion, code, task.model_dump(mode="json"), settings])
 
 
 def search(
     prepared: Path,
-    base: Path,
+    bases: Sequence[Base],
     champion: Path | None,
     task: TaskConfig,
     config: FinetuneConfig,
-    base_digest: str,
     studies: Studies,
     name: str,
     worker: str,
@@ -115,11 +121,10 @@ def search(
 
     Args:
         prepared: folder that ``prepare`` wrote.
-        base: folder of the pretrained model.
+        bases: the pretrained models that may be taken.
         champion: bundle in production, or None.
         task: what to learn.
         config: the section ``finetune``, with its ``search``.
-        base_digest: of the pretrained model.
         studies: where the study is kept.
         name: of the study, see ``name_of``.
         worker: number of this worker, from ``"1"``.
@@ -133,10 +138,16 @@ def search(
     """
     assert config.search is not None
 
+    starts: dict[str, Start] = {}
+
     def train(settings: FinetuneConfig, watcher: Watcher) -> Trained:
-        return finetune.train(
-            prepared, base, champion, task, settings, base_digest, watcher, lambda _: None
-        )
+        # It depends on no other key that a search may vary.
+        if settings.start not in starts:
+            starts[settings.start] = finetune.choose(
+                prepared, bases, champion, task, settings, watcher
+            )
+        start = starts[settings.start]
+        return finetune.train(prepared, start, champion, task, settings, watcher, lambda _: None)
 
     metric = config.metric or TASKS[task.kind].metric
     study = studies.open(name, metric, higher_is_better=HIGHER_IS_BETTER[metric])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from components.errors import ConfigError
 from components.finetune.config import FinetuneConfig
+from components.plan import Bases
 from components.settings import Section
 from pipelines.cli import app
 from pipelines.project import SHIPPED, ProjectConfig, load, shipped_projects
@@ -135,9 +136,24 @@ PROBLEMS = {
         "task.labels: input should be a list (got 'bad')",
     ),
     "list for a text": (
-        [("base: models/tiny", "base: [a, b]")],
+        [("base: models/tiny", "base: {place: [a, b]}")],
         "base",
-        "finetune.base: input should be a valid string (got ['a', 'b'])",
+        "finetune.base.0.place: input should be a valid string (got ['a', 'b'])",
+    ),
+    "number for a model": (
+        [("base: models/tiny", "base: 7")],
+        "base",
+        "finetune.base.0: name a folder, package:folder, or keys of a model (got 7)",
+    ),
+    "one model twice": (
+        [("base: models/tiny", "base: [models/tiny, {place: models/tiny}]")],
+        "base",
+        "finetune.base: models/tiny is named twice (got ['models/tiny', {'place': 'models/tiny'}])",
+    ),
+    "no model": (
+        [("base: models/tiny", "base: []")],
+        "base",
+        "finetune.base: name at least one model (got [])",
     ),
     "value for a section": (
         [("task:", "drift: 0.3\ntask:")],
@@ -236,7 +252,7 @@ PROBLEMS = {
     "null byte": (
         [("base: models/tiny", r'base: "a\0b"')],
         "base",
-        r"finetune.base: is no path: embedded null byte (got 'a\x00b')",
+        r"finetune.base.0: is no path: embedded null byte (got 'a\x00b')",
     ),
 }
 
@@ -591,6 +607,10 @@ def test_a_folder_is_no_project_file(tmp_path):
 # --- paths
 
 
+def base_places(config):
+    return [base.place for base in config.finetune.base]
+
+
 def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     path = project()
     elsewhere = tmp_path / "elsewhere"
@@ -599,7 +619,7 @@ def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     for named in (path, "../demo.yaml"):
         config = load(named)
         assert config.source.root == str(tmp_path / "data")
-        assert config.finetune.base == str(tmp_path / "models" / "tiny")
+        assert base_places(config) == [str(tmp_path / "models" / "tiny")]
 
 
 def test_other_paths_stay(project, monkeypatch, tmp_path):
@@ -607,8 +627,8 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
     path = project(("root: data", "root: ~/data"), ("models/tiny", "package:folder"))
     config = load(path)
     assert config.source.root == str(tmp_path / "me" / "data")
-    assert config.finetune.base == "package:folder"
-    assert load(path, ["finetune.base=/opt/model"]).finetune.base == "/opt/model"
+    assert base_places(config) == ["package:folder"]
+    assert base_places(load(path, ["finetune.base=/opt/model"])) == ["/opt/model"]
     assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
 
 
@@ -618,9 +638,9 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
 def test_sections_travel_as_json_and_come_back(project):
     config = load(project())
     names = [name.rstrip("_") for name in ProjectConfig.model_fields]
-    given = config.arguments([*names, *(f"{name}_config" for name in names), "ledger", "base"])
+    given = config.arguments([*names, *(f"{name}_config" for name in names), "ledger", "bases"])
     assert given["ledger"] == "projects/demo"
-    assert given["base"] == config.finetune.base
+    assert Bases.from_json(given["bases"]).models == config.finetune.base
     sections = {name: getattr(config, name) for name in ProjectConfig.model_fields}
     sections = {name: each for name, each in sections.items() if isinstance(each, Section)}
     assert {"finetune", "validate_", "register_"} <= set(sections)

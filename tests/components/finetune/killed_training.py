@@ -18,6 +18,8 @@ from transformers import AutoModel, AutoTokenizer  # noqa: F401
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
 from components.finetune.core import finetune
+from components.finetune.start import Start
+from components.plan import Base
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassification
 
@@ -58,7 +60,7 @@ def train(base: Path, prepared: Path, place: Path, method: str, interval: int, w
     )
     finetune(
         prepared,
-        base,
+        Start(name="base", base=Base(place=str(base)), reason=""),
         None,
         place / "bundle",
         TextClassification(labels=("negative", "positive"), max_tokens=32),

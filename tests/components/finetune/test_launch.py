@@ -18,6 +18,8 @@ from components import bundle
 from components.errors import ConfigError, Evicted, UserError, WorldError
 from components.finetune.config import LoraConfig
 from components.finetune.launch import Order, fulfil, processes_of
+from components.finetune.start import Start
+from components.plan import Base
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +69,7 @@ def order(toy, base, tmp_path):
         }
         return Order(
             prepared=toy.first,
-            base=base,
+            start=Start(name="base", base=Base(place=str(base)), reason=""),
             champion=None,
             folder=tmp_path / name,
             task=toy.task,

@@ -21,6 +21,8 @@ from components.finetune.config import TrainJobConfig, VolumeConfig
 from components.finetune.core import finetune
 from components.finetune.history import Silent
 from components.finetune.launch import Order, fulfil
+from components.finetune.start import Start
+from components.plan import Base
 from components.store import LocalStore, open_store
 
 # Kubeflow's SDK, on import.
@@ -102,7 +104,7 @@ def order(toy, tmp_path, volume):
         }
         return Order(
             prepared=toy.first,
-            base=base,
+            start=Start(name="base", base=Base(place=str(base)), reason=""),
             champion=None,
             folder=tmp_path / "bundle",
             task=toy.task,
@@ -120,7 +122,7 @@ def trained(toy, tmp_path_factory):
     """A bundle and the report of its training."""
     folder = tmp_path_factory.mktemp("trained") / "bundle"
     config = toy.training.model_copy(update={"method": "head", "head_epochs": 2})
-    return folder, finetune(toy.first, toy.base, None, folder, toy.task, config, {}, Silent())
+    return folder, finetune(toy.first, toy.start, None, folder, toy.task, config, {}, Silent())
 
 
 @pytest.fixture

@@ -67,13 +67,12 @@ def look(toy, studies) -> Callable[..., SearchReport]:
     def run(config, *, name="", worker="1", log=None, place=None, dead_after_s=60.0):
         return search(
             toy.first,
-            toy.base,
+            [toy.start.base],
             None,
             toy.task,
             config,
-            "",
             place or studies,
-            name or name_of(DATA, "", "", "", toy.task, config),
+            name or name_of(DATA, [], "", "", toy.task, config),
             worker,
             log or Log(),
             dead_after_s,
@@ -87,7 +86,7 @@ def study_of(toy, studies):
     """Open the study of a configuration."""
 
     def run(config: FinetuneConfig):
-        return studies.load(name_of(DATA, "", "", "", toy.task, config))
+        return studies.load(name_of(DATA, [], "", "", toy.task, config))
 
     return run
 

@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from components.errors import WorldError
+from components.plan import Base
 from components.search.core import name_of
 from components.store import LocalStore
 from components.studies import CONFIG, Studies, counted, trials_of
@@ -56,7 +57,7 @@ def test_the_best_trial_is_what_finetune_makes_of_its_settings(
     assert chosen.search is None
     assert {key: chosen.value_at(key) for key in best.values} == best.values
     report = finetune(
-        toy.first, toy.base, None, tmp_path / "bundle", toy.task, chosen, {}, Silent()
+        toy.first, toy.start, None, tmp_path / "bundle", toy.task, chosen, {}, Silent()
     )
     assert report.epochs[report.best_epoch - 1].scores["macro_f1"] == best.score
 
@@ -86,7 +87,7 @@ def test_a_trial_that_promises_nothing_is_pruned(settings, look, studies, study_
         training={"patience_epochs": 9},
     )
     study = studies.open(
-        name_of("d" * 64, "", "", "", toy.task, config), "macro_f1", higher_is_better=True
+        name_of("d" * 64, [], "", "", toy.task, config), "macro_f1", higher_is_better=True
     )
     for rate in rates:
         study.enqueue_trial(
@@ -122,7 +123,10 @@ def test_a_study_is_named_by_all_that_its_scores_depend_on(settings, toy):
     def named(changed: str = "", task: TextClassification = toy.task, **more: Any) -> str:
         known = {part: part for part in ("data", "base", "champion", "code")}
         given = known | ({changed: "other"} if changed else {})
-        return name_of(**given, task=task, config=settings(RATES, **{"trials": 3, **more}))
+        bases = [Base(place="somewhere", digest=given.pop("base"))]
+        return name_of(
+            **given, bases=bases, task=task, config=settings(RATES, **{"trials": 3, **more})
+        )
 
     assert named() == named(trials=30, parallel=4)
     others = [
