@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.packages import locate
-from components.settings import Section
+from components.settings import Section, digest_of
 from components.sources import SourceConfig
 from components.windows import Window
 
@@ -71,13 +71,25 @@ class Base(Section):
 
 
 class Bases(Section):
-    """The pretrained models that a training may start from.
+    """The pretrained models that a training may start from, and what else it reads.
 
     The embeddings of the first are what is watched for drift.
     """
 
     schema_version: int = 1
     models: tuple[Base, ...] = Field(min_length=1)
+    others: dict[str, str] = {}
+    """Digest by place of what else a training reads: a teacher, synonyms."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything that is read, wherever it lies."""
+        return digest_of([[base.digest for base in self.models], *self.others.values()])
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What a bundle remembers of what was read beside rows and base."""
+        return {"others": digest_of([*self.others.values()])} if self.others else {}
 
 
 class Plan(Section):

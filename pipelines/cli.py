@@ -398,7 +398,7 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
         window: that must be one of the project's.
     """
     from components.packages import locate
-    from components.resolve.core import MOVING, known_base, known_windows, window_called
+    from components.resolve.core import MOVING, known, known_windows, window_called
 
     config = load(project, overrides or ())
     timed = config.source.columns.time or all(part.at for part in config.source.files)
@@ -411,8 +411,7 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
         window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)
     for root, requirement in config.source.roots:
         locate(root, requirement)
-    for base in config.finetune.base:
-        known_base(base)
+    known(config.bases)
     return config
 
 

@@ -22,7 +22,7 @@ from components.deploy.core import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.core import EvaluateConfig
-from components.finetune.config import FinetuneConfig
+from components.finetune.config import CHAMPION, LOSS, FinetuneConfig
 from components.ingest.core import IngestConfig
 from components.notify.core import NotifyConfig
 from components.plan import Bases
@@ -105,10 +105,32 @@ class ProjectConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finetuning_suits_the_task(self) -> ProjectConfig:
+        task, finetune = self.task, self.finetune
+        known = (*TASKS[task.kind].score_names, LOSS)
+        if finetune.metric not in ("", *known):
+            raise ValueError(
+                f"finetune.metric {finetune.metric} is no score of {task.kind}; "
+                f"there are {', '.join(known)}"
+            )
+        if finetune.balance != "none" and not task.label_names:
+            raise ValueError(
+                f"finetune.balance makes up for rare classes, and {task.kind} has none"
+            )
+        if finetune.batch_tokens is not None and task.content != "text":
+            raise ValueError(
+                f"finetune.batch_tokens counts tokens, and {task.kind} reads none; "
+                "use finetune.batch_rows"
+            )
+        return self
+
     @property
     def bases(self) -> Bases:
-        """The pretrained models that a training may start from."""
-        return Bases(models=self.finetune.base)
+        """The pretrained models that a training may start from, and what else it reads."""
+        teacher, synonyms = self.finetune.distill.teacher, self.finetune.augment.synonyms
+        read = [place for place in (teacher, synonyms) if place not in ("", CHAMPION)]
+        return Bases(models=self.finetune.base, others=dict.fromkeys(read, ""))
 
     @property
     def ledger(self) -> str:
@@ -380,9 +402,17 @@ def _anchored(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
         for number, each in enumerate(finetune.base)
     )
+    teacher, synonyms = finetune.distill.teacher, finetune.augment.synonyms
+    if teacher != CHAMPION:
+        teacher = anchored(teacher, ("finetune", "distill", "teacher"))
+    if synonyms:
+        synonyms = anchored(synonyms, ("finetune", "augment", "synonyms"))
+    distill = finetune.distill.model_copy(update={"teacher": teacher})
+    augment = finetune.augment.model_copy(update={"synonyms": synonyms})
+    changed = {"base": bases, "distill": distill, "augment": augment}
     return config.model_copy(
         update={
             "source": source.model_copy(update={"root": root, "files": files}),
-            "finetune": finetune.model_copy(update={"base": bases}),
+            "finetune": finetune.model_copy(update=changed),
         }
     )

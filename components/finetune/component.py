@@ -34,13 +34,13 @@ def finetune(
 
     with step.running("finetune") as log:
         settings, learnt = core.FinetuneConfig.from_json(config), parse_task(task)
-        prepared_rows, models = Path(prepared.path), Bases.from_json(bases).models
+        rows, given = Path(prepared.path), Bases.from_json(bases)
         best = bundle.fetch_champion(home.store(), champion)
         with home.registry(project).run(f"{project} {window}", settings.model_dump()) as run:
             watcher = LiveWatcher(log, run)
             order = launch.Order(
-                prepared=prepared_rows,
-                start=core.choose(prepared_rows, models, best, learnt, settings, watcher),
+                prepared=rows,
+                start=core.choose(rows, given.models, best, learnt, settings, watcher),
                 champion=best,
                 folder=Path(model.path),
                 task=learnt,
@@ -51,6 +51,7 @@ def finetune(
                     "code": code,
                     "window": window,
                     "window_end": window_end,
+                    **given.lineage,
                 },
                 store=home.store_url(),
             )

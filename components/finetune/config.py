@@ -18,6 +18,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 RFC_1123 = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 """Names of Kubernetes objects."""
 
+CHAMPION = "champion"
+"""The model in production, where a place of a model is asked for."""
+LOSS = "loss"
+"""The training's own loss on the validation rows, a score of every task."""
+
 HIGHER_IS_BETTER = {
     "macro_f1": True,
     "accuracy": True,
@@ -27,7 +32,7 @@ HIGHER_IS_BETTER = {
     "mse": False,
     "auroc": True,
     "recall_at_false_alarm_rate": True,
-    "loss": False,
+    LOSS: False,
 }
 """Scores that training can be steered by, and which way is up."""
 
@@ -91,7 +96,7 @@ class LoraConfig(Section):
 class DistillConfig(Section):
     """A smaller student learns from a larger teacher."""
 
-    teacher: str = "champion"
+    teacher: str = CHAMPION
     """``champion``, or a bundle's folder or ``package:folder``. Where there is no champion,
     or none larger than the student, method ``full`` trains a teacher first."""
     layers: int | None = Field(default=None, ge=1)
@@ -214,8 +219,9 @@ class FinetuneConfig(Section):
     """Frozen layers of ``top``, ``lora`` and, at its end, ``gradual``. None is two thirds
     of them for ``top``, none for the others."""
     epochs: int = Field(default=2, ge=1, le=1000)
+    """Passes over the rows, of every method but ``head``."""
     head_epochs: int = Field(default=60, ge=1, le=10_000)
-    """Epochs of method ``head``, which are cheap."""
+    """Passes of method ``head``, which are cheap."""
     batch_rows: int = Field(default=32, ge=1, le=65536)
     """Rows of an optimizer step."""
     batch_tokens: int | None = Field(default=None, ge=16)
@@ -256,7 +262,9 @@ class FinetuneConfig(Section):
     metric: str = ""
     """Score on the validation rows that names the best epoch; empty is the task's own."""
     patience_epochs: int = Field(default=2, ge=1)
-    """Stop after so many epochs without a better score. The best epoch is kept."""
+    """Stop after so many epochs without a better score. The best epoch is kept. ``head``
+    waits for a sixth of its epochs at least; ``gradual`` never stops early, as more is
+    unfrozen next."""
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints, from which an interrupted training goes on."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
@@ -300,6 +308,7 @@ class FinetuneConfig(Section):
         for key, axis in self.search.space.items() if self.search else ():
             for place, value in axis.values():
                 try:
+                    self._require_read(key)
                     parsed = self.with_values({key: value}).value_at(key)
                 except ValidationError as error:
                     reason = _reason(key, error)
@@ -320,6 +329,11 @@ class FinetuneConfig(Section):
         if problems:
             raise ValidationError.from_exception_data("FinetuneConfig", problems)
         return self
+
+    def _require_read(self, key: str) -> None:
+        searched = self.search.space if self.search else {}
+        if key in _UNREAD[self.method] and "method" not in searched:
+            raise ValueError(f"is not read by method {self.method}")
 
     def with_values(self, values: Mapping[str, Scalar]) -> FinetuneConfig:
         """Return this section, without its search, with other values of some keys.
@@ -373,3 +387,14 @@ def _keys(section: type[Section], prefix: str = "") -> list[str]:
         elif name not in FIXED:
             keys.append(prefix + name)
     return keys
+
+
+_UNREAD = {
+    "head": ("epochs", "frozen_layers", "layer_decay", "learning_rate"),
+    "top": ("head_epochs",),
+    "gradual": ("head_epochs", "patience_epochs"),
+    "full": ("head_epochs", "frozen_layers"),
+    "lora": ("head_epochs", "layer_decay", "learning_rate"),
+    "distill": ("head_epochs", "frozen_layers"),
+}
+"""Keys that make no difference to a method; to search them would train one model many times."""

@@ -15,11 +15,10 @@ import pandas as pd
 from components import bundle, mlmodel
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints
-from components.finetune.config import FinetuneConfig
+from components.finetune.config import CHAMPION, FinetuneConfig
 from components.finetune.export import Export, require_packages, write_exports
 from components.finetune.history import Watcher, overfitting_remark
 from components.finetune.start import (
-    CHAMPION,
     Candidate,
     Start,
     choose,

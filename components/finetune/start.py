@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from components import bundle
 from components.errors import ConfigError
 from components.finetune.batches import Examples
-from components.finetune.config import ChooseBaseConfig, FinetuneConfig
+from components.finetune.config import CHAMPION, ChooseBaseConfig, FinetuneConfig
 from components.finetune.history import Watcher
 from components.model_card import licence_of
 from components.plan import Base
@@ -35,7 +35,6 @@ LATENCY_ROWS = 20
 WARM_UP_ROWS = 3
 ALONG = 0.999
 """Cosine above which two vectors are the same but for rounding."""
-CHAMPION = "champion"
 
 
 class Candidate(Section):

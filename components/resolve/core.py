@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from components import bundle
 from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.ledger import Entry
+from components.packages import locate
 from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
@@ -131,7 +132,7 @@ def resolve(
             current=data[-1],
             labelled=_labelled(data, config.label_delay_windows, head, store),
         ),
-        bases=Bases(models=tuple(map(known_base, bases.models))),
+        bases=known(bases),
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
@@ -198,6 +199,22 @@ def _labelled(
         for each in come
         if trained_until and each.window.begins >= datetime.fromisoformat(trained_until)
     ]
+
+
+def known(bases: Bases) -> Bases:
+    """Return what a training reads with the digests of its files, see ``known_base``."""
+    return Bases(
+        models=tuple(map(known_base, bases.models)),
+        others={place: _file_digest(locate(place)) for place in sorted(bases.others)},
+    )
+
+
+def _file_digest(path: Path) -> str:
+    """Return the digest of a file, or of a folder of weights."""
+    if path.is_dir():
+        return weights_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def known_base(base: Base) -> Base:

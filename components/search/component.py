@@ -26,16 +26,16 @@ def search(
     from components.tasks import parse_task
 
     with step.running("search") as log:
-        settings, models = core.FinetuneConfig.from_json(config), Bases.from_json(bases).models
+        settings, given = core.FinetuneConfig.from_json(config), Bases.from_json(bases)
         what = parse_task(task)
         result = core.search(
             Path(prepared.path),
-            models,
+            given.models,
             bundle.fetch_champion(home.store(), champion),
             what,
             settings,
             home.studies(),
-            core.name_of(digest, models, champion, code, what, settings),
+            core.name_of(digest, given.digest, champion, code, what, settings),
             worker,
             log,
         )

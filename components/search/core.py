@@ -87,7 +87,7 @@ class Log(Protocol):
 
 def name_of(
     data: str,
-    bases: Sequence[Base],
+    bases: str,
     champion: str,
     code: str,
     task: TaskConfig,
@@ -101,8 +101,7 @@ def name_of(
     settings = config.model_dump(mode="json")
     for key in ("trials", "parallel"):
         settings["search"].pop(key)
-    weights = [base.digest for base in bases]
-    return digest_of([data, weights, champion, code, task.model_dump(mode="json"), settings])
+    return digest_of([data, bases, champion, code, task.model_dump(mode="json"), settings])
 
 
 def search(

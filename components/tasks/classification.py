@@ -60,6 +60,7 @@ class LabelTask(Task):
 class Classifier(Model):
     """A model that answers with one probability for each label."""
 
+    score_names: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "log_loss")
     metric: ClassVar[str] = "macro_f1"
     gate_metric: ClassVar[str] = "macro_f1"
     naive: ClassVar[str] = "majority class"

@@ -51,7 +51,8 @@ class Model(ABC):
         network: a ``torch.nn.Module`` that can be cut between its stages.
         facts: what the model remembers of its task, as JSON-able values.
         content: what a row holds.
-        metric: name of the primary score, one of ``scores``.
+        score_names: names of all ``scores``.
+        metric: name of the primary score, one of them.
         gate_metric: name of the score that challenger and champion are compared by.
         naive: what ``naive_answers`` are, in words; ``probe`` for ``probe_answers``.
     """
@@ -59,6 +60,7 @@ class Model(ABC):
     network: Staged
     facts: dict[str, Any]
     content: ClassVar[Content]
+    score_names: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     gate_metric: ClassVar[str]
     naive: ClassVar[str]

@@ -64,6 +64,10 @@ class TextAnomalyDetector(Classifier, TextModel):
     So an anomaly is what scores above a half, and the two answers sum to one.
     """
 
+    score_names: ClassVar[tuple[str, ...]] = (
+        *("auroc", "recall_at_false_alarm_rate"),
+        *("macro_f1", "accuracy"),
+    )
     metric: ClassVar[str] = "auroc"
     probe: ClassVar[str] = "distance from the base's normal rows"
     fits_head: ClassVar[bool] = True

@@ -140,6 +140,21 @@ PROBLEMS = {
         "base",
         "finetune.base.0.place: input should be a valid string (got ['a', 'b'])",
     ),
+    "metric of another task": (
+        [("epochs: 2", "metric: r2")],
+        "metric:",
+        "finetune.metric r2 is no score of text-classification; "
+        "there are macro_f1, accuracy, log_loss, loss",
+    ),
+    "classes where there are none": (
+        [
+            ("text-classification", "text-regression"),
+            ("labels: [bad, good]", "low: 0\n  high: 1"),
+            ("epochs: 2", "balance: over"),
+        ],
+        "balance:",
+        "finetune.balance makes up for rare classes, and text-regression has none",
+    ),
     "number for a model": (
         [("base: models/tiny", "base: 7")],
         "base",
@@ -630,6 +645,16 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
     assert base_places(config) == ["package:folder"]
     assert base_places(load(path, ["finetune.base=/opt/model"])) == ["/opt/model"]
     assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
+
+
+def test_what_else_a_training_reads_is_anchored_and_handed_to_resolve(project, tmp_path):
+    read = "distill: {teacher: teacher}, augment: {synonyms: words.json}"
+    config = load(project(("epochs: 2", read.replace(", a", "\n  a"))))
+    teacher, words = str(tmp_path / "teacher"), str(tmp_path / "words.json")
+    assert config.finetune.distill.teacher == teacher
+    assert config.finetune.augment.synonyms == words
+    assert config.bases.others == {teacher: "", words: ""}
+    assert load(project()).bases.others == {}
 
 
 # --- what a project hands to the graphs

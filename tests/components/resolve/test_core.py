@@ -243,6 +243,21 @@ def test_every_base_gets_the_digest_of_its_files(world, tiny_base, tmp_path):
     assert digests[0] != digests[1]
 
 
+def test_what_else_is_read_gets_a_digest_that_changes_with_it(world, tiny_base, tmp_path):
+    words, teacher = tmp_path / "words.json", shutil.copytree(tiny_base, tmp_path / "teacher")
+    words.write_text('{"good": ["fine"]}')
+    given = bases_at(str(tiny_base)).model_copy(
+        update={"others": {str(words): "", str(teacher): ""}}
+    )
+    before = world.plan(bases=given).bases
+    assert before.others[str(teacher)] == weights_digest(tiny_base)
+    words.write_text('{"good": ["bad"]}')
+    after = world.plan(bases=given).bases
+    assert after.digest != before.digest
+    assert after.lineage != before.lineage
+    assert world.plan().bases.lineage == {}
+
+
 def test_weights_that_are_not_those_of_the_project_are_refused(world, tiny_base):
     digest = weights_digest(tiny_base)
     world.plan(bases=bases_at(str(tiny_base), digest=digest))

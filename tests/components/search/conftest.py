@@ -72,7 +72,7 @@ def look(toy, studies) -> Callable[..., SearchReport]:
             toy.task,
             config,
             place or studies,
-            name or name_of(DATA, [], "", "", toy.task, config),
+            name or name_of(DATA, "", "", "", toy.task, config),
             worker,
             log or Log(),
             dead_after_s,
@@ -86,7 +86,7 @@ def study_of(toy, studies):
     """Open the study of a configuration."""
 
     def run(config: FinetuneConfig):
-        return studies.load(name_of(DATA, [], "", "", toy.task, config))
+        return studies.load(name_of(DATA, "", "", "", toy.task, config))
 
     return run
 

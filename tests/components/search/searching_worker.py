@@ -29,7 +29,7 @@ class Silent:
 def main() -> int:
     store, base, prepared, told = map(Path, sys.argv[1:5])
     config = FinetuneConfig.from_json(told.read_text())
-    name = name_of("d" * 64, [], "", "", TASK, config)
+    name = name_of("d" * 64, "", "", "", TASK, config)
     studies = Studies(LocalStore(store))
     try:
         bases = [Base(place=str(base))]

@@ -6,7 +6,6 @@ import pytest
 from optuna.trial import TrialState
 
 from components.errors import WorldError
-from components.plan import Base
 from components.search.core import name_of
 from components.store import LocalStore
 from components.studies import CONFIG, Studies, counted, trials_of
@@ -87,7 +86,7 @@ def test_a_trial_that_promises_nothing_is_pruned(settings, look, studies, study_
         training={"patience_epochs": 9},
     )
     study = studies.open(
-        name_of("d" * 64, [], "", "", toy.task, config), "macro_f1", higher_is_better=True
+        name_of("d" * 64, "", "", "", toy.task, config), "macro_f1", higher_is_better=True
     )
     for rate in rates:
         study.enqueue_trial(
@@ -121,18 +120,15 @@ def test_a_search_in_which_all_fail_says_why(settings, look):
 
 def test_a_study_is_named_by_all_that_its_scores_depend_on(settings, toy):
     def named(changed: str = "", task: TextClassification = toy.task, **more: Any) -> str:
-        known = {part: part for part in ("data", "base", "champion", "code")}
+        known = {part: part for part in ("data", "bases", "champion", "code")}
         given = known | ({changed: "other"} if changed else {})
-        bases = [Base(place="somewhere", digest=given.pop("base"))]
-        return name_of(
-            **given, bases=bases, task=task, config=settings(RATES, **{"trials": 3, **more})
-        )
+        return name_of(**given, task=task, config=settings(RATES, **{"trials": 3, **more}))
 
     assert named() == named(trials=30, parallel=4)
     others = [
         named(pruner="none"),
         named(training={"dropout": 0.2}),
         named(task=toy.task.model_copy(update={"max_tokens": 12})),
-        *map(named, ("data", "base", "champion", "code")),
+        *map(named, ("data", "bases", "champion", "code")),
     ]
     assert len({named(), *others}) == 8

@@ -107,7 +107,7 @@ def test_an_evicted_worker_gives_its_trial_back_at_once(
 def test_values_whose_workers_die_each_time_are_given_up(settings, study_of, look, studies, toy):
     config = settings(SPACE, trials=2, training={"epochs": 1})
     assert config.search is not None
-    name = name_of(DATA, [], "", "", toy.task, config)
+    name = name_of(DATA, "", "", "", toy.task, config)
     study = studies.open(name, "macro_f1", higher_is_better=True)
     space = distributions_of(config, config.search)
     study.enqueue_trial({"learning_rate": 1e-3}, {ATTEMPT: MOST_ATTEMPTS})
