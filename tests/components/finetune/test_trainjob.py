@@ -16,7 +16,7 @@ import pytest
 import components
 from components import bundle
 from components.errors import ConfigError, Evicted, UserError, WorldError
-from components.finetune import trainjob
+from components.finetune import cluster, trainjob
 from components.finetune.config import TrainJobConfig, VolumeConfig
 from components.finetune.core import finetune
 from components.finetune.history import Silent
@@ -194,7 +194,7 @@ def test_the_job_says_what_the_project_says_and_nothing_secret(api, order, arriv
     assert trainer["image"] == "registry.example/train:1"
     limits = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "4"}
     assert trainer["resourcesPerNode"]["limits"] == limits
-    assert trainer["command"] == ["python", "-m", "components.finetune.trainjob"]
+    assert trainer["command"] == ["python", "-m", "components.finetune.pod"]
     environment = {each["name"]: each["value"] for each in trainer["env"]}
     assert environment["AWS_ENDPOINT_URL_S3"] == "http://s3.example"
     (pod,) = kubernetes_api._pod_patches(job)
@@ -363,7 +363,7 @@ def test_an_api_that_stays_away_is_told(api, order, monkeypatch):
 
 
 def test_an_api_that_hangs_is_told(api, order, monkeypatch):
-    monkeypatch.setattr(trainjob, "ANSWER_S", 0.5)
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.5)
     api.flowing.clear()
     with pytest.raises(WorldError, match=r"the Kubernetes API does not answer within 0\.5 s"):
         fulfil(order(), Watching())
