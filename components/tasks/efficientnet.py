@@ -6,7 +6,9 @@ int8. The layout below is that of the published weights, so that they load by na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -45,17 +47,34 @@ class _Conv(nn.Conv2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """A batch norm that takes the running statistics where a batch has one value a channel."""
+    """A batch norm that can be told to take the running statistics in training, too.
+
+    It does so by itself where a batch has one value a channel, and thus no variance.
+
+    Attributes:
+        frozen: whether to take them always.
+        repeats: whether the rows go through for the second time, and count no more.
+    """
 
     def __init__(self, channels: int) -> None:
         # The published momentum of 0.01 is for millions of steps: after the hundred of a
         # fine-tuning the running statistics would still be those of photographs.
         super().__init__(channels, momentum=0.1, eps=1e-3)
+        self.frozen = False
+        self.repeats = False
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.training and rows.numel() == rows.shape[1]:
+        if not self.training:
+            return super().forward(rows)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, variance = self.running_mean, self.running_var
+        if self.frozen or rows.numel() == rows.shape[1]:
+            return functional.batch_norm(rows, mean, variance, self.weight, self.bias, eps=self.eps)
+        if self.repeats:
+            mean, variance = mean.clone(), variance.clone()  # written to, and thrown away
             return functional.batch_norm(
-                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+                rows, mean, variance, self.weight, self.bias, training=True, eps=self.eps
             )
         return super().forward(rows)
 
@@ -85,6 +104,35 @@ class _Block(nn.Module):
         return out + rows if self.skips else out  # type: ignore[no-any-return]
 
 
+def _checkpointed(block: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """Return what a block makes of rows, and keep nothing of how it did."""
+    if torch.compiler.is_compiling():  # it counts once by itself, and takes no contexts
+        return checkpoint(block, rows, use_reentrant=False)  # type: ignore[no-any-return]
+    contexts = functools.partial(_once_counted, block)
+    return checkpoint(  # type: ignore[no-any-return]
+        block, rows, use_reentrant=False, context_fn=contexts
+    )
+
+
+def _once_counted(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of a block's first pass and of the one for its gradients."""
+    norms = [module for module in block.modules() if isinstance(module, _Norm)]
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        for norm in norms:
+            norm.repeats = True
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.repeats = False
+
+    return nullcontext(), again()
+
+
 class EfficientNetLite0(Staged):
     """From images ``[n, 3, h, w]`` to outputs ``[n, k]``."""
 
@@ -94,7 +142,6 @@ class EfficientNetLite0(Staged):
         self.skipped = tuple(skipped)
         self._recomputes = False
         self.outputs = outputs
-        self.dropout_share = dropout
         self._conv_stem = _Conv(3, _STEM, 3, 2, bias=False)
         self._bn0 = _Norm(_STEM)
         blocks: list[nn.Module] = []
@@ -122,6 +169,21 @@ class EfficientNetLite0(Staged):
         """The blocks."""
         return len(self._blocks) - len(self.skipped)
 
+    @property
+    def dropout_share(self) -> float:
+        """The share of what the head reads that is dropped."""
+        return self.dropout.p
+
+    def set_dropout(self, share: float) -> None:
+        """Drop another share of what the head reads, while training."""
+        self.dropout.p = share
+
+    def freeze_statistics(self) -> None:
+        """Normalise by running statistics in training, too, and leave these as they are."""
+        for module in self.modules():
+            if isinstance(module, _Norm):
+                module.frozen = True
+
     def stage_of(self, name: str) -> int:
         """Return the stage of a parameter."""
         if name.startswith("head."):
@@ -138,7 +200,7 @@ class EfficientNetLite0(Staged):
             elif stage <= len(self._blocks):
                 block = self._blocks[stage - 1]
                 again = self._recomputes and torch.is_grad_enabled()
-                rows = checkpoint(block, rows, use_reentrant=False) if again else block(rows)
+                rows = _checkpointed(block, rows) if again else block(rows)
             else:
                 rows = functional.relu6(self._bn1(self._conv_head(rows))).mean((-2, -1))
         return rows
