@@ -28,6 +28,7 @@ def finetune(
 
     from components import bundle, home, step
     from components.finetune import core, launch
+    from components.finetune.fulfil import fulfil
     from components.finetune.watcher import LiveWatcher
     from components.plan import Bases
     from components.tasks import parse_task
@@ -55,7 +56,7 @@ def finetune(
                 },
                 store=home.store_url(),
             )
-            result = launch.fulfil(order, watcher)
+            result = fulfil(order, watcher)
         model.metadata.update(bundle=result.bundle, **core.to_metrics(result))
         Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)

@@ -43,7 +43,7 @@ class ScheduleConfig(Section):
     shape: Literal["cosine", "linear", "one-cycle", "constant"] = "cosine"
     """``one-cycle`` also moves AdamW's first beta the other way (Smith 2018)."""
     warmup_share: Share = 0.1
-    """Share of all steps in which the rate rises."""
+    """Share of the steps of a phase in which the rate rises."""
 
 
 class AugmentConfig(Section):
@@ -98,9 +98,11 @@ class DistillConfig(Section):
 
     teacher: str = CHAMPION
     """``champion``, or a bundle's folder or ``package:folder``. Where there is no champion,
-    or none larger than the student, method ``full`` trains a teacher first."""
+    or none larger than the student, method ``full`` trains a teacher first. One that is
+    named has to fit, or the training is refused."""
     layers: int | None = Field(default=None, ge=1)
-    """Layers of the student, taken evenly from where it starts; None is half of them."""
+    """Layers of the student, taken evenly from where it starts; None is half of them. A
+    number that the network cannot have is refused."""
     temperature: float = Field(default=2.0, gt=0)
     soft_share: float = Field(default=0.7, ge=0, le=1)
     """Weight of the teacher's answers; the rest is for the labels."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,18 @@ import numpy as np
 import pandas as pd
 
 from components import bundle, mlmodel
+from components.errors import ConfigError
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import CHAMPION, FinetuneConfig
 from components.finetune.export import Export, require_packages, write_exports
-from components.finetune.history import Watcher, overfitting_remark
+from components.finetune.history import Clock, Watcher, overfitting_remark
+from components.finetune.memory import explaining_memory
 from components.finetune.start import (
     Candidate,
     Start,
     choose,
+    continued,
     features_of,
     start_head,
 )
@@ -124,6 +126,7 @@ class Trained:
     device: str
     processes: int
     seconds: float
+    """Of all processes that took the training up in turn."""
 
 
 def finetune(
@@ -160,6 +163,7 @@ def finetune(
     return write(trained, prepared, folder, task, config, lineage)
 
 
+@explaining_memory(lambda: "before or after the steps of the training")
 def train(
     prepared: Path,
     start: Start,
@@ -183,7 +187,7 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    started_s = time.perf_counter()
+    clock = Clock()
     frame = pd.read_parquet(prepared / "rows.parquet")
     train_rows = frame[frame["split"].isin(["train", "rehearsal"])]
     valid_rows = frame[frame["split"] == "valid"]
@@ -199,8 +203,12 @@ def train(
             _start_head(model, prepared, frame)
         return model
 
+    def rows_of(model: Model) -> tuple[Examples, Examples]:
+        rows = Examples.of(model, train_rows)
+        return rows.where(model.trains_on(rows.targets)), Examples.of(model, valid_rows)
+
     continues = champion is not None and start.name == CHAMPION
-    model = _continued(champion, task) if champion is not None and continues else fresh()
+    model = continued(champion, task, config) if champion is not None and continues else fresh()
     model.network.to(device)
     rows, valid = Examples.of(model, train_rows), Examples.of(model, valid_rows)
     if model.fits_head and continues:
@@ -214,19 +222,21 @@ def train(
             config,
             fresh,
             _teacher(champion, task, config),
-            _Metered(watcher, config, device, processes, started_s),
+            _Metered(watcher, config, device, processes, clock),
             checkpoints,
+            clock,
+            rows_of,
         )
     )
     if outcome.model.fits_head:
         fit_head(outcome.model, rows, valid)
     outcome.model.network.to("cpu")
-    seconds = time.perf_counter() - started_s
     learnt = int(model.trains_on(rows.targets).sum())
     cut = model.cut_contents(rows.examples)
-    return Trained(outcome, start, learnt, cut, frame, str(device), processes, seconds)
+    return Trained(outcome, start, learnt, cut, frame, str(device), processes, clock.seconds)
 
 
+@explaining_memory(lambda: "writing the trained model")
 def write(
     trained: Trained,
     prepared: Path,
@@ -321,27 +331,30 @@ def fit_head(model: Model, train: Examples, valid: Examples) -> None:
     model.fit_head(features, judges)
 
 
-def _continued(champion: Path, task: TaskConfig) -> Model:
-    """Return the champion as a model to go on training."""
-    model = TASKS[task.kind].load(champion)
-    model.configure(task)
-    return model
-
-
 def _teacher(champion: Path | None, task: TaskConfig, config: FinetuneConfig) -> Model | None:
-    """Return the model that ``distill`` learns from, None where it has to be trained."""
+    """Return the model that ``distill`` learns from, None where it has to be trained.
+
+    Raises:
+        BundleError: there is none at the place that the project names.
+        ConfigError: the one that the project names answers in other terms.
+    """
     from components.packages import locate
 
-    if config.method != "distill":
+    named = config.distill.teacher != "champion"
+    if config.method != "distill" or (champion is None and not named):
         return None
-    if config.distill.teacher != "champion":
-        folder = locate(config.distill.teacher, "")
-    elif champion is None:
-        return None
-    else:
-        folder = champion
-    model = TASKS[task.kind].load(folder)
-    return model if model.can_continue(task) else None
+    folder = champion if champion and not named else locate(config.distill.teacher, "")
+    kind = bundle.describe(folder).task.kind
+    fits = kind == task.kind
+    if fits:
+        model = TASKS[task.kind].load(folder)
+        fits = model.can_continue(task)
+    if not fits and named:
+        raise ConfigError(
+            f"finetune.distill.teacher: {config.distill.teacher} is for {kind}, and answers in "
+            f"other terms than the task, {task.kind}: {', '.join(task.answer_names)}"
+        )
+    return model if fits else None
 
 
 def _save_adapter(adapter: dict[str, Any], config: FinetuneConfig, folder: Path) -> None:
@@ -365,16 +378,16 @@ class _Metered:
         config: FinetuneConfig,
         device: Any,
         processes: int,
-        started_s: float,
+        clock: Clock,
     ) -> None:
         self._watcher = watcher
         self._price = config.price_per_device_hour
         self._device = device
         self._processes = processes
-        self._started_s = started_s
+        self._clock = clock
 
     def metrics(self, values: dict[str, float], step: int) -> None:
-        hours = (time.perf_counter() - self._started_s) / 3600 * self._processes
+        hours = self._clock.seconds / 3600 * self._processes
         more = {"device_hours": hours, "host_memory_gb": peak_host_gb()}
         if self._price:
             more["cost"] = hours * self._price

@@ -28,6 +28,8 @@ from components.tasks.model import Model
 
 PROBE_ROWS = 600
 """Training rows that a probe sees at most, and validation rows that judge it."""
+CLASS_ROWS = 10
+"""Rows of each class that a probe sees at least, where there are so many."""
 LENGTH_ROWS = 64
 """Rows that tell how long features are."""
 LATENCY_ROWS = 20
@@ -122,6 +124,17 @@ def fitting_champion(
     return fitting[0], "it continues what the champion knows"
 
 
+def continued(champion: Path, task: TaskConfig, config: FinetuneConfig) -> Model:
+    """Return the champion as a model to go on training, as the project now says.
+
+    Raises:
+        BundleError: it does not load.
+    """
+    model = TASKS[task.kind].load(champion)
+    model.configure(task, dropout=config.dropout)
+    return model
+
+
 def _has_limits(config: ChooseBaseConfig) -> bool:
     limits = (config.max_megabytes, config.max_latency_ms)
     return bool(config.licences) or any(limit is not None for limit in limits)
@@ -151,7 +164,7 @@ def _compared(
     candidates: list[Candidate] = []
     if grown is not None and champion is not None:
         said = Candidate(name=CHAMPION, megabytes=megabytes_of(champion))
-        candidates.append(seen(lambda: TASKS[task.kind].load(champion), said))
+        candidates.append(seen(lambda: continued(champion, task, config), said))
         watcher.progress(1, steps, "comparing where to start")
     for base in bases:
         candidates.append(_looked_at(base, task, config, seen))
@@ -288,9 +301,21 @@ def _are_along(features: NDArray[np.float64], vectors: NDArray[np.float32]) -> b
 
 
 def sample(rows: Examples, count: int, seed: int) -> Examples:
-    """Return at most ``count`` of the rows, drawn at random."""
+    """Return at most ``count`` of the rows, drawn at random with each class by its share.
+
+    The first ``CLASS_ROWS`` of a class go before its share: a probe that sees none of a rare
+    class could not be judged by it.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    numbers = np.issubdtype(rows.targets.dtype, np.floating)  # which are no classes
+    drawn = np.zeros(len(rows)) if numbers else rows.targets[order]
+    turns = np.zeros(len(rows))
+    for each in np.unique(drawn):
+        places = np.flatnonzero(drawn == each)
+        place = np.arange(len(places))
+        turns[places] = np.where(place < CLASS_ROWS, place, CLASS_ROWS + place / len(places))
     chosen = np.zeros(len(rows), dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(len(rows))[:count]] = True
+    chosen[order[np.argsort(turns, kind="stable")[:count]]] = True
     return rows.where(chosen)
 
 
@@ -330,9 +355,13 @@ def probe_score(
     if np.issubdtype(targets.dtype, np.floating):
         values = Ridge(alpha=10.0).fit(train, targets).predict(valid)
         return model.scores(valid_targets, values[:, None])[model.metric]
-    fitted = LogisticRegression(C=0.1, max_iter=300, random_state=0).fit(train, targets)
     answers = np.zeros((len(valid), len(model.answer_names)))
-    answers[:, fitted.classes_] = fitted.predict_proba(valid)
+    classes = np.unique(targets)
+    if len(classes) == 1:  # nothing is told apart, so that it is always the answer
+        answers[:, classes] = 1.0
+    else:
+        fitted = LogisticRegression(C=0.1, max_iter=300, random_state=0).fit(train, targets)
+        answers[:, fitted.classes_] = fitted.predict_proba(valid)
     return model.scores(valid_targets, answers)[model.metric]
 
 

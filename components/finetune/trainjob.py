@@ -59,7 +59,7 @@ CLOSING_TRIES = 3
 
 
 def run(order: launch.Order, watcher: Watcher) -> FinetuneReport:
-    """Fine-tune in a ``TrainJob``; see ``launch.fulfil``.
+    """Fine-tune in a ``TrainJob``; see ``fulfil``.
 
     Raises:
         ConfigError: something of the order cannot travel to other machines.

@@ -108,8 +108,13 @@ class Model(ABC):
         """Write weights (safetensors), configuration and preprocessing into ``folder``."""
 
     @abstractmethod
-    def configure(self, task: Any) -> None:
-        """Take over what the project says of its task, where a loaded model may differ."""
+    def configure(self, task: Any, *, dropout: float) -> None:
+        """Take over what the project says, where a model that was loaded to learn may differ.
+
+        Args:
+            task: what to learn.
+            dropout: share of what the head reads that training drops.
+        """
 
     @abstractmethod
     def encode(self, contents: Sequence[str]) -> list[Example]:
@@ -141,7 +146,10 @@ class Model(ABC):
 
     @abstractmethod
     def can_continue(self, task: Any) -> bool:
-        """Tell whether a task may start from this model: it answers in the same terms."""
+        """Tell whether a task may start from this model: it answers in the same terms.
+
+        A model that was saved for a task of another kind does not.
+        """
 
     @property
     @abstractmethod

@@ -84,11 +84,12 @@ class TextAnomalyDetector(Classifier, TextModel):
 
     def can_continue(self, task: Any) -> bool:
         """Tell whether normal and anomaly are called the same."""
-        return bool(self.labels == task.labels)
+        known = self.facts.keys() >= self.facts_of(task).keys()
+        return known and self.labels == tuple(task.labels)
 
-    def configure(self, task: Any) -> None:
+    def configure(self, task: Any, *, dropout: float) -> None:
         """Take the false-alarm rate from the project."""
-        super().configure(task)
+        super().configure(task, dropout=dropout)
         self.facts |= self.facts_of(task)
 
     def trains_on(self, targets: NDArray[Any]) -> NDArray[np.bool_]:

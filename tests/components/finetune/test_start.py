@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.optimize import minimize
+from sklearn.metrics import f1_score
 
 from components import bundle
 from components.errors import BundleError, ConfigError
@@ -17,6 +19,7 @@ from components.finetune.history import Silent
 from components.finetune.start import (
     Candidate,
     choose,
+    continued,
     log_evidence,
     megabytes_of,
     preferred,
@@ -87,6 +90,65 @@ def test_a_sample_is_drawn_once_for_a_seed():
     assert sample(rows, 10, 0).contents == sample(rows, 10, 0).contents
     assert sample(rows, 10, 0).contents != sample(rows, 10, 1).contents
     assert len(sample(rows, 99, 0)) == 50
+
+
+def labelled(targets):
+    numbers = range(len(targets))
+    return Examples([str(i) for i in numbers], [np.array([i]) for i in numbers], targets)
+
+
+def test_a_sample_has_rows_of_a_rare_class_and_the_others_by_their_share():
+    targets = np.repeat([0, 1, 2], [7_000, 5, 2_995])
+    drawn = sample(labelled(targets), 600, 0)
+    assert np.bincount(drawn.targets).tolist() == pytest.approx([417, 5, 178], abs=5)
+    assert len(set(drawn.contents)) == len(drawn) == 600
+    places = np.array([int(content) for content in drawn.contents if int(content) < 7_000])
+    assert 3_000 < places.mean() < 4_000  # from everywhere in the class
+
+
+def test_a_sample_of_more_classes_than_rows_has_one_row_of_each():
+    drawn = sample(labelled(np.arange(1_000) // 2), 100, 0)
+    assert len(set(drawn.targets)) == 100
+
+
+def test_a_sample_of_numbers_is_drawn_at_random():
+    values = np.repeat([0.0, 1.0], [900, 100])
+    assert 5 <= sample(labelled(values), 200, 0).targets.sum() <= 40
+
+
+def test_a_probe_that_saw_one_class_answers_it_always(make_classifier):
+    chance = np.random.default_rng(4)
+    train, valid = chance.normal(size=(30, 5)), chance.normal(size=(20, 5))
+    right = np.repeat([0, 1], [5, 15])
+    score = probe_score(make_classifier(0), train, np.ones(30, dtype=np.int64), valid, right)
+    assert score == pytest.approx(f1_score(right, np.ones(20), average="macro"))
+    assert np.isfinite(log_evidence(train, np.ones(30, dtype=np.int64)))
+
+
+def test_a_comparison_survives_a_class_with_a_few_rows_among_thousands(toy, toy_champion, tmp_path):
+    prepared = shutil.copytree(toy.second, tmp_path / "prepared")
+    frame = pd.read_parquet(prepared / "rows.parquet")
+    positive = frame[frame["label"] == "positive"].groupby("split").head(2)
+    negative = frame[frame["label"] == "negative"]
+    many = pd.concat([positive, *[negative] * 40], ignore_index=True)
+    many.to_parquet(prepared / "rows.parquet")
+    config = FinetuneConfig(start="auto", threads=1)
+    start = choose(prepared, [toy.start.base], toy_champion, toy.task, config, Silent())
+    assert all((candidate.score or 0) > 0.4 for candidate in start.candidates)
+
+
+# --- going on from the champion ---
+
+
+def test_a_champion_learns_on_with_the_dropout_that_the_project_says(finetuned, toy, toy_champion):
+    model = continued(toy_champion, toy.task, FinetuneConfig(dropout=0.625))
+    assert model.network.get_submodule("dropout").p == 0.625
+    none, half = (
+        finetuned(str(dropout), champion=toy_champion, epochs=1, dropout=dropout)
+        for dropout in (0.0, 0.5)
+    )
+    assert none.start == half.start == "champion"
+    assert none.epochs[0].train_loss != half.epochs[0].train_loss
 
 
 # --- which of several ---

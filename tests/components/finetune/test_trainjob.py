@@ -19,8 +19,9 @@ from components.errors import ConfigError, Evicted, UserError, WorldError
 from components.finetune import cluster, trainjob
 from components.finetune.config import TrainJobConfig, VolumeConfig
 from components.finetune.core import finetune
+from components.finetune.fulfil import fulfil
 from components.finetune.history import Silent
-from components.finetune.launch import Order, fulfil
+from components.finetune.launch import Order
 from components.finetune.start import Start
 from components.plan import Base
 from components.store import LocalStore, open_store

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from components.errors import WorldError
-from components.search.core import name_of
+from components.search.core import name_of, score_of
 from components.store import LocalStore
 from components.studies import CONFIG, Studies, counted, trials_of
 from components.tasks.text_classification import TextClassification
@@ -58,7 +58,24 @@ def test_the_best_trial_is_what_finetune_makes_of_its_settings(
     report = finetune(
         toy.first, toy.start, None, tmp_path / "bundle", toy.task, chosen, {}, Silent()
     )
-    assert report.epochs[report.best_epoch - 1].scores["macro_f1"] == best.score
+    by_epoch = [report.start_scores, *(epoch.scores for epoch in report.epochs)]
+    assert by_epoch[report.best_epoch]["macro_f1"] == best.score
+
+
+def test_a_training_that_only_spoils_scores_as_its_start(toy, toy_champion, settings):
+    from components.finetune.core import choose, train
+    from components.finetune.history import Silent
+
+    config = settings(
+        RATES, training={"learning_rate": 0.5, "head_learning_rate": 0.5, "epochs": 1}
+    )
+    bases = [toy.start.base]
+    start = choose(toy.second, bases, toy_champion, toy.task, config, Silent())
+    trained = train(toy.second, start, toy_champion, toy.task, config, Silent(), lambda name: None)
+    history = trained.outcome.history
+    assert history.best_epoch == 0
+    assert history.valid[-1]["macro_f1"] < history.start["macro_f1"]
+    assert score_of(trained, "macro_f1") == history.start["macro_f1"]
 
 
 def test_a_grid_tries_every_combination_once(settings, look, study_of):
