@@ -169,6 +169,7 @@ def test_answers_that_are_not_finite_stop_the_training_too(job):
         work.training([Phase(0, 2)]).run()
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_splits_the_step(tiny_base):
     def starve(megabytes):
         done = subprocess.run(

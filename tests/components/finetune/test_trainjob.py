@@ -219,10 +219,24 @@ def test_a_training_that_is_done_starts_no_job(api, order, arriving):
     assert api.asked == []
 
 
+def once_it_runs(api, act):
+    """Do something in a thread, a little after a job is there to be followed."""
+
+    def wait():
+        give_up = time.monotonic() + 60
+        while not api.jobs and time.monotonic() < give_up:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_a_retried_step_adopts_the_job_that_runs(api, order, arriving):
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    first = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    first.start()
+    first = once_it_runs(api, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Evicted, match="goes on without it"):
         fulfil(order(), Watching())
     first.join()
@@ -311,8 +325,7 @@ def test_a_job_that_its_deadline_ended_is_not_started_again(api, order):
             pod.end(75)
         api.finish(api.jobs[name], failed=True, reason="DeadlineExceeded")
 
-    deadline = threading.Timer(0.5, end)
-    deadline.start()
+    deadline = once_it_runs(api, end)
     with pytest.raises(WorldError, match=r"did not end within 24 hours .*timeout_hours") as raised:
         fulfil(order(evictions=3), Watching())
     deadline.join()
@@ -322,8 +335,7 @@ def test_a_job_that_its_deadline_ended_is_not_started_again(api, order):
 
 def test_a_job_that_disappears_is_told(api, order):
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    deletion = threading.Timer(0.5, lambda: api.delete(trainjob.name_of(TRAINING)))
-    deletion.start()
+    deletion = once_it_runs(api, lambda: api.delete(trainjob.name_of(TRAINING)))
     with pytest.raises(WorldError, match="was deleted while the step followed it"):
         fulfil(order(), Watching())
     deletion.join()
@@ -346,8 +358,7 @@ def test_an_outage_of_the_api_while_a_job_runs_is_waited_for(api, order, arrivin
             pod.end(0)
         api.finish(api.jobs[name], failed=False)
 
-    trouble = threading.Timer(0.5, fail_and_complete)
-    trouble.start()
+    trouble = once_it_runs(api, fail_and_complete)
     fulfil(order(), Watching())
     trouble.join()
     assert api.outage[1] == 0
@@ -356,8 +367,7 @@ def test_an_outage_of_the_api_while_a_job_runs_is_waited_for(api, order, arrivin
 def test_an_api_that_stays_away_is_told(api, order, monkeypatch):
     monkeypatch.setattr(trainjob, "PATIENCE_S", 0.2)
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    outage = threading.Timer(0.5, setattr, (api, "outage", (503, 1_000_000)))
-    outage.start()
+    outage = once_it_runs(api, lambda: setattr(api, "outage", (503, 1_000_000)))
     with pytest.raises(WorldError, match="answers 503: etcd has no leader"):
         fulfil(order(), Watching())
     outage.join()
