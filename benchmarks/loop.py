@@ -132,7 +132,7 @@ class Direct:
         self._ledger = project.ledger
         self._given = project.arguments(
             [
-                *("project", "task", "source", "base", "base_requirement"),
+                *("project", "task", "source", "bases"),
                 *(f"{name.rstrip('_')}_config" for name in ProjectConfig.model_fields),
             ]
         )

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from components.packages import locate
-from components.settings import Section
+from components.settings import Section, digest_of
 from components.sources import SourceConfig
 from components.windows import Window
 
@@ -42,16 +45,51 @@ class Live(Section):
 
 
 class Base(Section):
-    """The pretrained model to start from, and the digest of its files."""
+    """A pretrained model to start from."""
 
-    schema_version: int = 1
     place: str
-    requirement: str
-    digest: str
+    """A folder with weights, or ``package:folder``."""
+    requirement: str = ""
+    """What to tell pip when that package is missing."""
+    licence: str = ""
+    """Its SPDX name; empty is what the model card in the folder says."""
+    digest: str = ""
+    """Of its files. A project that names one gets no other weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_place(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"place": given}
+        if not isinstance(given, dict | Base):
+            raise ValueError("name a folder, package:folder, or keys of a model")
+        return given
 
     def locate(self) -> Path:
         """Return its folder on this machine; see ``components.packages.locate``."""
         return locate(self.place, self.requirement)
+
+
+class Bases(Section):
+    """The pretrained models that a training may start from, and what else it reads.
+
+    The embeddings of the first are what is watched for drift.
+    """
+
+    schema_version: int = 1
+    models: tuple[Base, ...] = Field(min_length=1)
+    others: dict[str, str] = {}
+    """Digest by place of what else a training reads: a teacher, synonyms."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything that is read, wherever it lies."""
+        return digest_of([[base.digest for base in self.models], *self.others.values()])
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What a bundle remembers of what was read beside rows and base."""
+        return {"others": digest_of([*self.others.values()])} if self.others else {}
 
 
 class Plan(Section):
@@ -61,7 +99,7 @@ class Plan(Section):
     project: str
     data: Data
     live: Live
-    base: Base
+    bases: Bases
     champion: str
     """Digest of the bundle in production, empty when there is none."""
     champion_version: str

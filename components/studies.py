@@ -28,8 +28,10 @@ METRIC = "metric"
 CONFIG = "config"
 REASON = "reason"
 GIVEN_BACK = "given_back"
+BEATS = "beats"
 """Attributes of a study and its trials: the score's name; the settings a trial was made
-with; why it failed; that its worker is gone and another trial stands for it."""
+with; why it failed; that its worker is gone and another trial stands for it; how often its
+worker has shown that it lives, where that is not kept beside the journal."""
 
 
 class Trial(Section):
@@ -83,7 +85,7 @@ class Studies:
     """The place of all studies.
 
     Attributes:
-        store: keeps their journals, at ``studies/<name>/``.
+        store: keeps their journals, at ``studies/<name>/``, and signs of life beside them.
         url: of a database to keep them in instead.
     """
 
@@ -125,6 +127,29 @@ class Studies:
                 f"there is no study {name}; all steps of a run must see the same TOKIWA_STORE, "
                 "or the same TOKIWA_STUDIES"
             ) from error
+
+    def beat(self, study: optuna.Study, trial: optuna.Trial, beats: int) -> None:
+        """Show that the worker of a trial lives, by a number that grows.
+
+        It is written over the one before: a journal would keep each for ever.
+        """
+        if self.url:
+            study._storage.set_trial_user_attr(trial._trial_id, BEATS, beats)
+        else:
+            self.store.put(self._beats_key(study, trial.number), str(beats).encode())
+
+    def beats(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """Return the number that the worker of a trial has shown last, 0 before the first."""
+        if self.url:
+            return int(trial.user_attrs.get(BEATS, 0))
+        try:
+            return int(self.store.get(self._beats_key(study, trial.number)))
+        except ObjectMissing:
+            return 0
+
+    @staticmethod
+    def _beats_key(study: optuna.Study, number: int) -> str:
+        return f"studies/{study.study_name}/beats/{number:08d}"
 
     def _storage(self, name: str) -> BaseStorage:
         if not self.url:

@@ -9,23 +9,19 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from components import bundle, home, mlmodel
-from components.embeddings import KeptEmbeddings
 from components.errors import BadInput, BundleError
 from components.finetune.core import EXAMPLES, profile_of
-from components.ingest import core as ingest
 from components.ledger import Entry, Ledger
 from components.prepare import core as prepare
-from components.resolve import core as resolve
 from components.split import TEST_SHARE
 from components.tasks import TASKS
-from components.validate import core as validate
 from pipelines.project import ProjectConfig
+from pipelines.rows import prepared_rows
 
 
 def adopt(
@@ -58,44 +54,10 @@ def adopt(
             f"a new model must win: tokiwa run {shlex.quote(typed)}"
         )
     adopted = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
-    plan = resolve.resolve(
-        project=project.name,
-        source=project.source,
-        base=project.finetune.base,
-        base_requirement=project.finetune.base_requirement,
-        config=project.resolve,
-        window=window,
-        purpose="training",
-        head=None,
-        store=store,
-        now=datetime.now(UTC),
-    )
-    current = plan.live.current
-    embeddings = KeptEmbeddings(store, plan.base, project.task, plan.code)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        ingest.ingest(plan.data, place / "snapshot", project.ingest)
-        checked = validate.validate(
-            place / "snapshot",
-            current.window.name,
-            place / "good",
-            place / "quarantine.parquet",
-            project.task,
-            project.validate_,
-        )
-        if not checked.trainable:
-            raise BadInput(
-                f"no profile can be made, for there is too little to learn: {checked.refusal}"
-            )
-        prepared = prepare.prepare(
-            place / "good",
-            current.window.name,
-            current.window.end,
-            place / "prepared",
-            project.task,
-            project.prepare,
-            lambda contents: embeddings.vectors(current.fingerprint, contents, progress),
-        )
+        plan, prepared = prepared_rows(project, window, None, place, progress)
+        current = plan.live.current
         frame = pd.read_parquet(place / "prepared" / prepare.ROWS)
         profile, scores = profile_of(place / "prepared", frame, adopted)
         folder = place / "bundle"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -130,6 +130,48 @@ def tune(
             out.print(f"[bold]declined[/]: {escape(reason)}", soft_wrap=True)
         return
     _print_search(done.steps["choose"].content(), page_of(done, "choose", "trials"), as_json)
+
+
+@app.command()
+def evaluate(
+    project: Project,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the rows are cut into.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each fold.")] = 5,
+    by: Annotated[
+        Literal["stratified", "grouped", "time"],
+        typer.Option(help="How to cut; time learns from the past alone."),
+    ] = "stratified",
+    window: Window = "latest",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train with several seeds on several folds, to see how much a score owes to chance."""
+    from components import home
+    from pipelines.progress import counting
+    from pipelines.repeatability import repeatability, to_html
+
+    config = _ready(project, overrides, window)
+    with counting(quiet=as_json) as progress:
+        report = repeatability(config, window, folds, seeds, by, progress)
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+        return
+    place = home.home() / "repeatability" / f"{config.name}.html"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(to_html(report), encoding="utf-8")
+    rows = [
+        {
+            "score": name.replace("_", " "),
+            "mean": f"{each.mean:.3f}",
+            "deviation": f"{each.deviation:.3f}",
+            "by seed alone": "–" if each.seed_deviation is None else f"{each.seed_deviation:.3f}",
+            "95 % interval": f"{each.low:.3f} … {each.high:.3f}",
+        }
+        for name, each in report.summaries.items()
+    ]
+    _print_table(tuple(rows[0]), rows)
+    out.print(escape(report.headline), soft_wrap=True)
+    out.print(f"page: {_relative(place)}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -466,7 +508,7 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
         window: that must be one of the project's.
     """
     from components.packages import locate
-    from components.resolve.core import MOVING, known_windows, weights_digest, window_called
+    from components.resolve.core import MOVING, known, known_windows, window_called
 
     config = load(project, overrides or ())
     timed = config.source.columns.time or all(part.at for part in config.source.files)
@@ -479,7 +521,7 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
         window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)
     for root, requirement in config.source.roots:
         locate(root, requirement)
-    weights_digest(locate(config.finetune.base, config.finetune.base_requirement))
+    known(config.bases)
     return config
 
 

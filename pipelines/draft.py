@@ -258,6 +258,7 @@ def _render(
             ("time", columns.time, "when the row happened, ISO 8601"),
         )
     )
+    (base,) = FinetuneConfig().base
     return f"""\
 # tokiwa run {shlex.quote(project.name)}
 #
@@ -282,8 +283,7 @@ source:
 
 {windows}
 finetune:
-  base: {FinetuneConfig().base}   # or a transformers folder
-  base_requirement: {FinetuneConfig().base_requirement}
+  base: {{place: {base.place}, requirement: {base.requirement}}}   # or a folder
   method: full                  # or head, with head_learning_rate: 0.01, in seconds
   epochs: 2
 """

@@ -22,9 +22,10 @@ from components.deploy.core import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.core import EvaluateConfig
-from components.finetune.config import FinetuneConfig
+from components.finetune.config import CHAMPION, LOSS, FinetuneConfig
 from components.ingest.core import IngestConfig
 from components.notify.core import NotifyConfig
+from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
@@ -110,6 +111,32 @@ class ProjectConfig(Section):
         self.evaluate.refuse_unknown(self.task, (*COLUMNS, "window"))
         return self
 
+    def _finetuning_suits_the_task(self) -> ProjectConfig:
+        task, finetune = self.task, self.finetune
+        known = (*TASKS[task.kind].score_names, LOSS)
+        if finetune.metric not in ("", *known):
+            raise ValueError(
+                f"finetune.metric {finetune.metric} is no score of {task.kind}; "
+                f"there are {', '.join(known)}"
+            )
+        if finetune.balance != "none" and not task.label_names:
+            raise ValueError(
+                f"finetune.balance makes up for rare classes, and {task.kind} has none"
+            )
+        if finetune.batch_tokens is not None and task.content != "text":
+            raise ValueError(
+                f"finetune.batch_tokens counts tokens, and {task.kind} reads none; "
+                "use finetune.batch_rows"
+            )
+        return self
+
+    @property
+    def bases(self) -> Bases:
+        """The pretrained models that a training may start from, and what else it reads."""
+        teacher, synonyms = self.finetune.distill.teacher, self.finetune.augment.synonyms
+        read = [place for place in (teacher, synonyms) if place not in ("", CHAMPION)]
+        return Bases(models=self.finetune.base, others=dict.fromkeys(read, ""))
+
     @property
     def ledger(self) -> str:
         """Prefix of the project's ledger in the store."""
@@ -129,8 +156,7 @@ class ProjectConfig(Section):
             "project": self.name,
             "task": self.task.to_json(),
             "source": self.source.to_json(),
-            "base": self.finetune.base,
-            "base_requirement": self.finetune.base_requirement,
+            "bases": self.bases.to_json(),
             "ledger": self.ledger,
         }
         for name in type(self).model_fields:
@@ -332,7 +358,7 @@ def _keys_at(place: Place) -> list[str]:
     section: Any = ProjectConfig
     for key in place:
         if isinstance(key, int):
-            (section,) = get_args(section)
+            section, *_ = get_args(section)  # of a list, or of a tuple and an ellipsis
         elif get_origin(section) is dict:
             section = get_args(section)[1]
         elif isinstance(section, UnionType):  # by kind, which pydantic names as if it were a key
@@ -377,7 +403,18 @@ def _anchored(
         for number, part in enumerate(source.files)
     ]
     root = anchored(source.root, ("source", "root"))
-    base = anchored(finetune.base, ("finetune", "base"))
+    bases = tuple(
+        each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
+        for number, each in enumerate(finetune.base)
+    )
+    teacher, synonyms = finetune.distill.teacher, finetune.augment.synonyms
+    if teacher != CHAMPION:
+        teacher = anchored(teacher, ("finetune", "distill", "teacher"))
+    if synonyms:
+        synonyms = anchored(synonyms, ("finetune", "augment", "synonyms"))
+    distill = finetune.distill.model_copy(update={"teacher": teacher})
+    augment = finetune.augment.model_copy(update={"synonyms": synonyms})
+    changed = {"base": bases, "distill": distill, "augment": augment}
     if evaluate.holdout is not None:
         path = anchored(evaluate.holdout.path, ("evaluate", "holdout", "path"))
         holdout = evaluate.holdout.model_copy(update={"path": path})
@@ -385,7 +422,7 @@ def _anchored(
     return config.model_copy(
         update={
             "source": source.model_copy(update={"root": root, "files": files}),
-            "finetune": finetune.model_copy(update={"base": base}),
+            "finetune": finetune.model_copy(update=changed),
             "evaluate": evaluate,
         }
     )

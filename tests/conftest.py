@@ -28,8 +28,9 @@ import pytest
 from components import bundle
 from components.embeddings import embed
 from components.finetune.config import FinetuneConfig
+from components.finetune.start import Start
 from components.ingest.core import IngestConfig, ingest
-from components.plan import Data, WindowData
+from components.plan import Base, Data, WindowData
 from components.prepare.core import PrepareConfig, prepare
 from components.registry import Registry
 from components.sources import open_source
@@ -323,6 +324,10 @@ def registry(tmp_path: Path, tracking_uri: str) -> Registry:
     return Registry(tracking_uri, "demo", (tmp_path / "mlartifacts").as_uri())
 
 
+def _start_from(base: Path) -> Start:
+    return Start(name="base", base=Base(place=str(base)), reason="there is no other")
+
+
 @dataclass(frozen=True)
 class Toy:
     """A problem that one word in each text decides, in three weeks; the third looks unlike.
@@ -344,6 +349,11 @@ class Toy:
     training: FinetuneConfig
     first: Path
     second: Path
+
+    @property
+    def start(self) -> Start:
+        """Where a training starts that compares nothing."""
+        return _start_from(self.base)
 
 
 @pytest.fixture(scope="session")
@@ -425,7 +435,7 @@ def toy_champion(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     week = toy.weeks[0].window
     finetune(
         toy.first,
-        toy.base,
+        toy.start,
         None,
         folder,
         toy.task,
@@ -453,6 +463,11 @@ class Case:
     source: FilesConfig
     window: WindowData
     prepared: Path
+
+    @property
+    def start(self) -> Start:
+        """Where a training starts that compares nothing."""
+        return _start_from(self.base)
 
 
 KINDS = ("text-classification", "text-regression", "text-anomaly", "image-classification")
@@ -598,7 +613,7 @@ def learnt(
             case, folder = case_of(kind), tmp_path_factory.mktemp("learnt") / "bundle"
             finetune(
                 case.prepared,
-                case.base,
+                case.start,
                 None,
                 folder,
                 case.task,

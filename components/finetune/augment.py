@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from components.errors import ConfigError
 from components.finetune.config import AugmentConfig
+from components.packages import locate
 from components.tasks.model import Example, Model
 
 Augment = Callable[[str, Example, np.random.Generator], Example]
@@ -73,7 +73,7 @@ def _synonyms(path: str) -> dict[str, list[str]]:
     if not path:
         return {}
     try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        table = json.loads(locate(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"finetune.augment.synonyms: {path} is not read: {error}") from error
     shaped = isinstance(table, dict) and all(

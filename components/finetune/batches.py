@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from components.tasks.model import Example
+from components.tasks.model import Example, Model
 
 GROUP_BATCHES = 16
 """Batches among which rows are sorted by length."""
@@ -28,6 +29,12 @@ class Examples:
     contents: Sequence[str]
     examples: list[Example]
     targets: NDArray[Any]
+
+    @classmethod
+    def of(cls, model: Model, frame: pd.DataFrame) -> Examples:
+        """Return the rows of a frame with the columns ``text`` and ``label``."""
+        contents = frame["text"].tolist()
+        return cls(contents, model.encode(contents), model.targets(frame["label"].tolist()))
 
     def __len__(self) -> int:
         return len(self.examples)

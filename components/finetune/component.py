@@ -15,7 +15,7 @@ def finetune(
     window: str,
     window_end: str,
     task: str,
-    base: str,
+    bases: str,
     champion: str,
     code: str,
     config: str,
@@ -28,31 +28,35 @@ def finetune(
 
     from components import bundle, home, step
     from components.finetune import core, launch
+    from components.finetune.fulfil import fulfil
     from components.finetune.watcher import LiveWatcher
-    from components.plan import Base
+    from components.plan import Bases
     from components.tasks import parse_task
 
     with step.running("finetune") as log:
-        settings, start = core.FinetuneConfig.from_json(config), Base.from_json(base)
-        order = launch.Order(
-            prepared=Path(prepared.path),
-            base=start.locate(),
-            champion=bundle.fetch_champion(home.store(), champion),
-            folder=Path(model.path),
-            task=parse_task(task),
-            config=settings,
-            lineage={
-                "data": digest,
-                "base": start.digest,
-                "champion": champion,
-                "code": code,
-                "window": window,
-                "window_end": window_end,
-            },
-            store=home.store_url(),
-        )
+        settings, learnt = core.FinetuneConfig.from_json(config), parse_task(task)
+        rows, given = Path(prepared.path), Bases.from_json(bases)
+        best = bundle.fetch_champion(home.store(), champion)
         with home.registry(project).run(f"{project} {window}", settings.model_dump()) as run:
-            result = launch.fulfil(order, LiveWatcher(log, run))
+            watcher = LiveWatcher(log, run)
+            order = launch.Order(
+                prepared=rows,
+                start=core.choose(rows, given.models, best, learnt, settings, watcher),
+                champion=best,
+                folder=Path(model.path),
+                task=learnt,
+                config=settings,
+                lineage={
+                    "data": digest,
+                    "champion": champion,
+                    "code": code,
+                    "window": window,
+                    "window_end": window_end,
+                    **given.lineage,
+                },
+                store=home.store_url(),
+            )
+            result = fulfil(order, watcher)
         model.metadata.update(bundle=result.bundle, **core.to_metrics(result))
         Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)

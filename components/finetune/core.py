@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,19 @@ import numpy as np
 import pandas as pd
 
 from components import bundle, mlmodel
+from components.errors import ConfigError
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints
-from components.finetune.config import FinetuneConfig
+from components.finetune.config import CHAMPION, FinetuneConfig
 from components.finetune.export import Export, require_packages, write_exports
-from components.finetune.history import Watcher, overfitting_remark
+from components.finetune.history import Clock, Watcher, overfitting_remark
+from components.finetune.memory import explaining_memory
 from components.finetune.start import (
-    LENGTH_ROWS,
     Candidate,
     Start,
-    choose_start,
+    choose,
+    continued,
     features_of,
-    fitting_champion,
     start_head,
 )
 from components.page import curve_plot, page, paragraph, section, table, verdict
@@ -37,7 +37,15 @@ from components.tasks.model import Model
 if TYPE_CHECKING:
     from components.finetune.job import Outcome
 
-__all__ = ["FinetuneConfig", "FinetuneReport", "finetune", "profile_of", "to_html"]
+__all__ = [
+    "FinetuneConfig",
+    "FinetuneReport",
+    "Start",
+    "choose",
+    "finetune",
+    "profile_of",
+    "to_html",
+]
 
 EXAMPLES = 3
 ADAPTER_FOLDER = "adapter"
@@ -54,11 +62,13 @@ class Epoch(Section):
 class FinetuneReport(Section):
     """How training went."""
 
-    schema_version: int = 2
+    schema_version: int = 3
     bundle: str
     method: str
     start: str
     """``base`` or ``champion``."""
+    base: str
+    """Place of the pretrained model behind it."""
     start_reason: str
     candidates: list[Candidate]
     """What was compared to choose the start, empty if nothing was."""
@@ -110,16 +120,18 @@ class Trained:
 
     outcome: Outcome
     start: Start
-    train: Examples
+    train_rows: int
+    cut_rows: int
     frame: pd.DataFrame
     device: str
     processes: int
     seconds: float
+    """Of all processes that took the training up in turn."""
 
 
 def finetune(
     prepared: Path,
-    base: Path,
+    start: Start,
     champion: Path | None,
     folder: Path,
     task: TaskConfig,
@@ -132,7 +144,7 @@ def finetune(
 
     Args:
         prepared: folder that ``prepare`` wrote.
-        base: folder of the pretrained model.
+        start: where to start, see ``choose``.
         champion: bundle in production, or None.
         folder: where the bundle goes.
         task: what to learn.
@@ -147,18 +159,17 @@ def finetune(
         Evicted: the process was told to stop; the state is kept.
         WorldError: the loss is not finite, or memory does not suffice.
     """
-    base_digest = lineage.get("base", "")
-    trained = train(prepared, base, champion, task, config, base_digest, watcher, checkpoints)
+    trained = train(prepared, start, champion, task, config, watcher, checkpoints)
     return write(trained, prepared, folder, task, config, lineage)
 
 
+@explaining_memory(lambda: "before or after the steps of the training")
 def train(
     prepared: Path,
-    base: Path,
+    start: Start,
     champion: Path | None,
     task: TaskConfig,
     config: FinetuneConfig,
-    base_digest: str,
     watcher: Watcher,
     checkpoints: Callable[[str], Checkpoints | None],
 ) -> Trained:
@@ -176,26 +187,31 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    started_s = time.perf_counter()
+    clock = Clock()
     frame = pd.read_parquet(prepared / "rows.parquet")
     train_rows = frame[frame["split"].isin(["train", "rehearsal"])]
     valid_rows = frame[frame["split"] == "valid"]
+    base = start.base.locate()
 
     def fresh() -> Model:
         torch.manual_seed(config.seed)
         model = TASKS[task.kind].from_base(base, task, dropout=config.dropout)
         model.network.to(device)
         if model.fits_head:
-            fit_head(model, _examples(train_rows, model), _examples(valid_rows, model))
+            fit_head(model, Examples.of(model, train_rows), Examples.of(model, valid_rows))
         elif config.probes_head:
             _start_head(model, prepared, frame)
         return model
 
-    start = _start(champion, fresh, task, config, base_digest, train_rows, valid_rows)
-    model = start.model
+    def rows_of(model: Model) -> tuple[Examples, Examples]:
+        rows = Examples.of(model, train_rows)
+        return rows.where(model.trains_on(rows.targets)), Examples.of(model, valid_rows)
+
+    continues = champion is not None and start.name == CHAMPION
+    model = continued(champion, task, config) if champion is not None and continues else fresh()
     model.network.to(device)
-    rows, valid = _examples(train_rows, model), _examples(valid_rows, model)
-    if model.fits_head and start.name == "champion":
+    rows, valid = Examples.of(model, train_rows), Examples.of(model, valid_rows)
+    if model.fits_head and continues:
         fit_head(model, rows, valid)
     torch.manual_seed(config.seed)
     outcome = METHODS[config.method](
@@ -206,17 +222,21 @@ def train(
             config,
             fresh,
             _teacher(champion, task, config),
-            _Metered(watcher, config, device, processes, started_s),
+            _Metered(watcher, config, device, processes, clock),
             checkpoints,
+            clock,
+            rows_of,
         )
     )
     if outcome.model.fits_head:
         fit_head(outcome.model, rows, valid)
     outcome.model.network.to("cpu")
-    seconds = time.perf_counter() - started_s
-    return Trained(outcome, start, rows, frame, str(device), processes, seconds)
+    learnt = int(model.trains_on(rows.targets).sum())
+    cut = model.cut_contents(rows.examples)
+    return Trained(outcome, start, learnt, cut, frame, str(device), processes, clock.seconds)
 
 
+@explaining_memory(lambda: "writing the trained model")
 def write(
     trained: Trained,
     prepared: Path,
@@ -247,7 +267,7 @@ def write(
         bundle.Description(
             task=task,
             recipe=config.model_dump(mode="json"),
-            lineage=lineage,
+            lineage={**lineage, "base": start.base.digest},
             scores={f"valid_{name}": value for name, value in scores.items()},
             exports=[export.name for export in exports if export.kept],
             test_share=TEST_SHARE,
@@ -259,10 +279,11 @@ def write(
         bundle=digest,
         method=config.method,
         start=start.name,
+        base=start.base.place,
         start_reason=start.reason,
         candidates=list(start.candidates),
-        train_rows=int(start.model.trains_on(trained.train.targets).sum()),
-        cut_rows=start.model.cut_contents(trained.train.examples),
+        train_rows=trained.train_rows,
+        cut_rows=trained.cut_rows,
         parameters=sum(weight.numel() for weight in model.network.parameters()),
         metric=model.metric,
         scores=scores,
@@ -295,11 +316,7 @@ def _start_head(model: Model, prepared: Path, frame: pd.DataFrame) -> None:
 
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     learn = (frame["split"] == "train").to_numpy()
-    rows = frame[learn]
-    targets = model.targets(rows["label"].tolist())
-    start_head(
-        model, _examples(rows.head(LENGTH_ROWS), model), vectors[learn[: len(vectors)]], targets
-    )
+    start_head(model, Examples.of(model, frame[learn]), vectors[learn[: len(vectors)]])
 
 
 def fit_head(model: Model, train: Examples, valid: Examples) -> None:
@@ -314,47 +331,30 @@ def fit_head(model: Model, train: Examples, valid: Examples) -> None:
     model.fit_head(features, judges)
 
 
-def _start(
-    champion: Path | None,
-    fresh: Callable[[], Model],
-    task: TaskConfig,
-    config: FinetuneConfig,
-    base_digest: str,
-    train_rows: pd.DataFrame,
-    valid_rows: pd.DataFrame,
-) -> Start:
-    if config.start == "base":
-        return Start(fresh(), "base", "finetune.start says so")
-    continued, reason = fitting_champion(champion, task, base_digest)
-    if continued is None:
-        return Start(fresh(), "base", reason)
-    if config.start == "champion":
-        return Start(continued, "champion", reason)
-    model = fresh()
-    train, valid = _examples(train_rows, model), _examples(valid_rows, model)
-    learnable = train.where(model.trains_on(train.targets))
-    return choose_start(continued, model, learnable, valid, config.seed)
-
-
 def _teacher(champion: Path | None, task: TaskConfig, config: FinetuneConfig) -> Model | None:
-    """Return the model that ``distill`` learns from, None where it has to be trained."""
+    """Return the model that ``distill`` learns from, None where it has to be trained.
+
+    Raises:
+        BundleError: there is none at the place that the project names.
+        ConfigError: the one that the project names answers in other terms.
+    """
     from components.packages import locate
 
-    if config.method != "distill":
+    named = config.distill.teacher != "champion"
+    if config.method != "distill" or (champion is None and not named):
         return None
-    if config.distill.teacher != "champion":
-        folder = locate(config.distill.teacher, "")
-    elif champion is None:
-        return None
-    else:
-        folder = champion
-    model = TASKS[task.kind].load(folder)
-    return model if model.can_continue(task) else None
-
-
-def _examples(frame: pd.DataFrame, model: Model) -> Examples:
-    contents = frame["text"].tolist()
-    return Examples(contents, model.encode(contents), model.targets(frame["label"].tolist()))
+    folder = champion if champion and not named else locate(config.distill.teacher, "")
+    kind = bundle.describe(folder).task.kind
+    fits = kind == task.kind
+    if fits:
+        model = TASKS[task.kind].load(folder)
+        fits = model.can_continue(task)
+    if not fits and named:
+        raise ConfigError(
+            f"finetune.distill.teacher: {config.distill.teacher} is for {kind}, and answers in "
+            f"other terms than the task, {task.kind}: {', '.join(task.answer_names)}"
+        )
+    return model if fits else None
 
 
 def _save_adapter(adapter: dict[str, Any], config: FinetuneConfig, folder: Path) -> None:
@@ -378,16 +378,16 @@ class _Metered:
         config: FinetuneConfig,
         device: Any,
         processes: int,
-        started_s: float,
+        clock: Clock,
     ) -> None:
         self._watcher = watcher
         self._price = config.price_per_device_hour
         self._device = device
         self._processes = processes
-        self._started_s = started_s
+        self._clock = clock
 
     def metrics(self, values: dict[str, float], step: int) -> None:
-        hours = (time.perf_counter() - self._started_s) / 3600 * self._processes
+        hours = self._clock.seconds / 3600 * self._processes
         more = {"device_hours": hours, "host_memory_gb": peak_host_gb()}
         if self._price:
             more["cost"] = hours * self._price
@@ -475,17 +475,10 @@ def to_html(report: FinetuneReport) -> str:
                 table(("epoch", "training loss", *report.epochs[0].scores), rows),
             ),
         ]
-    parts.append(section("Start", paragraph(f"{report.start}: {report.start_reason}.")))
+    grown = f", grown from {report.base}" if report.start == CHAMPION else f" {report.base}"
+    parts.append(section("Start", paragraph(f"{report.start}{grown}: {report.start_reason}.")))
     if report.candidates:
-        parts.append(
-            table(
-                ("start", "probe", "log evidence", "parameters", "rows/s"),
-                [
-                    (c.name, c.score, c.log_evidence, c.parameters, c.rows_per_second)
-                    for c in report.candidates
-                ],
-            )
-        )
+        parts.append(table(*_candidates(report.candidates)))
     facts = [
         ("method", report.method),
         (f"validation {name} at the start", report.start_scores.get(report.metric, "–")),
@@ -511,6 +504,26 @@ def to_html(report: FinetuneReport) -> str:
     if report.note:
         parts.append(paragraph(report.note))
     return page("Fine-tuning", *parts)
+
+
+def _candidates(candidates: list[Candidate]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return head and rows of the table of what was compared to choose the start."""
+    head = ("start", "probe", "LogME", "parameters", "MB", "ms/row", "rows/s", "licence", "")
+    rows = [
+        (
+            each.name,
+            each.score,
+            each.log_evidence,
+            each.parameters,
+            each.megabytes,
+            each.latency_ms,
+            each.rows_per_second,
+            each.licence or "not known",
+            f"left out: {each.left_out}" if each.left_out else "",
+        )
+        for each in candidates
+    ]
+    return head, [tuple("–" if cell is None else cell for cell in row) for row in rows]
 
 
 def _export_row(export: Export) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +27,28 @@ class Silent:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Forget the progress."""
+
+
+@dataclass
+class Clock:
+    """Counts what a training takes, over all the processes that took it up in turn.
+
+    Attributes:
+        earlier_s: seconds of earlier processes, up to the checkpoint that was taken over.
+        started_s: when this process began, by ``time.perf_counter``.
+    """
+
+    earlier_s: float = 0.0
+    started_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until now."""
+        return self.earlier_s + time.perf_counter() - self.started_s
+
+    def go_on(self, seconds: float) -> None:
+        """Take over what a checkpoint says; of several the latest says most."""
+        self.earlier_s = max(self.earlier_s, seconds)
 
 
 @dataclass
@@ -67,6 +90,11 @@ class History:
         if better:
             self.best_epoch = len(self.valid)
         return better
+
+    @property
+    def best_scores(self) -> dict[str, float]:
+        """Scores on the validation rows of what was kept: of the best epoch, or of the start."""
+        return self.valid[self.best_epoch - 1] if self.best_epoch else self.start
 
     def exhausted(self, patience_epochs: int) -> bool:
         """Tell whether the last ``patience_epochs`` epochs brought nothing."""

@@ -11,7 +11,7 @@ from components.errors import ConfigError
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import FinetuneConfig
-from components.finetune.history import History, Silent, Watcher
+from components.finetune.history import Clock, History, Silent, Watcher
 from components.finetune.loop import Phase, Training
 from components.tasks.model import Model
 
@@ -29,6 +29,9 @@ class Job:
         teacher: a model to learn from, if there is one.
         watcher: told about loss and scores.
         checkpoints: gives the place for the state of a training by its name.
+        clock: counts the seconds of all trainings of the job.
+        rows_of: gives ``train`` and ``valid`` as another model sees them; None where all
+            models see the same.
     """
 
     model: Model
@@ -39,10 +42,19 @@ class Job:
     teacher: Model | None = None
     watcher: Watcher = field(default_factory=Silent)
     checkpoints: Callable[[str], Checkpoints | None] = lambda name: None
+    clock: Clock = field(default_factory=Clock)
+    rows_of: Callable[[Model], tuple[Examples, Examples]] | None = None
 
     def with_config(self, **changes: object) -> Job:
         """Return the job with some keys of its configuration changed."""
         return replace(self, config=self.config.model_copy(update=changes))
+
+    def with_model(self, model: Model) -> Job:
+        """Return the job for another model: its token ids, and its order of labels."""
+        if model is self.model or self.rows_of is None:
+            return replace(self, model=model)
+        train, valid = self.rows_of(model)
+        return replace(self, model=model, train=train, valid=valid)
 
     def training(
         self,
@@ -51,8 +63,9 @@ class Job:
         name: str = "main",
         teacher: torch.Tensor | None = None,
         learns: Sequence[str] | None = None,
+        keep_end: bool = False,
     ) -> Training:
-        """Return the training of the model in these phases."""
+        """Return the training of the model in these phases, see ``Training``."""
         return Training(
             self.model,
             self.train,
@@ -63,6 +76,8 @@ class Job:
             self.checkpoints(name),
             teacher,
             learns,
+            self.clock,
+            keep_end,
         )
 
     def require_layers(self) -> None:

@@ -1,8 +1,8 @@
-"""Start as many processes as a training wants, and fine-tune in them.
+"""Start as many processes as a training wants on this machine, and fine-tune in them.
 
-A single process trains right here. Several are started by torchrun, a process for each
-GPU; ``python -m components.finetune.launch ORDER.json RESULT.json`` is one of them. They
-leave no process behind: each ends when the one that started them is gone.
+They are started by torchrun, a process for each GPU; ``python -m components.finetune.launch
+ORDER.json RESULT.json`` is one of them. They leave no process behind: each ends when the one
+that started them is gone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Order(Section):
     """A training as a file tells it to its processes; see ``core.finetune``."""
 
     prepared: Path
-    base: Path
+    start: core.Start
     champion: Path | None
     folder: Path
     task: TaskConfig
@@ -64,28 +64,8 @@ class Order(Section):
 
 def _digest(told: dict[str, Any]) -> str:
     task, config = (told[name].model_dump(mode="json") for name in ("task", "config"))
-    return digest_of([told["lineage"], task, config])
-
-
-def fulfil(order: Order, watcher: Watcher) -> core.FinetuneReport:
-    """Fine-tune on as many machines and in as many processes as the order wants.
-
-    Returns:
-        The report; the sealed bundle is in the order's folder.
-
-    Raises:
-        TokiwaError: as ``core.finetune`` and, for several machines, ``trainjob.run``.
-    """
-    if order.config.nodes > 1:
-        from components.finetune import trainjob
-
-        return trainjob.run(order, watcher)
-    count = processes_of(order.config)
-    report = _here(order, watcher) if count == 1 else together(order, watcher, count)
-    if report is None:
-        raise WorldError(f"the {count} processes of the training ended without a result")
-    order.clear()
-    return report
+    start = told["start"]
+    return digest_of([told["lineage"], start.name, start.base.digest, task, config])
 
 
 def processes_of(config: FinetuneConfig) -> int:
@@ -107,20 +87,6 @@ def processes_of(config: FinetuneConfig) -> int:
             "set it to auto, or finetune.device to cpu"
         )
     return config.processes
-
-
-def _here(order: Order, watcher: Watcher) -> core.FinetuneReport:
-    return core.finetune(
-        order.prepared,
-        order.base,
-        order.champion,
-        order.folder,
-        order.task,
-        order.config,
-        order.lineage,
-        watcher,
-        order.checkpoints,
-    )
 
 
 def together(
@@ -308,11 +274,10 @@ def main(told: Path, result: Path) -> int:
         first = distributed.get_rank() == 0
         trained = core.train(
             order.prepared,
-            order.base,
+            order.start,
             order.champion,
             order.task,
             order.config.model_copy(update={"threads": max(1, order.config.threads // here)}),
-            order.lineage.get("base", ""),
             Telling() if first else Silent(),
             order.checkpoints,
         )

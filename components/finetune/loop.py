@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +29,8 @@ from components.finetune.augment import augmenter, chance_of, noisy_copies
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints, State
 from components.finetune.config import FinetuneConfig
-from components.finetune.history import History, Silent, Watcher
+from components.finetune.history import Clock, History, Silent, Watcher
+from components.finetune.memory import available_bytes, explaining_memory, out_of_memory
 from components.finetune.optimization import (
     Schedule,
     device_of,
@@ -36,13 +38,17 @@ from components.finetune.optimization import (
     optimizer_of,
 )
 from components.finetune.processes import Processes
+from components.finetune.shelf import Shelf
 from components.finetune.sigterm import told_to_stop
 from components.tasks.model import Model, length_order
 from components.tasks.networks import Mix
 
 REPORT_EVERY_STEPS = 10
-OUT_OF_MEMORY_RETRIES = 2
+MORE_PARTS = 4
+"""In up to so many times the parts asked for is a step computed where memory does not suffice."""
 PREDICT_ROWS = 64
+FROZEN_MEMORY_SHARE = 1 / 2
+"""Share of the memory that is left, for what frozen stages make of the rows."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ class Training:
         checkpoints: where the state is kept, None to keep none.
         teacher: outputs of a teacher for the training rows ``[n, k]``, for ``distill``.
         learns: names of the weights that learn; None is all above the lowest cut.
+        clock: counts the seconds, those of earlier processes too.
+        keep_end: whether the end is kept as a checkpoint, too, for what comes after it.
     """
 
     model: Model
@@ -97,6 +105,8 @@ class Training:
     checkpoints: Checkpoints | None = None
     teacher: torch.Tensor | None = None
     learns: Sequence[str] | None = None
+    clock: Clock = field(default_factory=Clock)
+    keep_end: bool = False
 
     def run(self) -> History:
         """Train, and leave the best epoch in place.
@@ -106,7 +116,7 @@ class Training:
             Evicted: the process was told to stop; the state is kept.
         """
         loop = _Loop(self)
-        with told_to_stop() as told:
+        with told_to_stop() as told, explaining_memory(loop.where):
             return loop.run(told)
 
 
@@ -125,6 +135,7 @@ class _Loop:
         self.names = self._learning()
         self.augment = augmenter(model, config.augment)
         self.weights = batches.class_weights(training.train.targets, config.balance)
+        self.lengths = _lengths(training.train.examples)
         rule = config.metric or model.metric
         self.history = History(rule, accumulation=config.accumulation)
         self.autocast = forward_precision(config, self.device)
@@ -141,6 +152,10 @@ class _Loop:
             above = [name for name in above if self.network.stage_of(name) < self.network.depth]
         return above
 
+    def where(self) -> str:
+        """Say how far the training is."""
+        return f"on {self.device.type} after step {self.history.steps}"
+
     # --- the run ---------------------------------------------------------------------
 
     def run(self, told: threading.Event) -> History:
@@ -152,9 +167,9 @@ class _Loop:
         if self.sharded:
             cut, above = self.lowest, self._sharded()
         self.optimizer = optimizer_of(self.network, self.names, config)
-        self.plan = [self._order(epoch) for epoch in range(self._epochs)]
-        self.total = sum(len(steps) for steps in self.plan)
-        self.schedule = Schedule(self.optimizer, self.total, config)
+        steps = self._steps_by_phase()
+        self.total = sum(steps)
+        self.schedule = Schedule(self.optimizer, steps, config)
         self.best = self._snapshot()
         first_epoch, first_batch = 0, 0
         self.losses: list[Any] = []
@@ -168,6 +183,7 @@ class _Loop:
             if feed is None or self._cut_of(epoch) != cut:
                 cut = self._cut_of(epoch)
                 self.history.cut = cut
+                feed = None  # it need not be held while the next is made
                 feed, valid = self._feed(self.t.train, cut, True), self._feed(self.t.valid, cut)
                 above = above if self.sharded else self._above(cut)
             assert above is not None
@@ -178,6 +194,8 @@ class _Loop:
             first_batch = 0
             self._close_epoch(epoch, above, valid)
         self._load(self.best)
+        if self.t.keep_end and first_epoch < self._epochs:
+            self._keep(self._epochs, 0)
         if self.sharded:
             self._gather()
         for weight in self.network.parameters():
@@ -196,17 +214,26 @@ class _Loop:
             epoch -= phase.epochs
         raise ValueError("no such epoch")
 
+    def _steps_by_phase(self) -> list[int]:
+        """Return the number of steps of each phase; no epoch's rows are kept for it."""
+        if self.t.config.batch_tokens is None:  # as many rows and steps in every epoch
+            counts = [len(self._order(0))] * self._epochs
+        else:
+            counts = [len(self._order(epoch)) for epoch in range(self._epochs)]
+        ends = np.cumsum([phase.epochs for phase in self.t.phases])
+        return [int(part.sum()) for part in np.split(np.array(counts), ends[:-1])]
+
     def _order(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the rows of each step of an epoch; a function of seed and epoch alone."""
         config = self.t.config
         chance = chance_of(config.seed, epoch)
         order = batches.epoch_rows(self.t.train.targets, config.balance, chance)
-        lengths = np.array([_length(example) for example in self.t.train.examples])
-        return batches.step_rows(order, lengths, config.batch_rows, config.batch_tokens, chance)
+        tokens = config.batch_tokens
+        return batches.step_rows(order, self.lengths, config.batch_rows, tokens, chance)
 
     def _feed(self, rows: Examples, cut: int, noisy: bool = False) -> Feed:
         """Return rows for the part above a cut, computing what is below once."""
-        lengths = np.array([_length(example) for example in rows.examples], dtype=np.int64)
+        lengths = self.lengths if rows is self.t.train else _lengths(rows.examples)
         if cut == 0:
             return Feed(rows.examples, rows.targets, lengths, 0)
         examples, copies = list(rows.examples), 1
@@ -223,6 +250,7 @@ class _Loop:
             self.device,
             self.autocast,
             lambda done: self.t.watcher.progress(done, len(examples), "rows through frozen layers"),
+            int(available_bytes() * FROZEN_MEMORY_SHARE) // self.processes.here,
         )
         if self.sharded:
             self.t.model.network.to("cpu")
@@ -292,19 +320,22 @@ class _Loop:
         def load(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[_Part]]:
             return rows, self._parts(epoch, rows, feed)
 
-        steps = iter(self.plan[epoch][first:])
+        steps = iter(self._order(epoch)[first:])
         # A processor is busy with the network itself: a thread would only disturb it.
         return map(load, steps) if self.device.type == "cpu" else batches.prefetched(steps, load)
 
     def _parts(self, epoch: int, rows: NDArray[np.int64], feed: Feed) -> list[_Part]:
         """Return this process's share of a step, in as many parts as memory asks for."""
-        count = min(self.processes.most(len(rows)), self.history.accumulation)
         return [
             self._part(epoch, piece, feed)
             if len(piece)
             else self._part(epoch, rows[:1], feed, counts=False)  # all must take part
-            for piece in np.array_split(self.processes.share(rows), count)
+            for piece in np.array_split(self.processes.share(rows), self._count(rows))
         ]
+
+    def _count(self, rows: NDArray[np.int64]) -> int:
+        """Return in how many parts a step is computed."""
+        return min(self.processes.most(len(rows)), self.history.accumulation)
 
     def _part(
         self, epoch: int, rows: NDArray[np.int64], feed: Feed, *, counts: bool = True
@@ -365,27 +396,33 @@ class _Loop:
         above: nn.Module,
     ) -> torch.Tensor:
         """Take one step; halve the parts and try again where memory does not suffice."""
-        for _ in range(OUT_OF_MEMORY_RETRIES + 1):
+        while True:
+            if len(parts) != self._count(rows):  # it was loaded ahead, in larger ones
+                parts = self._parts(epoch, rows, feed)
             try:
                 loss = self._gradients(len(rows), parts, above)
                 break
-            except RuntimeError as error:
-                if not _out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
-                if self.processes.count > 1:  # the others are in the middle of the step
+                if not self._may_halve(rows):
                     raise WorldError(self._does_not_fit(rows, feed)) from error
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.history.accumulation *= 2
-            parts = self._parts(epoch, rows, feed)
-        else:
-            raise WorldError(self._does_not_fit(rows, feed))
         nn.utils.clip_grad_norm_(
             (weight for weight in self.network.parameters() if weight.grad is not None),
             self.t.config.max_gradient_norm,
         )
         self.optimizer.step()
         return loss
+
+    def _may_halve(self, rows: NDArray[np.int64]) -> bool:
+        """Tell whether the parts of a step may become smaller."""
+        if self.processes.count > 1:  # the others are in the middle of the step
+            return False
+        most = self.t.config.accumulation * MORE_PARTS
+        return self.history.accumulation < min(most, len(rows))
 
     def _gradients(self, rows: int, parts: list[_Part], above: nn.Module) -> torch.Tensor:
         """Add up the gradients of the mean loss over the rows of a step; return the loss."""
@@ -395,31 +432,40 @@ class _Loop:
             with self.processes.syncing(above, last=index == len(parts) - 1):
                 with self.autocast:
                     outputs = above(*part.inputs, mix=part.mix)
-                loss = (self._losses(outputs.float(), part) * part.weights).sum() / rows
+                loss = self._losses(outputs.float(), part).sum() / rows
                 # Gradients of several processes are averaged, where they are to be added.
                 (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
     def _losses(self, outputs: torch.Tensor, part: _Part) -> torch.Tensor:
-        model, config = self.t.model, self.t.config
-        losses = model.losses(outputs, part.targets, config.label_smoothing)
+        """Return the weighted loss of each row, ``[n]``."""
+        model, config, weights = self.t.model, self.t.config, part.weights
+        losses = weights * model.losses(outputs, part.targets, config.label_smoothing)
         if part.mix is not None:
             others = part.targets[part.mix.partners]
             other_losses = model.losses(outputs, others, config.label_smoothing)
+            # Each label brings the weight of its own class.
+            other_losses = weights[part.mix.partners] * other_losses
             losses = part.mix.blend_losses(losses, other_losses)
+            weights = part.mix.blend(weights)
         if part.teacher is None:
             return losses
         teacher = part.teacher if part.mix is None else part.mix.blend(part.teacher)
-        soft = model.distillation_losses(outputs, teacher, config.distill.temperature)
+        soft = weights * model.distillation_losses(outputs, teacher, config.distill.temperature)
         return (1 - config.distill.soft_share) * losses + config.distill.soft_share * soft
 
     def _does_not_fit(self, rows: NDArray[np.int64], feed: Feed) -> str:
-        fits = max(1, len(rows) // (2 * self.history.accumulation))
+        config, parts = self.t.config, self._count(rows)
+        key, size = "batch_rows", len(rows)
+        if config.batch_tokens is not None:
+            key, size = "batch_tokens", config.batch_tokens
+        # Half of the smallest part that was tried, if a step is still computed in as many.
+        fits = max(1, size * min(config.accumulation, parts) // (2 * parts))
         return (
             f"out of memory on {self.device.type} at step {self.history.steps + 1}: a step of "
-            f"{len(rows)} rows, {int(feed.lengths[rows].max())} long, does not fit even in "
-            f"{self.history.accumulation} parts. Try finetune.batch_rows={fits}, "
+            f"{len(rows)} rows, {int(feed.lengths[rows].max())} long, does not fit"
+            f"{f' even in {parts} parts' if parts > 1 else ''}. Try finetune.{key}={fits}, "
             "finetune.gradient_checkpointing=true or finetune.method=top"
         )
 
@@ -445,11 +491,6 @@ class _Loop:
             self.t.watcher.metrics({"loss": self.losses[-1], "learning_rate": rate}, done)
 
     def _close_epoch(self, epoch: int, above: nn.Module, valid: Feed) -> None:
-        self.processes.level(
-            each
-            for each in above.buffers()
-            if self.processes.count > 1 and each.is_floating_point()
-        )
         scores = self._scores(above, valid)
         train_loss = float(np.mean(self.losses))
         values = {f"valid_{name}": value for name, value in scores.items()}
@@ -478,9 +519,15 @@ class _Loop:
                 if not counts:
                     continue
                 if not bool(outputs.isfinite().all()):
+                    done = self.history.steps
                     raise WorldError(
-                        "the model's answers to validation rows are not finite after step "
-                        f"{self.history.steps}; lower finetune.learning_rate"
+                        "the model's answers to validation rows are not finite "
+                        + (
+                            f"after step {done}; lower finetune.learning_rate"
+                            if done
+                            else "before the first step; start from another model, see "
+                            "finetune.start and finetune.base"
+                        )
                     )
                 targets = torch.from_numpy(valid.targets[rows]).to(self.device)
                 losses.append(model.losses(outputs, targets, 0.0).double().cpu().numpy())
@@ -496,13 +543,7 @@ class _Loop:
     def _changing(self) -> dict[str, torch.Tensor]:
         """Return the tensors that training changes, by name; they share memory."""
         weights = dict(self.network.named_parameters())
-        changing = {name: weights[name].detach() for name in self.names}
-        buffers = {
-            name: buffer
-            for name, buffer in self.network.named_buffers()
-            if self.network.stage_of(name) >= self.lowest and name in self.network.state_dict()
-        }
-        return {**changing, **buffers}
+        return {name: weights[name].detach() for name in self.names}
 
     def _snapshot(self) -> dict[str, torch.Tensor]:
         return {name: tensor.clone() for name, tensor in self._changing().items()}
@@ -513,19 +554,25 @@ class _Loop:
                 tensor.copy_(self.processes.spread(tensors[name], tensor))
 
     def _keep(self, epoch: int, batch: int) -> None:
-        """Write a checkpoint after ``batch`` batches of an epoch."""
+        """Write a checkpoint after ``batch`` batches of an epoch; after the last, of the best."""
         if self.t.checkpoints is None:
             return
-        self._report(self.schedule.set(self.history.steps - 1))
-        tensors = {f"weight.{name}": each for name, each in self._changing().items()}
-        tensors |= {f"best.{name}": each for name, each in self.best.items()}
-        moments = self.optimizer.state_dict()["state"]
-        tensors |= {
-            f"moment.{index}.{name}": each
-            for index, state in moments.items()
-            for name, each in state.items()
-        }
-        tensors = {name: self.processes.whole(each).cpu() for name, each in tensors.items()}
+        parts = {f"weight.{name}": each for name, each in self._changing().items()}
+        if epoch < self._epochs:
+            self._report(self.schedule.set(self.history.steps - 1))
+            if self.history.best_epoch:  # else the best is where every process starts
+                parts |= {f"best.{name}": each for name, each in self.best.items()}
+            moments = self.optimizer.state_dict()["state"]
+            parts |= {
+                f"moment.{index}.{name}": each
+                for index, state in moments.items()
+                for name, each in state.items()
+            }
+        tensors = {}
+        for name, each in parts.items():
+            whole = self.processes.whole(each)  # all must take part
+            if self.processes.rank == 0:
+                tensors[name] = whole.cpu()
         for rank, states in enumerate(self.processes.gathered(_random_states(self.device))):
             tensors |= {f"random.{rank}.{name}": each for name, each in states.items()}
         facts = {
@@ -533,6 +580,7 @@ class _Loop:
             "batch": batch,
             "losses": self.losses,
             "history": self.history.to_dict(),
+            "seconds": self.t.clock.seconds,
         }
         if self.processes.rank == 0:
             self.t.checkpoints.save(State(self.history.steps, facts, tensors))
@@ -543,12 +591,16 @@ class _Loop:
         facts = kept.facts
         self.history = History(**facts["history"])
         self.losses = list(facts["losses"])
+        self.t.clock.go_on(facts["seconds"])
         self._load(_below(kept.tensors, "weight."))
-        best, changing = _below(kept.tensors, "best."), self._changing()
-        self.best = {
-            name: self.processes.spread(best[name].to(self.device), like)
-            for name, like in changing.items()
-        }
+        best = _below(kept.tensors, "best.")
+        if best:
+            self.best = {
+                name: self.processes.spread(best[name].to(self.device), like)
+                for name, like in self._changing().items()
+            }
+        elif facts["epoch"] == self._epochs:
+            self.best = self._snapshot()
         weights = [each for group in self.optimizer.param_groups for each in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
         # In one order, as processes that gather the tensors again must agree on it.
@@ -581,11 +633,22 @@ def frozen_states(
     device: torch.device,
     autocast: AbstractContextManager[Any],
     on_rows: Any = None,
+    limit_bytes: int | None = None,
 ) -> list[torch.Tensor]:
-    """Return what the stages below ``cut`` make of examples: a tensor for each, on the CPU."""
+    """Return what the stages below ``cut`` make of examples: a tensor for each, on the CPU.
+
+    Args:
+        model: its network is on ``device``.
+        examples: token ids or pixels.
+        cut: number of stages.
+        device: where they are computed.
+        autocast: in which precision.
+        on_rows: told how many are done.
+        limit_bytes: what goes over it lies in a file; None is no limit.
+    """
     network = model.network
     network.eval()
-    out: list[torch.Tensor] = [torch.empty(0)] * len(examples)
+    shelf = Shelf(len(examples), sys.maxsize if limit_bytes is None else limit_bytes)
     order = length_order(examples)
     with torch.no_grad(), autocast:
         for start in range(0, len(order), PREDICT_ROWS):
@@ -593,15 +656,15 @@ def frozen_states(
             inputs = model.collate([examples[row] for row in rows])
             states = network.states(cut, *(each.to(device) for each in inputs))
             for row, state in zip(rows, states, strict=True):
-                out[row] = state.cpu()
+                shelf.put(row, state.cpu())
             if on_rows is not None:
                 on_rows(min(start + PREDICT_ROWS, len(order)))
-    return out
+    return shelf.close()
 
 
-def _length(example: Any) -> int:
-    """Return the tokens of a text, 1 for an image."""
-    return len(example) if example.ndim == 1 else 1
+def _lengths(examples: Sequence[Any]) -> NDArray[np.int64]:
+    """Return the tokens of each text, 1 for each image."""
+    return np.array([len(each) if each.ndim == 1 else 1 for each in examples], dtype=np.int64)
 
 
 def _length_order(feed: Feed) -> NDArray[np.int64]:
@@ -627,8 +690,3 @@ def _set_random_states(states: dict[str, torch.Tensor], device: torch.device) ->
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

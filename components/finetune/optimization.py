@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -80,33 +80,43 @@ def forward_precision(config: FinetuneConfig, device: torch.device) -> torch.aut
 class Schedule:
     """Moves the learning rates of an optimizer from step to step.
 
-    It depends on the number of the step alone, so that it needs no state of its own.
+    It depends on the number of the step alone, so that it needs no state of its own. Each
+    phase has the whole shape to itself, so that weights that are unfrozen late warm up, too,
+    and have as long to settle as the others.
     """
 
-    def __init__(self, optimizer: torch.optim.AdamW, steps: int, config: FinetuneConfig) -> None:
-        """Plan for ``steps`` steps; the optimizer's rates are the peaks."""
+    def __init__(
+        self, optimizer: torch.optim.AdamW, steps: Sequence[int], config: FinetuneConfig
+    ) -> None:
+        """Plan for the number of steps of each phase; the optimizer's rates are the peaks."""
         self._optimizer = optimizer
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._steps = steps
-        self._shape = config.schedule.shape
-        self._warmup = max(1, round(steps * config.schedule.warmup_share))
+        self._config = config.schedule
 
     def set(self, step: int) -> float:
         """Set the rates of a step, counted from 0; return the first group's."""
         factor = self.factor(step)
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
-            if self._shape == "one-cycle":
+            if self._config.shape == "one-cycle":
                 group["betas"] = (0.95 - 0.1 * factor, group["betas"][1])
         return float(self._optimizer.param_groups[0]["lr"])
 
     def factor(self, step: int) -> float:
         """Return the share of the peak rate at a step, 0 to 1."""
-        if step < self._warmup:
-            return (step + 1) / self._warmup
-        done = (step - self._warmup) / max(1, self._steps - self._warmup)
-        if self._shape == "constant":
+        for steps in self._steps[:-1]:
+            if step < steps:
+                break
+            step -= steps
+        else:
+            steps = self._steps[-1]
+        warmup = max(1, round(steps * self._config.warmup_share))
+        if step < warmup:
+            return (step + 1) / warmup
+        done = (step - warmup) / max(1, steps - warmup)
+        if self._config.shape == "constant":
             return 1.0
-        if self._shape == "linear":
+        if self._config.shape == "linear":
             return 1 - done
         return 0.5 * (1 + math.cos(math.pi * done))

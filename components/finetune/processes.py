@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ class Processes:
     Attributes:
         rank: number of this one, from 0.
         count: of all.
+        here: of those on this machine.
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,7 @@ class Processes:
         joined = distributed.is_available() and distributed.is_initialized()
         self.rank = distributed.get_rank() if joined else 0
         self.count = distributed.get_world_size() if joined else 1
+        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if joined else 1
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return this process's rows; neighbours go to different ones, so lengths are alike."""
@@ -59,12 +62,6 @@ class Processes:
         """Wait until all are here."""
         if self.count > 1:
             distributed.barrier()
-
-    def level(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Replace tensors by their means over the processes, such as statistics of batches."""
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
-            tensor /= self.count
 
     def wrapped(self, above: nn.Module, device: torch.device) -> nn.Module:
         """Return a module whose gradients are averaged over the processes."""

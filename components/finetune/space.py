@@ -14,11 +14,19 @@ Scalar = bool | int | float | str | None
 
 FIXED = (
     "base",
-    "base_requirement",
+    "checkpoint_steps",
+    "choose_base",
+    "device",
+    "export",
     "metric",
+    "nodes",
+    "price_per_device_hour",
     "processes",
     "search",
     "seed",
+    "sharded",
+    "threads",
+    "trainjob",
 )
 """Keys of ``finetune`` that no search may vary: they say what is compared, and where."""
 

@@ -2,7 +2,7 @@
 
 The step lays everything that the training reads into the storage (the object store, or a
 volume that is mounted in step and pods), creates the job and passes on what its first pod
-tells. Each pod is ``python -m components.finetune.trainjob ADDRESS KEY``: it fetches the
+tells. Each pod is ``python -m components.finetune.pod ADDRESS KEY``: it fetches the
 order, starts torchrun for its GPUs, and the first one leaves report and bundle in the
 storage, where the step finds them::
 
@@ -21,24 +21,16 @@ The step's service account needs, in the namespace of the job: create, get and d
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
-import os
 import queue
 import shutil
-import signal
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from components import bundle, images
+from components import bundle
 from components.errors import (
     BundleError,
     ConfigError,
@@ -48,54 +40,26 @@ from components.errors import (
     WorldError,
 )
 from components.finetune import launch
-from components.finetune.config import FinetuneConfig, TrainJobConfig
+from components.finetune.cluster import LAST_LINES, NODE, Cluster, Unreachable
+from components.finetune.config import TrainJobConfig
 from components.finetune.core import FinetuneReport
-from components.finetune.history import Silent, Watcher
+from components.finetune.history import Watcher
+from components.finetune.job_order import JobOrder, is_in_image
 from components.finetune.sigterm import told_to_stop
-from components.packages import locate
-from components.settings import Section
 from components.store import ObjectMissing, Store, open_store
-from components.tasks import TaskConfig
 
 if TYPE_CHECKING:
     from kubeflow.trainer.types.types import TrainJob
 
-Answer = TypeVar("Answer")
-
-SECRET_FOLDER = "/var/run/secrets/tokiwa"
-"""Where the pods find the secret: a file for each of its keys."""
-ENVIRONMENT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Variables of the step that its pods get, too; none of them is secret."""
-NODE = "node"
-ANSWER_S = 130.0
-"""How long one question to the Kubernetes API may take; the SDK's own limit is 120 s."""
 PATIENCE_S = 300.0
 """How long the Kubernetes API may stay away while a job runs."""
-DELETION_S = 120.0
 CLOSING_S = 30.0
 """How long the rest of a log may take when its pod has ended."""
 CLOSING_TRIES = 3
-LAST_LINES = 15
-
-
-class JobOrder(Section):
-    """An order as pods read it: what was a folder of the step lies in the storage."""
-
-    base: str
-    """``package:folder`` of the image, empty for what lies in the storage."""
-    champion: str
-    """Digest of the bundle, or empty."""
-    task: TaskConfig
-    config: FinetuneConfig
-    lineage: dict[str, str]
-    training: str
-
-
-# --- the step --------------------------------------------------------------------------
 
 
 def run(order: launch.Order, watcher: Watcher) -> FinetuneReport:
-    """Fine-tune in a ``TrainJob``; see ``launch.fulfil``.
+    """Fine-tune in a ``TrainJob``; see ``fulfil``.
 
     Raises:
         ConfigError: something of the order cannot travel to other machines.
@@ -184,11 +148,10 @@ def _publish(order: launch.Order, store: Store) -> None:
     if store.exists(f"{key}/order.json") and store.get(f"{key}/order.json"):
         return
     store.upload_directory(f"{key}/prepared", order.prepared)
-    in_image = _is_in_image(order)
-    if not in_image:
-        store.upload_directory(f"{key}/base", order.base)
+    if not is_in_image(order.start):
+        store.upload_directory(f"{key}/base", order.start.base.locate())
     travelling = JobOrder(
-        base=order.config.base if in_image else "",
+        start=order.start,
         champion="" if order.champion is None else bundle.publish(store, order.champion),
         task=order.task,
         config=order.config,
@@ -196,15 +159,6 @@ def _publish(order: launch.Order, store: Store) -> None:
         training=order.training,
     )
     store.put(f"{key}/order.json", travelling.to_json().encode())
-
-
-def _is_in_image(order: launch.Order) -> bool:
-    if ":" not in order.config.base:
-        return False
-    try:
-        return locate(order.config.base) == order.base.resolve()
-    except TokiwaError:
-        return False
 
 
 def _arrived(order: launch.Order, store: Store) -> FinetuneReport | None:
@@ -235,7 +189,9 @@ def _ensure(cluster: Cluster, name: str, order: launch.Order, address: str) -> N
         print(f"the TrainJob {name} of an earlier try failed; it is started again", flush=True)
         cluster.delete(name)
         job = None
-    if job is None and cluster.create(name, order, address):
+    if job is None and cluster.create(
+        name, order.training, order.config.nodes, [address, _key(order)]
+    ):
         print(f"created the TrainJob {name} of {order.config.nodes} nodes", flush=True)
     else:
         print(f"adopted the TrainJob {name}, which is there already", flush=True)
@@ -252,7 +208,7 @@ def _followed(
     while True:
         try:
             job = cluster.job(name)
-        except _Unreachable:
+        except Unreachable:
             if time.monotonic() - seen_s > PATIENCE_S:
                 raise
         else:
@@ -373,378 +329,3 @@ class _Output:
             if self._complete:
                 break
         self.pass_on()
-
-
-# --- the cluster -----------------------------------------------------------------------
-
-
-class _Unreachable(WorldError):
-    """The Kubernetes API did not answer, or not now."""
-
-
-class _NotThere(WorldError):
-    """The Kubernetes API knows no such object."""
-
-
-class _Taken(WorldError):
-    """There is an object of this name already."""
-
-
-@dataclass(frozen=True)
-class End:
-    """How a pod's container ended."""
-
-    code: int
-    reason: str = ""
-    disrupted: bool = False
-    """The pod was taken away, or its machine was lost."""
-
-    @property
-    def is_eviction(self) -> bool:
-        """Whether it is worth a retry."""
-        return self.disrupted or self.code == Evicted.exit_code
-
-    def __str__(self) -> str:
-        reason = f" ({self.reason})" if self.reason not in ("", "Error") else ""
-        return f"exit code {self.code}{reason}"
-
-
-@dataclass
-class Cluster:
-    """What is asked of Kubeflow Trainer, with errors that say what to do.
-
-    Every question is bounded in time.
-    """
-
-    config: TrainJobConfig
-    _client: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Find the cluster: that of the pod, or that of ``KUBECONFIG``."""
-        from kubeflow.trainer import KubernetesBackendConfig, TrainerClient
-        from kubernetes.config import ConfigException
-
-        settings = KubernetesBackendConfig(
-            namespace=self.config.namespace or None, config_file=os.environ.get("KUBECONFIG")
-        )
-        try:
-            self._client = self._ask("connect to the cluster", lambda: TrainerClient(settings))
-        except ConfigException as error:
-            raise WorldError(
-                "finetune.nodes is more than 1, but there is no cluster here: neither is this "
-                f"a pod, nor is there a kubeconfig ({error})"
-            ) from error
-
-    @property
-    def namespace(self) -> str:
-        """Where jobs are created."""
-        return str(self._client.backend.namespace)
-
-    def job(self, name: str) -> TrainJob | None:
-        """Return a job with its pods, None if there is none."""
-        try:
-            job: TrainJob = self._ask(
-                f"read the TrainJob {name}", lambda: self._client.get_job(name)
-            )
-        except _NotThere:
-            return None
-        return job
-
-    def create(self, name: str, order: launch.Order, address: str) -> bool:
-        """Create a job; False if somebody else was first.
-
-        Raises:
-            ConfigError: there is no such runtime, or the cluster refuses the job.
-        """
-        runtime = self.config.runtime
-        try:
-            self._ask(f"read the runtime {runtime}", lambda: self._client.get_runtime(runtime))
-        except _NotThere as error:
-            raise ConfigError(
-                f"finetune.trainjob.runtime: there is no training runtime {runtime!r} in the "
-                f"cluster or its namespace {self.namespace}"
-            ) from error
-        trainer, options = self._described(name, order, address)
-        try:
-            self._ask(
-                f"create the TrainJob {name}",
-                lambda: self._client.train(runtime=runtime, trainer=trainer, options=options),
-            )
-        except _Taken:
-            return False
-        return True
-
-    def delete(self, name: str) -> None:
-        """Delete a job and wait until it is gone."""
-        try:
-            self._ask(f"delete the TrainJob {name}", lambda: self._client.delete_job(name))
-        except _NotThere:
-            return
-        deadline_s = time.monotonic() + DELETION_S
-        while self.job(name) is not None:
-            if time.monotonic() > deadline_s:
-                raise WorldError(f"the TrainJob {name} is being deleted, and does not go away")
-            time.sleep(min(1.0, self.config.poll_s))
-
-    def lines(self, name: str, step: str) -> Iterator[str]:
-        """Yield what a pod of a job has printed and goes on to print; waits for more."""
-        try:
-            yield from self._client.get_job_logs(name, follow=True, step=step)
-        except Exception as error:
-            raise self._explained(f"read the log of {step} of {name}", error) from error
-
-    def last_lines(self, pod: str) -> list[str]:
-        """Return the last lines of a pod, none if it is gone."""
-        core = self._client.backend.core_api
-
-        def read() -> bytes:
-            # Raw, because the client takes a log of one line of JSON for an object.
-            answer = core.read_namespaced_pod_log(
-                pod,
-                self.namespace,
-                container=NODE,
-                tail_lines=LAST_LINES,
-                _preload_content=False,
-            )
-            return bytes(answer.data)
-
-        try:
-            content = self._ask(f"read the log of {pod}", read)
-        except WorldError:
-            return []
-        return content.decode(errors="replace").splitlines()
-
-    def ends(self, name: str) -> dict[str, End]:
-        """Return how the containers of a job's pods ended, by pod; only what went wrong."""
-        from kubeflow.trainer.constants.constants import POD_LABEL_SELECTOR
-
-        core = self._client.backend.core_api
-        try:
-            pods = self._ask(
-                f"list the pods of {name}",
-                lambda: core.list_namespaced_pod(
-                    self.namespace, label_selector=POD_LABEL_SELECTOR.format(trainjob_name=name)
-                ),
-            )
-        except WorldError:
-            return {}
-        found = {}
-        for pod in pods.items:
-            gone = {each.type for each in pod.status.conditions or [] if each.status == "True"}
-            disrupted = "DisruptionTarget" in gone or pod.status.reason in ("Evicted", "NodeLost")
-            for status in pod.status.container_statuses or []:
-                end = status.state.terminated or status.last_state.terminated
-                if end is not None and (end.exit_code or disrupted):
-                    found[pod.metadata.name] = End(end.exit_code, end.reason or "", disrupted)
-            if disrupted:
-                found.setdefault(pod.metadata.name, End(137, pod.status.reason or "", True))
-        return found
-
-    def reason(self, name: str) -> str:
-        """Return the reason that a failed job gives, empty if it gives none."""
-        from kubeflow.trainer.constants.constants import GROUP, TRAINJOB_PLURAL, VERSION
-
-        read = self._client.backend.custom_api.get_namespaced_custom_object
-        try:
-            job: dict[str, Any] = self._ask(
-                f"read the TrainJob {name}",
-                lambda: read(GROUP, VERSION, self.namespace, TRAINJOB_PLURAL, name),
-            )
-        except WorldError:
-            return ""
-        for each in job.get("status", {}).get("conditions", []):
-            if each["type"] == "Failed" and each["status"] == "True":
-                return str(each["reason"])
-        return ""
-
-    def _described(self, name: str, order: launch.Order, address: str) -> tuple[Any, list[Any]]:
-        """Return what the SDK makes a TrainJob of."""
-        from kubeflow.trainer import CustomTrainerContainer
-        from kubeflow.trainer.options import (
-            ActiveDeadlineSeconds,
-            Labels,
-            Name,
-            TrainerArgs,
-            TrainerCommand,
-        )
-
-        config = self.config
-        resources = {"gpu": config.gpus_per_node, "cpu": config.cpu, "memory": config.memory}
-        environment = {key: os.environ[key] for key in ENVIRONMENT if os.environ.get(key)}
-        trainer = CustomTrainerContainer(
-            image=config.image or images.TRAIN,
-            num_nodes=order.config.nodes,
-            resources_per_node={key: str(each) for key, each in resources.items() if each} or None,
-            env={**environment, "TOKIWA_TRAINING": order.training},
-        )
-        arguments = [address, _key(order)]
-        arguments += ["--secret", SECRET_FOLDER] if config.secret else []
-        return trainer, [
-            Name(name),
-            Labels({"app.kubernetes.io/managed-by": "tokiwa"}),
-            TrainerCommand(["python", "-m", "components.finetune.trainjob"]),
-            TrainerArgs(arguments),
-            ActiveDeadlineSeconds(max(1, round(config.timeout_hours * 3600))),
-            self._patch(),
-        ]
-
-    def _patch(self) -> Any:
-        """Return what the pods need beyond the runtime: volumes and an account.
-
-        A secret comes as files, because Trainer accepts no variables of its containers that
-        refer to one.
-        """
-        from kubeflow.trainer.options import (
-            ContainerPatch,
-            JobSetSpecPatch,
-            JobSetTemplatePatch,
-            JobSpecPatch,
-            JobTemplatePatch,
-            PodSpecPatch,
-            PodTemplatePatch,
-            ReplicatedJobPatch,
-            RuntimePatch,
-            TrainingRuntimeSpecPatch,
-        )
-
-        config = self.config
-        # NCCL's processes of one machine meet there; 64 MiB, the default, are too little.
-        volumes: list[dict[str, Any]] = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
-        mounts: list[dict[str, Any]] = [{"name": "shm", "mountPath": "/dev/shm"}]
-        if config.storage != "store":
-            claim = {"claimName": config.storage.claim}
-            volumes.append({"name": "storage", "persistentVolumeClaim": claim})
-            mounts.append({"name": "storage", "mountPath": config.storage.path})
-        if config.secret:
-            volumes.append({"name": "secret", "secret": {"secretName": config.secret}})
-            mounts.append({"name": "secret", "mountPath": SECRET_FOLDER, "readOnly": True})
-        pod = PodSpecPatch(
-            service_account_name=config.service_account or None,
-            volumes=volumes,
-            containers=[ContainerPatch(NODE, volume_mounts=mounts)],
-        )
-        job = JobTemplatePatch(spec=JobSpecPatch(PodTemplatePatch(spec=pod)))
-        jobs = JobSetSpecPatch([ReplicatedJobPatch(NODE, job)])
-        return RuntimePatch(TrainingRuntimeSpecPatch(JobSetTemplatePatch(spec=jobs)))
-
-    def _ask(self, act: str, question: Callable[[], Answer]) -> Answer:
-        """Return the answer to a question that may take ``ANSWER_S`` at most."""
-        answers: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put((question(), None))
-            except Exception as error:
-                answers.put((None, error))
-
-        threading.Thread(target=ask, daemon=True).start()
-        try:
-            answer, error = answers.get(timeout=ANSWER_S)
-        except queue.Empty:
-            raise _Unreachable(
-                f"cannot {act}: the Kubernetes API does not answer within {ANSWER_S:g} s"
-            ) from None
-        if error is not None:
-            raise self._explained(act, error) from error
-        return answer  # type: ignore[return-value]
-
-    def _explained(self, act: str, error: BaseException) -> Exception:
-        """Return a clear error for what the SDK raised; what is no answer stays as it is."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ApiException | HTTPError | TimeoutError):
-            cause = cause.__cause__
-        if cause is None and isinstance(error, Exception):
-            return error
-        if not isinstance(cause, ApiException):
-            return _Unreachable(f"cannot {act}: the Kubernetes API does not answer ({cause})")
-        said = _message(cause)
-        if cause.status == 404:
-            return _NotThere(f"cannot {act}: {said}")
-        if cause.status == 409:
-            return _Taken(f"cannot {act}: {said}")
-        if cause.status in (401, 403):
-            return WorldError(
-                f"cannot {act}: the Kubernetes API denies access ({cause.status}: {said}); the "
-                "step's service account needs the rights that components/finetune/trainjob.py lists"
-            )
-        if cause.status in (400, 422):
-            return ConfigError(f"cannot {act}: the cluster refuses it: {said}")
-        return _Unreachable(f"cannot {act}: the Kubernetes API answers {cause.status}: {said}")
-
-
-def _message(error: Any) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(error.reason)
-
-
-# --- a pod -----------------------------------------------------------------------------
-
-
-def main(address: str, key: str, secret: Path | None) -> int:
-    """Be a pod of the job: train with the others, and leave what came of it.
-
-    Args:
-        address: of the storage.
-        key: of the order, without ``/order.json``.
-        secret: folder whose files become environment variables.
-
-    Returns:
-        The exit code; what went wrong is told in the last line.
-    """
-    signal.signal(signal.SIGTERM, _evicted)  # the first process of a container ignores it
-    first = int(os.environ.get("PET_NODE_RANK", "0")) == 0
-    for file in sorted(secret.iterdir()) if secret is not None else []:
-        if file.is_file():
-            os.environ[file.name] = file.read_text().strip()
-    try:
-        with tempfile.TemporaryDirectory() as place:
-            store = open_store(address)
-            order = _fetched(store, address, key, Path(place))
-            watcher = launch.Telling() if first else Silent()
-            count = launch.processes_of(order.config)
-            report = launch.together(order, watcher, count, alone=False)
-            if report is not None:
-                bundle.publish(store, order.folder)
-                store.put(f"{key}/report.json", report.to_json().encode())
-    except TokiwaError as error:
-        launch.tell("failed", str(error), error.exit_code)
-        return error.exit_code
-    return 0
-
-
-def _evicted(*_: object) -> None:
-    raise Evicted("the pod was told to stop")
-
-
-def _fetched(store: Store, address: str, key: str, place: Path) -> launch.Order:
-    """Fetch what an order needs; return it as one of this machine."""
-    travelled = JobOrder.from_json(store.get(f"{key}/order.json").decode())
-    store.download_directory(f"{key}/prepared", place / "prepared")
-    if not travelled.base:
-        store.download_directory(f"{key}/base", place / "base")
-    config = travelled.config
-    return launch.Order(
-        prepared=place / "prepared",
-        base=locate(travelled.base, config.base_requirement) if travelled.base else place / "base",
-        champion=bundle.fetch_champion(store, travelled.champion),
-        folder=place / "bundle",
-        task=travelled.task,
-        config=config,
-        lineage=travelled.lineage,
-        store=address,
-        training=travelled.training,
-    )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A pod of a TrainJob that fine-tunes.")
-    parser.add_argument("address", help="of the storage")
-    parser.add_argument("key", help="of the order in the storage")
-    parser.add_argument("--secret", type=Path, help="folder: its files become variables")
-    given = parser.parse_args()
-    sys.exit(main(given.address, given.key, given.secret))

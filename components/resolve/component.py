@@ -11,8 +11,7 @@ from components import images
 def resolve(
     project: str,
     source: str,
-    base: str,
-    base_requirement: str,
+    bases: str,
     config: str,
     window: str,
     purpose: str,
@@ -27,6 +26,7 @@ def resolve(
         ("data", str),
         ("live", str),
         ("base", str),
+        ("bases", str),
         ("champion", str),
         ("generation", int),
         ("code", str),
@@ -41,6 +41,7 @@ def resolve(
 
     from components import home, step
     from components.ledger import Ledger
+    from components.plan import Bases
     from components.records import Records
     from components.resolve import core
     from components.sources import SourceConfig
@@ -50,8 +51,7 @@ def resolve(
         plan = core.resolve(
             project=project,
             source=SourceConfig.from_json(source),
-            base=base,
-            base_requirement=base_requirement,
+            bases=Bases.from_json(bases),
             config=core.ResolveConfig.from_json(config),
             window=window,
             purpose=purpose,
@@ -71,7 +71,8 @@ def resolve(
     return (
         plan.data.to_json(),
         plan.live.to_json(),
-        plan.base.to_json(),
+        plan.bases.models[0].to_json(),
+        plan.bases.to_json(),
         plan.champion,
         plan.generation,
         plan.code,

@@ -20,7 +20,7 @@ from components import bundle
 from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.ledger import Entry
 from components.packages import locate
-from components.plan import Base, Data, Live, Plan, WindowData
+from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
 from components.store import Store
@@ -86,8 +86,7 @@ def resolve(
     *,
     project: str,
     source: SourceConfig,
-    base: str,
-    base_requirement: str,
+    bases: Bases,
     config: ResolveConfig,
     window: str,
     purpose: str,
@@ -100,8 +99,7 @@ def resolve(
     Args:
         project: the project's name.
         source: where rows come from.
-        base: the pretrained model, a folder or ``package:folder``.
-        base_requirement: what to tell pip when that package is missing.
+        bases: the pretrained models that the project names.
         config: the section ``resolve``.
         window: ``latest`` (the last whole window that has rows), ``now`` (the last
             whole window), or the first day of a window.
@@ -134,11 +132,7 @@ def resolve(
             current=data[-1],
             labelled=_labelled(data, config.label_delay_windows, head, store),
         ),
-        base=Base(
-            place=base,
-            requirement=base_requirement,
-            digest=weights_digest(locate(base, base_requirement)),
-        ),
+        bases=known(bases),
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
@@ -205,6 +199,39 @@ def _labelled(
         for each in come
         if trained_until and each.window.begins >= datetime.fromisoformat(trained_until)
     ]
+
+
+def known(bases: Bases) -> Bases:
+    """Return what a training reads with the digests of its files, see ``known_base``."""
+    return Bases(
+        models=tuple(map(known_base, bases.models)),
+        others={place: _file_digest(locate(place)) for place in sorted(bases.others)},
+    )
+
+
+def _file_digest(path: Path) -> str:
+    """Return the digest of a file, or of a folder of weights."""
+    if path.is_dir():
+        return weights_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_base(base: Base) -> Base:
+    """Return a pretrained model with the digest of its files.
+
+    Raises:
+        MissingPackage, ConfigError: there is nothing at its place.
+        BundleError: it holds no weights that may be loaded, or others than the project names.
+    """
+    folder = base.locate()
+    digest = weights_digest(folder)
+    if base.digest not in ("", digest):
+        raise BundleError(
+            f"the weights in {folder} have digest {digest}, "
+            f"and finetune.base asks for {base.digest}"
+        )
+    return base.model_copy(update={"digest": digest})
 
 
 @cache

@@ -11,7 +11,7 @@ def search(
     digest: str,
     worker: str,
     task: str,
-    base: str,
+    bases: str,
     champion: str,
     code: str,
     config: str,
@@ -21,22 +21,21 @@ def search(
     from pathlib import Path
 
     from components import bundle, home, step
-    from components.plan import Base
+    from components.plan import Bases
     from components.search import core
     from components.tasks import parse_task
 
     with step.running("search") as log:
-        settings, start = core.FinetuneConfig.from_json(config), Base.from_json(base)
+        settings, given = core.FinetuneConfig.from_json(config), Bases.from_json(bases)
         what = parse_task(task)
         result = core.search(
             Path(prepared.path),
-            start.locate(),
+            given.models,
             bundle.fetch_champion(home.store(), champion),
             what,
             settings,
-            start.digest,
             home.studies(),
-            core.name_of(digest, start.digest, champion, code, what, settings),
+            core.name_of(digest, given.digest, champion, code, what, settings),
             worker,
             log,
         )

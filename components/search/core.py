@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +23,11 @@ from pydantic import ValidationError
 from components.errors import Evicted, StoreError, TokiwaError, WorldError
 from components.finetune import core as finetune
 from components.finetune.config import HIGHER_IS_BETTER, FinetuneConfig
-from components.finetune.core import Trained
+from components.finetune.core import Start, Trained
 from components.finetune.history import Watcher
+from components.finetune.memory import out_of_memory
 from components.finetune.space import SearchConfig
+from components.plan import Base
 from components.search.samplers import distributions_of, pruner_of, sampler_of
 from components.settings import Section, digest_of
 from components.studies import (
@@ -42,7 +44,6 @@ from components.tasks import TASKS, TaskConfig
 
 __all__ = ["FinetuneConfig", "SearchConfig", "SearchReport", "name_of", "search"]
 
-BEAT = "beat"
 ATTEMPT = "attempt"
 MOST_ATTEMPTS = 2
 """Values whose workers died so often are not tried again: they may be why."""
@@ -85,7 +86,12 @@ class Log(Protocol):
 
 
 def name_of(
-    data: str, base: str, champion: str, code: str, task: TaskConfig, config: FinetuneConfig
+    data: str,
+    bases: str,
+    champion: str,
+    code: str,
+    task: TaskConfig,
+    config: FinetuneConfig,
 ) -> str:
     """Return the name of a study: the digest of all that its scores depend on.
 
@@ -95,16 +101,15 @@ def name_of(
     settings = config.model_dump(mode="json")
     for key in ("trials", "parallel"):
         settings["search"].pop(key)
-    return digest_of([data, base, champion, code, task.model_dump(mode="json"), settings])
+    return digest_of([data, bases, champion, code, task.model_dump(mode="json"), settings])
 
 
 def search(
     prepared: Path,
-    base: Path,
+    bases: Sequence[Base],
     champion: Path | None,
     task: TaskConfig,
     config: FinetuneConfig,
-    base_digest: str,
     studies: Studies,
     name: str,
     worker: str,
@@ -115,11 +120,10 @@ def search(
 
     Args:
         prepared: folder that ``prepare`` wrote.
-        base: folder of the pretrained model.
+        bases: the pretrained models that may be taken.
         champion: bundle in production, or None.
         task: what to learn.
         config: the section ``finetune``, with its ``search``.
-        base_digest: of the pretrained model.
         studies: where the study is kept.
         name: of the study, see ``name_of``.
         worker: number of this worker, from ``"1"``.
@@ -133,16 +137,24 @@ def search(
     """
     assert config.search is not None
 
+    starts: dict[str, Start] = {}
+
     def train(settings: FinetuneConfig, watcher: Watcher) -> Trained:
-        return finetune.train(
-            prepared, base, champion, task, settings, base_digest, watcher, lambda _: None
-        )
+        # It depends on no other key that a search may vary.
+        if settings.start not in starts:
+            starts[settings.start] = finetune.choose(
+                prepared, bases, champion, task, settings, watcher
+            )
+        start = starts[settings.start]
+        return finetune.train(prepared, start, champion, task, settings, watcher, lambda _: None)
 
     metric = config.metric or TASKS[task.kind].metric
     study = studies.open(name, metric, higher_is_better=HIGHER_IS_BETTER[metric])
     study.pruner = pruner_of(config.search)
     try:
-        trained = _Worker(study, config, metric, int(worker), train, log, dead_after_s).work()
+        trained = _Worker(
+            studies, study, config, metric, int(worker), train, log, dead_after_s
+        ).work()
         trials = trials_of(study)
     except StorageInternalError as error:
         raise StoreError(f"the studies cannot be reached: {error}") from error
@@ -165,6 +177,7 @@ def search(
 class _Worker:
     def __init__(
         self,
+        studies: Studies,
         study: optuna.Study,
         config: FinetuneConfig,
         metric: str,
@@ -174,6 +187,7 @@ class _Worker:
         dead_after_s: float,
     ) -> None:
         assert config.search is not None
+        self._studies = studies
         self._study = study
         self._config = config
         self._search = config.search
@@ -230,7 +244,7 @@ class _Worker:
                 return False
         self._tell(trial.number)
         try:
-            with _beating(self._study, trial):
+            with self._beating(trial):
                 self._end(trial, self._score(trial))
         except optuna.TrialPruned:
             self._end(trial, None, TrialState.PRUNED)
@@ -239,13 +253,12 @@ class _Worker:
             raise
         except UpdateFinishedTrialError:
             pass  # others took us for dead
-        except (TokiwaError, ValidationError, MemoryError) as error:
+        except (TokiwaError, ValidationError) as error:
             self._fail(trial, str(error))
         except Exception as error:
-            if not _out_of_memory(error):
-                self._fail(trial, f"{type(error).__name__}: {error}")
+            self._fail(trial, f"{type(error).__name__}: {error}")
+            if not out_of_memory(error):
                 raise
-            self._fail(trial, str(error))
         return True
 
     def _score(self, trial: optuna.Trial) -> float:
@@ -253,10 +266,7 @@ class _Worker:
         config = self._config.with_values(trial.params)
         trial.set_user_attr(CONFIG, config.to_json())
         alone = config.model_copy(update={"processes": 1})
-        # The epochs of a teacher that is trained on the way say nothing of its student.
-        may_prune = config.method != "distill"
-        watcher = _Reporting(trial, self._metric, self._log, may_prune)
-        trained = self._train(alone, watcher)
+        trained = self._train(alone, _Reporting(trial, self._metric, self._log))
         score = score_of(trained, self._metric)
         if not math.isfinite(score):
             raise WorldError(f"the score is {score}")
@@ -304,7 +314,7 @@ class _Worker:
         for trial in counted(self._study):
             if trial.state != TrialState.RUNNING:
                 continue
-            beat = int(trial.user_attrs.get(BEAT, 0))
+            beat = self._studies.beats(self._study, trial)
             known, since_s = self._seen.get(trial.number, (-1, now_s))
             if beat != known:
                 self._seen[trial.number] = beat, now_s
@@ -315,6 +325,27 @@ class _Worker:
                 else:
                     self._set(trial, REASON, f"its workers died, {attempt} of {attempt}")
                     self._close(trial)
+
+    @contextmanager
+    def _beating(self, trial: optuna.Trial) -> Iterator[None]:
+        """Show that this process lives, as long as the block runs."""
+        done = threading.Event()
+
+        def beat() -> None:
+            beats = 1
+            while not done.wait(BEAT_S):
+                # A beat that is missed does no harm: the next one may get through.
+                with suppress(UpdateFinishedTrialError, StorageInternalError, TokiwaError):
+                    self._studies.beat(self._study, trial, beats)
+                beats += 1
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def _give_back(self, trial: FrozenTrial, *, try_again: bool = False, attempt: int = 1) -> None:
         """End a trial that shall not count; let its values be tried again."""
@@ -339,15 +370,14 @@ class _Worker:
 class _Reporting:
     """Hands the score of each epoch to the study, and ends a trial that promises nothing."""
 
-    def __init__(self, trial: optuna.Trial, metric: str, log: Log, may_prune: bool) -> None:
+    def __init__(self, trial: optuna.Trial, metric: str, log: Log) -> None:
         self._trial = trial
         self._name = f"valid_{metric}"
         self._log = log
-        self._may_prune = may_prune
         self._epochs = 0
 
     def metrics(self, values: dict[str, float], step: int) -> None:
-        if self._may_prune and self._name in values:
+        if self._name in values:
             self._epochs += 1
             self._trial.report(values[self._name], self._epochs)
             if self._trial.should_prune():
@@ -361,36 +391,8 @@ def score_of(trained: Trained, metric: str) -> float:
     """Return the score of a trained model on the validation rows."""
     model, history = trained.outcome.model, trained.outcome.history
     if history.valid and not model.fits_head:
-        return history.valid[history.best_epoch - 1][metric]
+        return history.best_scores[metric]
     # What the head became after the last epoch, or instead of any, no epoch has scored.
     valid = trained.frame[trained.frame["split"] == "valid"]
     targets = model.targets(valid["label"].tolist())
     return model.scores(targets, model.predict(valid["text"].tolist()))[metric]
-
-
-@contextmanager
-def _beating(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
-    """Show that this process lives, as long as the block runs."""
-    done = threading.Event()
-
-    def beat() -> None:
-        beats = 1
-        while not done.wait(BEAT_S):
-            # A beat that is missed does no harm: the next one may get through.
-            with suppress(UpdateFinishedTrialError, StorageInternalError, TokiwaError):
-                study._storage.set_trial_user_attr(trial._trial_id, BEAT, beats)
-            beats += 1
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError)

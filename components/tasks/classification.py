@@ -60,6 +60,7 @@ class LabelTask(Task):
 class Classifier(Model):
     """A model that answers with one probability for each label."""
 
+    score_names: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy", "log_loss")
     metric: ClassVar[str] = "macro_f1"
     gate_metric: ClassVar[str] = "macro_f1"
     naive: ClassVar[str] = "majority class"
@@ -86,7 +87,9 @@ class Classifier(Model):
 
     def can_continue(self, task: Any) -> bool:
         """Tell whether the labels are the same, in whatever order."""
-        return set(self.labels) == set(task.labels)
+        # A model of another kind remembers other things, and may know the same labels.
+        known = self.facts.keys() == self.facts_of(task).keys()
+        return known and set(self.labels) == set(task.labels)
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Return the index of each label."""
@@ -172,11 +175,15 @@ class Classifier(Model):
         """Return logistic regression; a label without rows is as good as never answered."""
         from sklearn.linear_model import LogisticRegression
 
-        probe = LogisticRegression(max_iter=1000, random_state=0).fit(vectors, targets)
         weights, bias = (
             np.zeros((len(self.labels), vectors.shape[1])),
             np.full(len(self.labels), -20.0),
         )
+        classes = np.unique(targets)
+        if len(classes) == 1:  # nothing is told apart
+            bias[classes] = 0.0
+            return weights, bias
+        probe = LogisticRegression(max_iter=1000, random_state=0).fit(vectors, targets)
         if len(probe.classes_) == 2:  # one line between the two: half of it for each
             weights[probe.classes_] = np.outer((-0.5, 0.5), probe.coef_[0])
             bias[probe.classes_] = np.outer((-0.5, 0.5), probe.intercept_)[:, 0]

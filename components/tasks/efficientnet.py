@@ -45,19 +45,19 @@ class _Conv(nn.Conv2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """A batch norm that takes the running statistics where a batch has one value a channel."""
+    """A batch norm that takes the pretrained statistics, in training too.
+
+    Statistics of a batch depend on how many rows go through the network at once, which
+    several processes, or several parts of a step, change; and those of a fine-tuning's few
+    and small batches are poor. Its scale and shift learn.
+    """
 
     def __init__(self, channels: int) -> None:
-        # The published momentum of 0.01 is for millions of steps: after the hundred of a
-        # fine-tuning the running statistics would still be those of photographs.
-        super().__init__(channels, momentum=0.1, eps=1e-3)
+        super().__init__(channels, eps=1e-3)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.training and rows.numel() == rows.shape[1]:
-            return functional.batch_norm(
-                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(rows)
+        mean, variance = self.running_mean, self.running_var
+        return functional.batch_norm(rows, mean, variance, self.weight, self.bias, eps=self.eps)
 
 
 class _Block(nn.Module):
@@ -94,7 +94,6 @@ class EfficientNetLite0(Staged):
         self.skipped = tuple(skipped)
         self._recomputes = False
         self.outputs = outputs
-        self.dropout_share = dropout
         self._conv_stem = _Conv(3, _STEM, 3, 2, bias=False)
         self._bn0 = _Norm(_STEM)
         blocks: list[nn.Module] = []
@@ -121,6 +120,15 @@ class EfficientNetLite0(Staged):
     def layers(self) -> int:
         """The blocks."""
         return len(self._blocks) - len(self.skipped)
+
+    @property
+    def dropout_share(self) -> float:
+        """The share of what the head reads that is dropped."""
+        return self.dropout.p
+
+    def set_dropout(self, share: float) -> None:
+        """Drop another share of what the head reads, while training."""
+        self.dropout.p = share
 
     def stage_of(self, name: str) -> int:
         """Return the stage of a parameter."""

@@ -22,7 +22,13 @@ from components.errors import BundleError, SourceError
 from components.tasks.classification import Classifier, Labels, LabelTask
 from components.tasks.model import Content, Example, Features, Network
 from components.tasks.task import Checks
-from components.tasks.weights import MODEL_FILE, WEIGHTS_FILE, refuse_unfinite, write_weights
+from components.tasks.weights import (
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    loading,
+    refuse_unfinite,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,10 +110,8 @@ class ImageClassifier(Classifier):
                 f"{len(missing)} weights are missing and {len(extra)} unknown "
                 f"({', '.join((missing + extra)[:3])}, ...)"
             )
-        try:
+        with loading(f"the base model in {base}"):
             network.load_state_dict(weights, strict=False)
-        except RuntimeError as error:
-            raise BundleError(f"the base model in {base} does not load: {error}") from error
         refuse_unfinite(weights, base)
         network.eval()
         return cls(network, cls.facts_of(task))
@@ -115,14 +119,10 @@ class ImageClassifier(Classifier):
     @classmethod
     def load(cls, folder: Path, network: Network | None = None) -> Self:
         """Return the model of a bundle."""
-        from safetensors import SafetensorError
-
         loaded: Any = network
-        try:
+        with loading(f"the model in {folder}"):
             saved = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
             return cls(loaded or _load_network(folder, saved), saved["facts"])
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise BundleError(f"the model in {folder} does not load: {error}") from error
 
     def save(self, folder: Path) -> None:
         """Write weights and ``model.json`` into ``folder``."""
@@ -136,9 +136,10 @@ class ImageClassifier(Classifier):
         text = json.dumps(saved, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
-    def configure(self, task: Any) -> None:
+    def configure(self, task: Any, *, dropout: float) -> None:
         """Scale images as the project says."""
         self.facts["pixels"] = task.pixels
+        self.network.set_dropout(dropout)
 
     def encode(self, contents: Sequence[str]) -> list[Example]:
         """Return the pixels of each image, ``uint8 [3, pixels, pixels]``.
@@ -275,10 +276,7 @@ def _pretrained(base: Path) -> dict[str, torch.Tensor]:
     torch reads the latter without running code (``weights_only``): anything in it that
     is not a tensor is refused.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     safe, plain = sorted(base.glob("*.safetensors")), sorted(base.glob("*.pth"))
@@ -287,13 +285,10 @@ def _pretrained(base: Path) -> dict[str, torch.Tensor]:
             f"{base} must hold one file of weights, *.safetensors or *.pth; "
             f"there are {len(safe) + len(plain)}"
         )
-    try:
+    with loading(f"the base model {(safe + plain)[0]}"):
         if safe:
             return load_file(safe[0])
         weights = torch.load(plain[0], map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{(safe + plain)[0]} does not load safely: {reason}") from error
     if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
         raise BundleError(f"{plain[0]} holds something else than weights by name")
     return dict(weights)

@@ -51,7 +51,8 @@ class Model(ABC):
         network: a ``torch.nn.Module`` that can be cut between its stages.
         facts: what the model remembers of its task, as JSON-able values.
         content: what a row holds.
-        metric: name of the primary score, one of ``scores``.
+        score_names: names of all ``scores``.
+        metric: name of the primary score, one of them.
         gate_metric: name of the score that challenger and champion are compared by.
         naive: what ``naive_answers`` are, in words; ``probe`` for ``probe_answers``.
     """
@@ -59,6 +60,7 @@ class Model(ABC):
     network: Staged
     facts: dict[str, Any]
     content: ClassVar[Content]
+    score_names: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     gate_metric: ClassVar[str]
     naive: ClassVar[str]
@@ -106,8 +108,13 @@ class Model(ABC):
         """Write weights (safetensors), configuration and preprocessing into ``folder``."""
 
     @abstractmethod
-    def configure(self, task: Any) -> None:
-        """Take over what the project says of its task, where a loaded model may differ."""
+    def configure(self, task: Any, *, dropout: float) -> None:
+        """Take over what the project says, where a model that was loaded to learn may differ.
+
+        Args:
+            task: what to learn.
+            dropout: share of what the head reads that training drops.
+        """
 
     @abstractmethod
     def encode(self, contents: Sequence[str]) -> list[Example]:
@@ -139,7 +146,10 @@ class Model(ABC):
 
     @abstractmethod
     def can_continue(self, task: Any) -> bool:
-        """Tell whether a task may start from this model: it answers in the same terms."""
+        """Tell whether a task may start from this model: it answers in the same terms.
+
+        A model that was saved for a task of another kind does not.
+        """
 
     @property
     @abstractmethod

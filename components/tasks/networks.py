@@ -94,7 +94,15 @@ class Staged(nn.Module):
 
     @abstractmethod
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            ConfigError: the network cannot.
+        """
+
+    @abstractmethod
+    def set_dropout(self, share: float) -> None:
+        """Drop another share of what the head reads, while training."""
 
     @abstractmethod
     def shrunk(self, layers: int) -> Staged:
@@ -124,6 +132,14 @@ def mean_pool(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+_BEFORE = frozenset({"embeddings", "embeddings_project"})
+"""Modules that make what the first layer reads."""
+_AFTER = frozenset({"final_norm", "pooler"})
+"""Modules of a backbone that read what the last layer leaves."""
+_NEVER_WITHOUT_LAYERS = frozenset({"deberta", "deberta-v2"})
+"""Their code takes its result from the last layer, and stumbles where there is none."""
+
+
 class LayerStack:
     """Finds the layers of a transformers model, and takes the model apart at one of them.
 
@@ -142,16 +158,24 @@ class LayerStack:
             for name, module in model.named_modules()
             if isinstance(module, nn.ModuleList) and len(module) == count
         ]
-        # Without one such list (ALBERT shares its layers) the model is in one piece.
-        found = len(lists) == 1
+        # Without one such list (ALBERT shares its layers) the model is in one piece, and so it
+        # is with a convolution around the first layer (large DeBERTas), which a cut would move.
+        found = len(lists) == 1 and not _has_convolution(model, lists[0])
         self.path = lists[0] if found else ""
         self.count = count if found else 0
+        self._backbone = "" if model.base_model is model else f"{model.base_model_prefix}."
 
     def stage_of(self, name: str) -> int | None:
-        """Return 1 to ``count`` for a layer's parameter, None for one outside the layers."""
-        if not self.count or not name.startswith(f"{self.path}."):
+        """Return 1 to ``count`` for a layer's parameter, None for one that is read above them.
+
+        Everything else is of stage 0, and not the embeddings alone: all layers read the
+        position biases of MPNet and DeBERTa, which must rest as soon as one layer does.
+        """
+        if self.count and name.startswith(f"{self.path}."):
+            return 1 + int(name.removeprefix(f"{self.path}.").split(".")[0])
+        if not name.startswith(self._backbone) or not _AFTER.isdisjoint(name.split(".")):
             return None
-        return 1 + int(name.removeprefix(f"{self.path}.").split(".")[0])
+        return 0
 
     def below(self, layers: int) -> nn.Module:
         """Return the model with its lowest layers only."""
@@ -163,7 +187,7 @@ class LayerStack:
         kept = list(self.model.get_submodule(self.path))[layers:]  # type: ignore[call-overload]
         swaps: dict[str, nn.Module] = {self.path: nn.ModuleList(kept)}
         for name, _ in self.model.named_modules():
-            if name.split(".")[-1] == "embeddings" and not name.startswith(f"{self.path}."):
+            if name.split(".")[-1] in _BEFORE and not name.startswith(f"{self.path}."):
                 swaps[name] = _Passthrough()
         return _replaced(self.model, swaps)
 
@@ -187,6 +211,11 @@ class LayerStack:
         finally:
             handle.remove()
         return seen[0]
+
+
+def _has_convolution(model: nn.Module, path: str) -> bool:
+    """Tell whether a convolution stands beside the list of layers."""
+    return getattr(model.get_submodule(path.rpartition(".")[0]), "conv", None) is not None
 
 
 class _Seen(Exception):
@@ -245,8 +274,19 @@ class TextNetwork(Staged):
         return self.stack.count
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
-        self.backbone.activation_checkpointing_enable({"use_reentrant": False})
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            ConfigError: transformers does not know how to for this architecture.
+        """
+        try:
+            self.backbone.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise ConfigError(
+                "finetune.gradient_checkpointing does not work with a "
+                f"{type(self.backbone).__name__}; leave it out, and lower finetune.batch_rows "
+                "or freeze layers where memory does not suffice"
+            ) from error
 
     def shrunk(self, layers: int) -> Staged:
         """Return a copy with so many of the layers, from the first to the last."""
@@ -295,7 +335,6 @@ class MeanPoolNetwork(TextNetwork):
             encoder.pooler = None  # reads the first token; nobody would read it
         self.encoder = encoder
         self.outputs = outputs or width
-        self.dropout_share = dropout
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, self.outputs)
 
@@ -309,15 +348,21 @@ class MeanPoolNetwork(TextNetwork):
         """Embeddings, layers, and the pooling above them."""
         return self.stack.count + 1
 
+    @property
+    def dropout_share(self) -> float:
+        """The share of what the head reads that is dropped."""
+        return self.dropout.p
+
+    def set_dropout(self, share: float) -> None:
+        """Drop another share of what the head reads, while training."""
+        self.dropout.p = share
+
     def stage_of(self, name: str) -> int:
         """Return the stage of a parameter; what closes the encoder goes with the last layer."""
         if not name.startswith("encoder."):
             return self.depth
-        inner = name.removeprefix("encoder.")
-        stage = self.stack.stage_of(inner)
-        if stage is not None:
-            return stage
-        return 0 if "embed" in inner else self.stack.count
+        stage = self.stack.stage_of(name.removeprefix("encoder."))
+        return self.stack.count if stage is None else stage
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, mix: Mix | None = None) -> Any:
         """Return outputs ``[n, k]`` for token ids and mask ``[n, t]``."""
@@ -400,12 +445,15 @@ class NativeNetwork(TextNetwork):
 
     def stage_of(self, name: str) -> int:
         """Return the stage of a parameter."""
-        inner = name.removeprefix("model.")
-        stage = self.stack.stage_of(inner)
-        if stage is not None:
-            return stage
-        in_backbone = inner.startswith(f"{self.model.base_model_prefix}.")
-        return 0 if in_backbone and "embed" in inner else self.depth
+        stage = self.stack.stage_of(name.removeprefix("model."))
+        return self.depth if stage is None else stage
+
+    def set_dropout(self, share: float) -> None:
+        """Drop another share of what the head reads, wherever it does; layers keep theirs."""
+        inner = set(self.backbone.modules())
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout) and module not in inner:
+                module.p = share
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, mix: Mix | None = None) -> Any:
         """Return outputs ``[n, k]`` for token ids and mask ``[n, t]``."""
@@ -439,7 +487,16 @@ class NativeNetwork(TextNetwork):
         return pad_states(states)
 
     def above(self, cut: int) -> nn.Module:
-        """Return the part above a cut."""
+        """Return the part above a cut.
+
+        Raises:
+            ConfigError: the architecture does not work without any layer above.
+        """
+        if cut == self.depth and self.config.model_type in _NEVER_WITHOUT_LAYERS:
+            raise ConfigError(
+                f"the head of a {type(self.model).__name__} does not learn by itself; use "
+                "finetune.method top, lora or full"
+            )
         return self if cut == 0 else _NativeAbove(self.stack.above(cut - 1))
 
 

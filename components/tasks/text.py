@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -20,7 +21,13 @@ from components.errors import BundleError
 from components.tasks.model import Content, Example, Features, Model, Network
 from components.tasks.task import Checks, Task
 from components.tasks.tokenizer import PlainTokenizer
-from components.tasks.weights import MODEL_FILE, WEIGHTS_FILE, refuse_unfinite, write_weights
+from components.tasks.weights import (
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    loading,
+    refuse_unfinite,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +38,6 @@ Head = Literal["mean-pool", "native"]
 
 _POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 _PUNCTUATION = frozenset(string.punctuation)
-_LOAD_ERRORS = (OSError, ValueError, KeyError)
 
 
 class TextTask(Task):
@@ -105,18 +111,14 @@ class TextModel(Model):
     @classmethod
     def load(cls, folder: Path, network: Network | None = None) -> Self:
         """Return the model of a bundle."""
-        from safetensors import SafetensorError
-
         loaded: Any = network
-        try:
+        with loading(f"the model in {folder}"):
             saved = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
             if loaded is None:
                 loaded, tokenizer = _load_network(folder, saved), load_tokenizer(folder)
             else:
                 tokenizer = PlainTokenizer.load(folder)
             return cls(loaded, tokenizer, saved["max_tokens"], saved["facts"], saved["head"])
-        except (*_LOAD_ERRORS, TypeError, RuntimeError, SafetensorError) as error:
-            raise BundleError(f"the model in {folder} does not load: {error}") from error
 
     def save(self, folder: Path) -> None:
         """Write weights, ``model.json``, configuration and tokenizer into ``folder``."""
@@ -133,9 +135,10 @@ class TextModel(Model):
         text = json.dumps(saved, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
-    def configure(self, task: Any) -> None:
+    def configure(self, task: Any, *, dropout: float) -> None:
         """Read as many tokens as the project says, not as the champion was told."""
         self.max_tokens = usable_tokens(self.network.config, task.max_tokens)
+        self.network.set_dropout(dropout)
 
     def encode(self, contents: Sequence[str]) -> list[Example]:
         """Return the token ids of each text, cut at ``max_tokens``."""
@@ -178,18 +181,65 @@ def load_encoder(base: Path) -> tuple[Any, Any]:
     """Return the pretrained encoder in a folder and its tokenizer.
 
     Raises:
-        BundleError: no safetensors weights, remote code needed, or unreadable.
+        BundleError: no safetensors weights, weights that are missing or not finite, remote
+            code needed, or unreadable.
     """
     from transformers import AutoModel
 
-    try:
-        encoder = AutoModel.from_pretrained(
-            base, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+    what = f"the base model in {base}"
+    with loading(what):
+        # Sentence encoders come without a pooler, and none is used.
+        encoder = load_pretrained(AutoModel, base, what, optional="pooler")
         tokenizer = load_tokenizer(base)
-    except _LOAD_ERRORS as error:
-        raise BundleError(f"the base model in {base} does not load: {error}") from error
-    return encoder.eval(), tokenizer
+    return encoder, tokenizer
+
+
+def load_pretrained(kind: Any, folder: Path, what: str, optional: str = "") -> Any:
+    """Return the transformers model in a folder, all of it.
+
+    Args:
+        kind: one of transformers' ``Auto`` classes.
+        folder: with its configuration and weights.
+        what: the model, for messages.
+        optional: name of a module whose weights may be missing.
+
+    Raises:
+        BundleError: weights are missing, in whose place transformers puts random ones, or
+            not finite.
+    """
+    with _quiet():
+        model, found = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in found["missing_keys"] if optional not in name.split("."))
+    if missing:
+        raise BundleError(
+            f"{what} lacks {len(missing)} of the weights of a {type(model).__name__}, "
+            f"{', '.join(missing[:3])} among them; "
+            "is it of another architecture, or are its weights named otherwise?"
+        )
+    refuse_unfinite(dict(model.named_parameters()), folder)
+    return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and its report of a load off the terminal."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

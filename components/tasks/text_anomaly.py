@@ -64,6 +64,10 @@ class TextAnomalyDetector(Classifier, TextModel):
     So an anomaly is what scores above a half, and the two answers sum to one.
     """
 
+    score_names: ClassVar[tuple[str, ...]] = (
+        *("auroc", "recall_at_false_alarm_rate"),
+        *("macro_f1", "accuracy"),
+    )
     metric: ClassVar[str] = "auroc"
     probe: ClassVar[str] = "distance from the base's normal rows"
     fits_head: ClassVar[bool] = True
@@ -80,11 +84,12 @@ class TextAnomalyDetector(Classifier, TextModel):
 
     def can_continue(self, task: Any) -> bool:
         """Tell whether normal and anomaly are called the same."""
-        return bool(self.labels == task.labels)
+        known = self.facts.keys() >= self.facts_of(task).keys()
+        return known and self.labels == tuple(task.labels)
 
-    def configure(self, task: Any) -> None:
+    def configure(self, task: Any, *, dropout: float) -> None:
         """Take the false-alarm rate from the project."""
-        super().configure(task)
+        super().configure(task, dropout=dropout)
         self.facts |= self.facts_of(task)
 
     def trains_on(self, targets: NDArray[Any]) -> NDArray[np.bool_]:

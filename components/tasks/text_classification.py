@@ -7,7 +7,14 @@ from typing import Literal, Self
 
 from components.errors import BundleError
 from components.tasks.classification import Classifier, Labels, LabelTask
-from components.tasks.text import TextModel, TextTask, load_tokenizer, usable_tokens
+from components.tasks.text import (
+    TextModel,
+    TextTask,
+    load_pretrained,
+    load_tokenizer,
+    usable_tokens,
+)
+from components.tasks.weights import loading
 
 
 class TextClassification(LabelTask, TextTask):
@@ -37,13 +44,10 @@ class TextClassifier(Classifier, TextModel):
 
         from components.tasks.networks import NativeNetwork
 
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
-            )
+        what = f"the classifier in {folder}"
+        with loading(what):
+            model = load_pretrained(AutoModelForSequenceClassification, folder, what)
             tokenizer = load_tokenizer(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise BundleError(f"{folder} holds no transformers classifier: {error}") from error
         own = [model.config.id2label[index] for index in range(model.config.num_labels)]
         if set(own) != set(task.labels):
             raise BundleError(

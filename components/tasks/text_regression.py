@@ -84,6 +84,7 @@ class TextRegressor(TextModel):
     rates of classification suit regression too.
     """
 
+    score_names: ClassVar[tuple[str, ...]] = ("r2", "mae", "mse")
     metric: ClassVar[str] = "r2"
     gate_metric: ClassVar[str] = "r2"
     naive: ClassVar[str] = "mean value"

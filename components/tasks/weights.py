@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import BundleError
+from components.errors import BundleError, TokiwaError
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +16,27 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.json"
 """What a model needs to know beside its weights."""
 WEIGHTS_FILE = "model.safetensors"
+
+
+_REASON_CHARACTERS = 400
+"""torch and transformers say whole pages."""
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Say in one ``BundleError`` that ``what`` does not load, whatever a library stumbles over.
+
+    safetensors, tokenizers, transformers, torch and pickle raise many errors for files that
+    are cut, of another shape or no model at all; these have no other class in common.
+    """
+    try:
+        yield
+    except (TokiwaError, MemoryError):
+        raise
+    except Exception as error:
+        reason = textwrap.shorten(str(error), _REASON_CHARACTERS, placeholder=" ...")
+        named = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise BundleError(f"{what} does not load: {named}") from error
 
 
 def write_weights(network: torch.nn.Module, folder: Path) -> None:

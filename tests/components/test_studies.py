@@ -102,3 +102,16 @@ def test_trials_come_best_first(studies):
     assert shown[4].reason == "out of memory"
     assert json.loads(shown[0].to_json())["values"] == {}
     assert len(counted(study)) == 7, "a waiting one counts, one that was given back does not"
+
+
+def test_signs_of_life_grow_over_each_other(studies):
+    study = studies.open("a", "accuracy", higher_is_better=True)
+    trial = study.ask()
+    frozen = study.get_trials()[0]
+    assert studies.beats(study, frozen) == 0
+    before = set(studies.store.list("studies/"))
+    for beats in (1, 2, 3):
+        studies.beat(study, trial, beats)
+    assert studies.beats(study, study.get_trials()[0]) == 3
+    more = set(studies.store.list("studies/")) - before
+    assert len(more) == (0 if studies.url else 1), "no entry of the journal for each"

@@ -20,7 +20,7 @@ def test_what_is_trained_and_saved_answers_the_same_when_loaded(case_of, kind, m
     case = case_of(kind)
     config = FinetuneConfig(method=method, epochs=1, head_epochs=1, threads=1)
     report = finetune(
-        case.prepared, case.base, None, tmp_path / "bundle", case.task, config, {}, Silent()
+        case.prepared, case.start, None, tmp_path / "bundle", case.task, config, {}, Silent()
     )
     description = bundle.verify(tmp_path / "bundle", report.bundle)
     assert description.task == case.task
@@ -36,5 +36,6 @@ def test_what_is_trained_and_saved_answers_the_same_when_loaded(case_of, kind, m
         np.testing.assert_allclose(np.sort(values), profile.features[name], atol=1e-5)
     scores = model.scores(model.targets(valid["label"].tolist()), answers)
     assert scores == pytest.approx(report.scores, abs=1e-4)
+    assert tuple(scores) == model.score_names
     # A head with a closed form is fitted at once.
     assert report.epochs or (model.fits_head and method == "head")

@@ -39,7 +39,7 @@ source:
   files: [{{path: rows.csv}}]
   columns: {{text: text, label: label, time: day}}
 resolve: {{timezone: UTC, window_days: 7, start: 2026-01-05}}
-finetune: {{base: "{base}", base_requirement: {base_requirement}}}
+finetune: {{base: {{place: "{base}", requirement: {base_requirement}}}}}
 """
 ROWS = "text,label,day\n" + "".join(
     f"the film was {word} {n},{label},2026-01-{5 + n % 14:02d}\n"

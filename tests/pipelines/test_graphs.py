@@ -264,7 +264,18 @@ FORBIDDEN = (
     ast.Assert,
 )
 MODULE_LEVEL = {"typing": {"NamedTuple"}, "kfp": {"dsl"}, "components": {"images"}}
-SHARED = {"bundle", "embeddings", "home", "ledger", "plan", "records", "sources", "step", "tasks"}
+SHARED = {
+    "bundle",
+    "candidates",
+    "embeddings",
+    "home",
+    "ledger",
+    "plan",
+    "records",
+    "sources",
+    "step",
+    "tasks",
+}
 
 
 def logic_in(source: str, name: str) -> list[str]:

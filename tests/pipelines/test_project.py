@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from components.errors import ConfigError
 from components.finetune.config import FinetuneConfig
+from components.plan import Bases
 from components.settings import Section
 from pipelines.cli import app
 from pipelines.project import SHIPPED, ProjectConfig, load, shipped_projects
@@ -135,9 +136,39 @@ PROBLEMS = {
         "task.labels: input should be a list (got 'bad')",
     ),
     "list for a text": (
-        [("base: models/tiny", "base: [a, b]")],
+        [("base: models/tiny", "base: {place: [a, b]}")],
         "base",
-        "finetune.base: input should be a valid string (got ['a', 'b'])",
+        "finetune.base.0.place: input should be a valid string (got ['a', 'b'])",
+    ),
+    "metric of another task": (
+        [("epochs: 2", "metric: r2")],
+        "metric:",
+        "finetune.metric r2 is no score of text-classification; "
+        "there are macro_f1, accuracy, log_loss, loss",
+    ),
+    "classes where there are none": (
+        [
+            ("text-classification", "text-regression"),
+            ("labels: [bad, good]", "low: 0\n  high: 1"),
+            ("epochs: 2", "balance: over"),
+        ],
+        "balance:",
+        "finetune.balance makes up for rare classes, and text-regression has none",
+    ),
+    "number for a model": (
+        [("base: models/tiny", "base: 7")],
+        "base",
+        "finetune.base.0: name a folder, package:folder, or keys of a model (got 7)",
+    ),
+    "one model twice": (
+        [("base: models/tiny", "base: [models/tiny, {place: models/tiny}]")],
+        "base",
+        "finetune.base: models/tiny is named twice (got ['models/tiny', {'place': 'models/tiny'}])",
+    ),
+    "no model": (
+        [("base: models/tiny", "base: []")],
+        "base",
+        "finetune.base: name at least one model (got [])",
     ),
     "value for a section": (
         [("task:", "drift: 0.3\ntask:")],
@@ -211,7 +242,7 @@ PROBLEMS = {
         "label_bins",
         "source.label_bins makes low, high, but task.labels has bad, good",
     ),
-    "metric of another task": (
+    "gate metric of another task": (
         [("finetune:\n", "evaluate:\n  primary: r2\nfinetune:\n")],
         "primary",
         "evaluate.primary is wrong: r2 is no metric of classification",
@@ -247,7 +278,7 @@ PROBLEMS = {
     "null byte": (
         [("base: models/tiny", r'base: "a\0b"')],
         "base",
-        r"finetune.base: is no path: embedded null byte (got 'a\x00b')",
+        r"finetune.base.0: is no path: embedded null byte (got 'a\x00b')",
     ),
 }
 
@@ -602,6 +633,10 @@ def test_a_folder_is_no_project_file(tmp_path):
 # --- paths
 
 
+def base_places(config):
+    return [base.place for base in config.finetune.base]
+
+
 def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     path = project()
     elsewhere = tmp_path / "elsewhere"
@@ -610,7 +645,7 @@ def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     for named in (path, "../demo.yaml"):
         config = load(named)
         assert config.source.root == str(tmp_path / "data")
-        assert config.finetune.base == str(tmp_path / "models" / "tiny")
+        assert base_places(config) == [str(tmp_path / "models" / "tiny")]
         trusted = f"evaluate.holdout={{path: trusted.csv, sha256: {'a' * 64}}}"
         holdout = load(named, [trusted]).evaluate.holdout
         assert holdout and holdout.path == str(tmp_path / "trusted.csv")
@@ -621,9 +656,19 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
     path = project(("root: data", "root: ~/data"), ("models/tiny", "package:folder"))
     config = load(path)
     assert config.source.root == str(tmp_path / "me" / "data")
-    assert config.finetune.base == "package:folder"
-    assert load(path, ["finetune.base=/opt/model"]).finetune.base == "/opt/model"
+    assert base_places(config) == ["package:folder"]
+    assert base_places(load(path, ["finetune.base=/opt/model"])) == ["/opt/model"]
     assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
+
+
+def test_what_else_a_training_reads_is_anchored_and_handed_to_resolve(project, tmp_path):
+    read = "distill: {teacher: teacher}, augment: {synonyms: words.json}"
+    config = load(project(("epochs: 2", read.replace(", a", "\n  a"))))
+    teacher, words = str(tmp_path / "teacher"), str(tmp_path / "words.json")
+    assert config.finetune.distill.teacher == teacher
+    assert config.finetune.augment.synonyms == words
+    assert config.bases.others == {teacher: "", words: ""}
+    assert load(project()).bases.others == {}
 
 
 # --- what a project hands to the graphs
@@ -632,9 +677,9 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
 def test_sections_travel_as_json_and_come_back(project):
     config = load(project())
     names = [name.rstrip("_") for name in ProjectConfig.model_fields]
-    given = config.arguments([*names, *(f"{name}_config" for name in names), "ledger", "base"])
+    given = config.arguments([*names, *(f"{name}_config" for name in names), "ledger", "bases"])
     assert given["ledger"] == "projects/demo"
-    assert given["base"] == config.finetune.base
+    assert Bases.from_json(given["bases"]).models == config.finetune.base
     sections = {name: getattr(config, name) for name in ProjectConfig.model_fields}
     sections = {name: each for name, each in sections.items() if isinstance(each, Section)}
     assert {"finetune", "validate_", "register_"} <= set(sections)

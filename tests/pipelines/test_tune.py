@@ -45,6 +45,7 @@ def project(toy_desk):
         ("linear]", "cosine]", "a choice is given twice"),
         ("[1, 2]", "[1, 0]", "input should be greater than or equal to 1 (got 0)"),
         ("epochs: {choices: [1, 2]}", "seed: {choices: [1, 2]}", "cannot be searched"),
+        ("epochs:", "head_epochs:", "is not read by method full"),
         ("{choices: [1, 2]}", "{low: 1, high: 2}", "a grid needs choices, and space.epochs is"),
         ("{choices: [1, 2]}", "{low: 1}", "a range needs both low and high"),
         ("{choices: [1, 2]}", "{low: 2, high: 1}", "low should be below high"),

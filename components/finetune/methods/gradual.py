@@ -6,6 +6,8 @@ once for each stretch of epochs, so that the first ones are cheap.
 
 from __future__ import annotations
 
+import itertools
+
 from components.finetune.job import Job, Outcome
 from components.finetune.loop import Phase
 
@@ -15,9 +17,10 @@ def fit(job: Job) -> Outcome:
     job.require_layers()
     last = job.cut_at(job.config.frozen_layers or 0)
     cuts = cuts_by_epoch(job.model.network.depth, last, job.config.epochs)
+    phases = [Phase(cut, len(list(epochs))) for cut, epochs in itertools.groupby(cuts)]
     # An early epoch that brings nothing is no reason to stop: more is unfrozen next.
     patient = job.with_config(patience_epochs=len(cuts))
-    history = patient.training([Phase(cut, 1) for cut in cuts]).run()
+    history = patient.training(phases).run()
     return Outcome(job.model, history)
 
 

@@ -84,7 +84,7 @@ def world(tmp_path_factory, tiny_base, tiny_task, toy, seal_bundle):
         training = toy.training.model_copy(update={"epochs": 4, **settings})
         window = {"window": WINDOW, "window_end": END}
         finetune(
-            folder, tiny_base, None, home / f"{name}-bundle", tiny_task, training, window, Silent()
+            folder, toy.start, None, home / f"{name}-bundle", tiny_task, training, window, Silent()
         )
         return home / f"{name}-bundle"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.finetune.core import finetune
+from components.finetune.core import choose, finetune
 from components.finetune.history import Silent
 
 
@@ -31,18 +31,23 @@ def finetuned(toy, tmp_path):
         task=None,
         watcher=None,
         prepared=None,
+        bases=None,
         checkpoints=lambda name: None,
         **config,
     ):
+        rows, learnt = prepared or toy.second, task or toy.task
+        settings = toy.training.model_copy(update=config)
+        watcher = watcher or Silent()
+        start = choose(rows, bases or [toy.start.base], champion, learnt, settings, watcher)
         return finetune(
-            prepared or toy.second,
-            toy.base,
+            rows,
+            start,
             champion,
             tmp_path / name,
-            task or toy.task,
-            toy.training.model_copy(update=config),
+            learnt,
+            settings,
             {"data": "d" * 64, "window_end": toy.weeks[1].window.end},
-            watcher or Silent(),
+            watcher,
             checkpoints,
         )
 

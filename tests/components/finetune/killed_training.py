@@ -18,6 +18,8 @@ from transformers import AutoModel, AutoTokenizer  # noqa: F401
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
 from components.finetune.core import finetune
+from components.finetune.start import Start
+from components.plan import Base
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassification
 
@@ -25,15 +27,17 @@ from components.tasks.text_classification import TextClassification
 class Deadly:
     """Kills its own process when a step is done, and writes down every step."""
 
-    def __init__(self, log: Path, last_step: int | None) -> None:
-        self.log, self.last_step = log, last_step
+    def __init__(self, log: Path, last_step: int | None, *, taught: bool) -> None:
+        self.log, self.last_step, self.taught = log, last_step, taught
 
     def metrics(self, values, step):
         pass
 
     def progress(self, done, total, what):
-        if not what.startswith("loss"):
+        if not what.removeprefix("teacher: ").startswith("loss"):
             return
+        if self.taught and what.startswith("loss"):
+            done += total  # the steps of a student are counted on from those of its teacher
         with self.log.open("a") as file:
             file.write(f"{done}\n")
         if done == self.last_step:
@@ -58,7 +62,7 @@ def train(base: Path, prepared: Path, place: Path, method: str, interval: int, w
     )
     finetune(
         prepared,
-        base,
+        Start(name="base", base=Base(place=str(base)), reason=""),
         None,
         place / "bundle",
         TextClassification(labels=("negative", "positive"), max_tokens=32),
@@ -80,7 +84,14 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             torch.set_num_threads(1)
-            train(base, prepared, place, method, interval, Deadly(log, last))
+            train(
+                base,
+                prepared,
+                place,
+                method,
+                interval,
+                Deadly(log, last, taught=method == "distill"),
+            )
             os._exit(0)
         _, status = os.waitpid(child, 0)
         expected = signal.SIGKILL if last is not None else 0

@@ -120,7 +120,7 @@ def test_without_warm_start_the_champion_makes_no_difference(finetuned, toy_cham
 
 def test_a_champion_with_other_labels_is_not_continued(toy, toy_champion):
     other = TextClassification(labels=("positive", "neutral", "negative"), max_tokens=16)
-    assert fitting_champion(toy_champion, other, "") == (
+    assert fitting_champion(toy_champion, other, [toy.start.base]) == (
         None,
         "the champion answers in other terms",
     )
@@ -135,11 +135,10 @@ def test_a_champion_whose_labels_are_in_another_order_is_continued(finetuned, to
     assert report.scores["macro_f1"] > 0.95
 
 
-def test_the_champion_goes_by_the_tasks_limit_of_tokens(toy, toy_champion):
+def test_the_champion_goes_by_the_tasks_limit_of_tokens(finetuned, toy, toy_champion, tmp_path):
     task = toy.task.model_copy(update={"max_tokens": 8})
-    champion, _ = fitting_champion(toy_champion, task, "")
-    assert isinstance(champion, TextClassifier)
-    assert champion.max_tokens == 8
+    finetuned(champion=toy_champion, task=task, epochs=1)
+    assert TextClassifier.load(tmp_path / "bundle").max_tokens == 8
 
 
 def test_the_bundle_says_what_it_is_and_where_it_comes_from(finetuned, toy, tmp_path):
@@ -147,7 +146,11 @@ def test_the_bundle_says_what_it_is_and_where_it_comes_from(finetuned, toy, tmp_
     description = bundle.verify(tmp_path / "bundle", report.bundle)
     assert description.task == toy.task
     assert description.recipe["epochs"] == 1
-    assert description.lineage == {"data": "d" * 64, "window_end": toy.weeks[1].window.end}
+    assert description.lineage == {
+        "data": "d" * 64,
+        "window_end": toy.weeks[1].window.end,
+        "base": "",
+    }
     assert description.scores == {f"valid_{name}": each for name, each in report.scores.items()}
     assert description.test_share == 0.2
     frame = pd.read_parquet(toy.second / "rows.parquet")
@@ -251,10 +254,10 @@ def test_a_base_or_champion_that_does_not_load_is_a_bundle_error(toy, toy_champi
     weights["head.bias"] = np.full_like(weights["head.bias"], np.nan)
     save_file(weights, broken / "model.safetensors")
     with pytest.raises(BundleError, match=r"not finite: head\.bias"):
-        fitting_champion(broken, toy.task, "")
+        fitting_champion(broken, toy.task, [toy.start.base])
     (broken / "model.json").write_text(json.dumps({"head": "mean-pool"}))
     with pytest.raises(BundleError, match="does not load"):
-        fitting_champion(broken, toy.task, "")
+        fitting_champion(broken, toy.task, [toy.start.base])
 
 
 def test_the_page_shows_the_curves_and_needs_no_network(finetuned):
@@ -264,13 +267,14 @@ def test_the_page_shows_the_curves_and_needs_no_network(finetuned):
     assert "http" not in shown
 
 
-def test_auto_compares_champion_and_base_and_says_why(finetuned, toy_champion):
+def test_auto_compares_champion_and_base_and_says_why(finetuned, toy, toy_champion):
     report = finetuned(champion=toy_champion, epochs=1, start="auto")
     assert report.start == "champion"
-    assert [candidate.name for candidate in report.candidates] == ["champion", "base"]
+    assert [each.name for each in report.candidates] == ["champion", str(toy.base)]
     champion, base = report.candidates
     assert champion.score >= base.score
-    assert report.start_reason.startswith("a linear probe on the champion's features scores")
+    assert report.start_reason.startswith("a linear probe's score on its features is")
+    assert f"{champion.score:.3f}" in report.start_reason
 
 
 def test_auto_leaves_a_champion_that_is_worse_than_the_base(
@@ -286,7 +290,9 @@ def test_auto_leaves_a_champion_that_is_worse_than_the_base(
     seal_bundle(folder)
     report = finetuned(champion=folder, epochs=1, start="auto")
     assert report.start == "base"
-    assert "worse than" in report.start_reason
+    champion, base = report.candidates
+    assert champion.score < base.score
+    assert f"the others: champion {champion.score:.3f}" in report.start_reason
 
 
 @pytest.mark.parametrize("method", ["full", "top"])

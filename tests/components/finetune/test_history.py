@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.finetune.history import History, overfitting_remark
+from components.finetune.history import Clock, History, overfitting_remark
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 5))
@@ -55,5 +56,15 @@ def test_the_start_is_kept_where_no_epoch_is_better():
     assert not history.keep({"macro_f1": 0.7}, 0.0)
     assert history.exhausted(2)
     assert history.best_epoch == 0
+    assert history.best_scores == {"macro_f1": 0.8}, "and not those of the last epoch"
     assert history.keep({"macro_f1": 0.9}, 0.0)
     assert history.best_epoch == 3
+    history.keep({"macro_f1": 0.1}, 0.0)
+    assert history.best_scores == {"macro_f1": 0.9}
+
+
+def test_a_clock_goes_on_from_the_latest_checkpoint():
+    clock = Clock(started_s=time.perf_counter() - 50)
+    clock.go_on(1000.0)  # of the teacher
+    clock.go_on(400.0)
+    assert 1050 <= clock.seconds < 1100

@@ -17,7 +17,10 @@ from safetensors.numpy import load_file, save_file
 from components import bundle
 from components.errors import ConfigError, Evicted, UserError, WorldError
 from components.finetune.config import LoraConfig
-from components.finetune.launch import Order, fulfil, processes_of
+from components.finetune.fulfil import fulfil
+from components.finetune.launch import Order, processes_of
+from components.finetune.start import Start
+from components.plan import Base
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +70,7 @@ def order(toy, base, tmp_path):
         }
         return Order(
             prepared=toy.first,
-            base=base,
+            start=Start(name="base", base=Base(place=str(base)), reason=""),
             champion=None,
             folder=tmp_path / name,
             task=toy.task,
@@ -179,11 +182,11 @@ def test_sigterm_keeps_the_state_and_a_second_start_goes_on(order, sharded):
     assert_weights_alike(stopped.folder.with_name("through"), stopped.folder)
 
 
-def test_a_loss_that_is_not_finite_comes_back_as_the_one_error(order, base, capfd):
+def test_answers_that_are_not_finite_come_back_as_the_one_error(order, base, capfd):
     tensors = load_file(base / "model.safetensors")
     tensors["embeddings.word_embeddings.weight"] *= 1e38
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WorldError, match="the loss is nan at step 1 "):
+    with pytest.raises(WorldError, match=r"answers .* are not finite before the first step; start"):
         fulfil(order(), Watching())
     assert "Traceback" not in capfd.readouterr().out
     assert children(os.getpid()) == []

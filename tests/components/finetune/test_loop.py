@@ -13,14 +13,17 @@ import pytest
 import torch
 
 from components.errors import WorldError
-from components.finetune.batches import Examples
+from components.finetune import loop as loop_module
+from components.finetune.batches import Examples, prefetched
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
 from components.finetune.history import Silent
 from components.finetune.job import Job
-from components.finetune.loop import Phase, Training
+from components.finetune.loop import Phase, Training, _Loop, _Part
 from components.finetune.methods.gradual import cuts_by_epoch
+from components.finetune.shelf import Shelf
 from components.store import LocalStore
+from components.tasks.networks import Mix
 
 WHOLE = [Phase(0, 2)]
 
@@ -68,6 +71,11 @@ def weights_after(job, phases=WHOLE):
     return {name: each.clone() for name, each in job.model.network.state_dict().items()}
 
 
+def losses_of(job, phases):
+    """Return the mean loss of each epoch, whichever of them was kept."""
+    return job.training(phases).run().train_loss
+
+
 def close(one, other, atol=1e-5):
     return all(torch.allclose(one[name], other[name], atol=atol) for name in one)
 
@@ -79,7 +87,16 @@ def test_a_step_in_parts_is_the_same_step(job):
 
 
 def test_activations_computed_twice_give_the_same_step(job):
-    assert close(weights_after(job()), weights_after(job(gradient_checkpointing=True)))
+    def trained(**config):
+        work, passes = job(epochs=1, **config), []
+        layer = work.model.network.encoder.encoder.layer[0].attention
+        layer.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+        return weights_after(work, [Phase(0, 1)]), sum(passes)
+
+    plain, once = trained()
+    again, twice = trained(gradient_checkpointing=True)
+    assert close(plain, again)
+    assert (once, twice) == (3, 6)
 
 
 def test_frozen_stages_computed_once_give_the_same_weights_as_computed_always(job):
@@ -152,6 +169,7 @@ def test_answers_that_are_not_finite_stop_the_training_too(job):
         work.training([Phase(0, 2)]).run()
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_splits_the_step(tiny_base):
     def starve(megabytes):
         done = subprocess.run(
@@ -171,17 +189,151 @@ def test_memory_that_does_not_suffice_splits_the_step(tiny_base):
     assert "Try finetune.batch_rows=" in said
 
 
-def test_mixup_weights_and_noise_are_the_same_again(job):
-    asked = {"mixup": 0.4, "balance": "weights", "augment": AugmentConfig(word_dropout=0.2)}
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"mixup": 0.4},
+        {"balance": "weights"},
+        {"augment": AugmentConfig(word_dropout=0.2)},
+        {"augment": AugmentConfig(word_swap=0.5)},
+        {"label_smoothing": 0.3},
+    ],
+    ids=lambda asked: "-".join(asked),
+)
+def test_what_is_asked_for_changes_the_training_and_is_the_same_again(job, asked):
     one = weights_after(job(**asked))
     assert close(one, weights_after(job(**asked)), atol=0)
     assert not close(one, weights_after(job()))
 
 
 def test_noisy_copies_are_read_in_turn_above_frozen_stages(job):
-    asked = {"augment": AugmentConfig(word_dropout=0.3, copies=2)}
-    noisy = weights_after(job(**asked), [Phase(2, 2)])
-    assert not close(noisy, weights_after(job(), [Phase(2, 2)]))
+    def trained(copies, epochs):
+        augment = AugmentConfig(word_dropout=0.3, copies=copies)
+        return losses_of(job(augment=augment), [Phase(2, epochs)])
+
+    one, two = trained(1, 3), trained(2, 3)
+    assert one[0] == pytest.approx(two[0], abs=1e-6), "the first epoch reads the first copy"
+    assert one[1] != pytest.approx(two[1], abs=1e-4), "and the second epoch the second"
+    assert trained(4, 2) == pytest.approx(trained(2, 2), abs=1e-6)
+    assert one[0] != pytest.approx(losses_of(job(), [Phase(2, 3)])[0], abs=1e-4), "all are noisy"
+
+
+def test_under_mixup_each_label_brings_the_weight_of_its_class(job):
+    work = job(mixup=0.4, balance="weights")
+    loop = _Loop(work.training(WHOLE))
+    outputs = torch.tensor([[2.0, -1.0], [0.5, 1.0], [0.0, 0.0]])
+    targets, weights = torch.tensor([0, 1, 1]), torch.tensor([4.0, 1.0, 1.0])
+    mix = Mix(torch.tensor([1, 0, 2]), 0.75)
+    own = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    other = torch.nn.functional.cross_entropy(outputs, targets[mix.partners], reduction="none")
+    expected = [
+        0.75 * 4 * own[0] + 0.25 * 1 * other[0],
+        0.75 * 1 * own[1] + 0.25 * 4 * other[1],
+        own[2],
+    ]
+    found = loop._losses(outputs, _Part((), targets, weights, None, mix))
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("memory", [0, 40_000])
+def test_frozen_states_that_do_not_fit_lie_in_a_file_and_change_nothing(job, monkeypatch, memory):
+    held = losses_of(job(), [Phase(2, 2)])
+    monkeypatch.setattr(loop_module, "available_bytes", lambda: memory)
+    shelves = []
+
+    class Watched(Shelf):
+        def close(self):
+            shelves.append(len(self._filed))
+            return super().close()
+
+    monkeypatch.setattr(loop_module, "Shelf", Watched)
+    assert held == losses_of(job(), [Phase(2, 2)])
+    train, valid = shelves
+    assert (train, valid) == (48, 16) if memory == 0 else 0 < train < 48
+
+
+@pytest.fixture
+def starving(job):
+    """A job whose forward pass runs out of memory with more than ``fits(step)`` rows."""
+
+    def build(fits, **config):
+        work = job(**config)
+        sizes = []
+
+        def starve(module, args):
+            if module.training:
+                sizes.append(len(args[0]))
+                if len(args[0]) > fits(len(sizes)):
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        work.model.network.register_forward_pre_hook(starve)
+        return work, sizes
+
+    return build
+
+
+def test_parts_are_halved_until_they_fit_and_stay_so(starving):
+    work, sizes = starving(lambda attempt: 8)
+    history = work.training(WHOLE).run()
+    assert (history.accumulation, history.steps) == (2, 6)
+    assert sizes == [16] + [8] * 12
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_parts_are_halved_twice_in_a_training_and_no_more(starving, parts):
+    work, sizes = starving(lambda attempt: 0, accumulation=parts)
+    with pytest.raises(
+        WorldError,
+        match=rf"at step 1: a step of 16 rows, \d+ long, does not fit even in {4 * parts} parts"
+        r"\. Try finetune\.batch_rows=2,",
+    ):
+        work.training(WHOLE).run()
+    assert sizes == [16 // parts, 8 // parts, 4 // parts]
+
+
+def test_a_later_step_that_does_not_fit_counts_with_the_earlier_ones(starving):
+    work, _ = starving(lambda attempt: 4 if attempt < 10 else 2)
+    with pytest.raises(WorldError, match=r"at step 2: .* even in 4 parts"):
+        work.training(WHOLE).run()
+
+
+def test_rows_are_not_split(starving):
+    work, sizes = starving(lambda attempt: 0, batch_rows=2)
+    with pytest.raises(
+        WorldError, match=r"2 rows, .* even in 2 parts\. Try finetune\.batch_rows=1,"
+    ):
+        work.training(WHOLE).run()
+    assert sizes == [2, 1]
+
+
+def test_what_was_loaded_ahead_is_split_again(starving, monkeypatch):
+    monkeypatch.setattr(
+        loop_module, "map", lambda load, steps: prefetched(steps, load), raising=False
+    )
+    work, sizes = starving(lambda attempt: 8)
+    work.training(WHOLE).run()
+    assert sizes == [16] + [8] * 12
+
+
+@pytest.mark.parametrize("what", ["step", "scores", "frozen"])
+def test_memory_that_runs_out_elsewhere_is_explained(job, monkeypatch, what):
+    def fail(*args, **kwargs):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    if what == "step":
+        monkeypatch.setattr(torch.optim.AdamW, "step", fail)
+    else:
+        name = {"scores": "_scores", "frozen": "_feed"}[what]
+        monkeypatch.setattr(_Loop, name, fail)
+    with pytest.raises(WorldError, match=r"^out of memory on cpu after step 0: Unable .* Try "):
+        job().training([Phase(2, 1)]).run()
+
+
+def test_steps_are_counted_without_keeping_rows(job):
+    for config in ({}, {"batch_tokens": 64}):
+        loop = _Loop(job(**config).training([Phase(3, 1), Phase(2, 2)]))
+        counts = [len(loop._order(epoch)) for epoch in range(3)]
+        assert loop._steps_by_phase() == [counts[0], counts[1] + counts[2]]
 
 
 def test_fewer_rows_than_a_batch_are_one_step(job):

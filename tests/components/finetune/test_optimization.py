@@ -19,9 +19,10 @@ def network(make_classifier):
 
 def rates_of(network, config, steps=100):
     optimizer = optimizer_of(network, names_of(network), config)
-    schedule = Schedule(optimizer, steps, config)
+    phases = [steps] if isinstance(steps, int) else steps
+    schedule = Schedule(optimizer, phases, config)
     rates = []
-    for step in range(steps):
+    for step in range(sum(phases)):
         schedule.set(step)
         rates.append([group["lr"] for group in optimizer.param_groups])
     return np.array(rates), optimizer
@@ -47,10 +48,19 @@ def test_a_constant_rate_stays_after_warming_up(network):
     assert (rates[:19] < rates.max(0)).all()
 
 
+@pytest.mark.parametrize("shape", ["cosine", "linear", "one-cycle", "constant"])
+def test_each_phase_warms_up_and_falls_by_itself(network, shape):
+    config = FinetuneConfig(schedule=ScheduleConfig(shape=shape, warmup_share=0.25))
+    phases, alone = rates_of(network, config, [40, 20])[0], rates_of(network, config, 20)[0]
+    np.testing.assert_array_equal(phases[40:], alone)
+    np.testing.assert_array_equal(phases[:40], rates_of(network, config, 40)[0])
+    assert (phases[40] == phases.max(0) / 5).all(), "what is unfrozen now does not start at once"
+
+
 def test_one_cycle_moves_the_momentum_against_the_rate(network):
     config = FinetuneConfig(schedule=ScheduleConfig(shape="one-cycle"))
     optimizer = optimizer_of(network, names_of(network), config)
-    schedule = Schedule(optimizer, 100, config)
+    schedule = Schedule(optimizer, [100], config)
     momenta = []
     for step in (0, 10, 99):
         schedule.set(step)

@@ -26,9 +26,6 @@ assert ours.most(5) == 3 and ours.most(4) == 2 and ours.most(0) == 0
 assert ours.any(ours.rank == 1) and not ours.any(False)
 assert ours.summed(torch.tensor([1.0, float(ours.rank)])) == [2.0, 1.0]
 assert ours.gathered({"rank": ours.rank}) == [{"rank": 0}, {"rank": 1}]
-mean = torch.full((2,), float(ours.rank))
-ours.level([mean])
-assert mean.tolist() == [0.5, 0.5]
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Linear(3, 5), nn.ModuleList([nn.Linear(5, 5)])[0])

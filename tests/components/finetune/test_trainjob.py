@@ -16,11 +16,14 @@ import pytest
 import components
 from components import bundle
 from components.errors import ConfigError, Evicted, UserError, WorldError
-from components.finetune import trainjob
+from components.finetune import cluster, trainjob
 from components.finetune.config import TrainJobConfig, VolumeConfig
 from components.finetune.core import finetune
+from components.finetune.fulfil import fulfil
 from components.finetune.history import Silent
-from components.finetune.launch import Order, fulfil
+from components.finetune.launch import Order
+from components.finetune.start import Start
+from components.plan import Base
 from components.store import LocalStore, open_store
 
 # Kubeflow's SDK, on import.
@@ -102,7 +105,7 @@ def order(toy, tmp_path, volume):
         }
         return Order(
             prepared=toy.first,
-            base=base,
+            start=Start(name="base", base=Base(place=str(base)), reason=""),
             champion=None,
             folder=tmp_path / "bundle",
             task=toy.task,
@@ -120,7 +123,7 @@ def trained(toy, tmp_path_factory):
     """A bundle and the report of its training."""
     folder = tmp_path_factory.mktemp("trained") / "bundle"
     config = toy.training.model_copy(update={"method": "head", "head_epochs": 2})
-    return folder, finetune(toy.first, toy.base, None, folder, toy.task, config, {}, Silent())
+    return folder, finetune(toy.first, toy.start, None, folder, toy.task, config, {}, Silent())
 
 
 @pytest.fixture
@@ -192,7 +195,7 @@ def test_the_job_says_what_the_project_says_and_nothing_secret(api, order, arriv
     assert trainer["image"] == "registry.example/train:1"
     limits = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "4"}
     assert trainer["resourcesPerNode"]["limits"] == limits
-    assert trainer["command"] == ["python", "-m", "components.finetune.trainjob"]
+    assert trainer["command"] == ["python", "-m", "components.finetune.pod"]
     environment = {each["name"]: each["value"] for each in trainer["env"]}
     assert environment["AWS_ENDPOINT_URL_S3"] == "http://s3.example"
     (pod,) = kubernetes_api._pod_patches(job)
@@ -216,10 +219,24 @@ def test_a_training_that_is_done_starts_no_job(api, order, arriving):
     assert api.asked == []
 
 
+def once_it_runs(api, act):
+    """Do something in a thread, a little after a job is there to be followed."""
+
+    def wait():
+        give_up = time.monotonic() + 60
+        while not api.jobs and time.monotonic() < give_up:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_a_retried_step_adopts_the_job_that_runs(api, order, arriving):
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    first = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    first.start()
+    first = once_it_runs(api, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Evicted, match="goes on without it"):
         fulfil(order(), Watching())
     first.join()
@@ -308,8 +325,7 @@ def test_a_job_that_its_deadline_ended_is_not_started_again(api, order):
             pod.end(75)
         api.finish(api.jobs[name], failed=True, reason="DeadlineExceeded")
 
-    deadline = threading.Timer(0.5, end)
-    deadline.start()
+    deadline = once_it_runs(api, end)
     with pytest.raises(WorldError, match=r"did not end within 24 hours .*timeout_hours") as raised:
         fulfil(order(evictions=3), Watching())
     deadline.join()
@@ -319,8 +335,7 @@ def test_a_job_that_its_deadline_ended_is_not_started_again(api, order):
 
 def test_a_job_that_disappears_is_told(api, order):
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    deletion = threading.Timer(0.5, lambda: api.delete(trainjob.name_of(TRAINING)))
-    deletion.start()
+    deletion = once_it_runs(api, lambda: api.delete(trainjob.name_of(TRAINING)))
     with pytest.raises(WorldError, match="was deleted while the step followed it"):
         fulfil(order(), Watching())
     deletion.join()
@@ -343,8 +358,7 @@ def test_an_outage_of_the_api_while_a_job_runs_is_waited_for(api, order, arrivin
             pod.end(0)
         api.finish(api.jobs[name], failed=False)
 
-    trouble = threading.Timer(0.5, fail_and_complete)
-    trouble.start()
+    trouble = once_it_runs(api, fail_and_complete)
     fulfil(order(), Watching())
     trouble.join()
     assert api.outage[1] == 0
@@ -353,15 +367,14 @@ def test_an_outage_of_the_api_while_a_job_runs_is_waited_for(api, order, arrivin
 def test_an_api_that_stays_away_is_told(api, order, monkeypatch):
     monkeypatch.setattr(trainjob, "PATIENCE_S", 0.2)
     api.pods = kubernetes_api.Scripted([node(code=None), node(code=None)])
-    outage = threading.Timer(0.5, setattr, (api, "outage", (503, 1_000_000)))
-    outage.start()
+    outage = once_it_runs(api, lambda: setattr(api, "outage", (503, 1_000_000)))
     with pytest.raises(WorldError, match="answers 503: etcd has no leader"):
         fulfil(order(), Watching())
     outage.join()
 
 
 def test_an_api_that_hangs_is_told(api, order, monkeypatch):
-    monkeypatch.setattr(trainjob, "ANSWER_S", 0.5)
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.5)
     api.flowing.clear()
     with pytest.raises(WorldError, match=r"the Kubernetes API does not answer within 0\.5 s"):
         fulfil(order(), Watching())

@@ -48,8 +48,7 @@ def outcome(state="SUCCEEDED", error="", cause="manual", **records):
         (
             {"register": registered("promote"), "deploy": {"version": "4", "waits": True}},
             "waiting",
-            "version 4 passed the gate and waits for approval: "
-            "tokiwa promote demo 4 --reason …",
+            "version 4 passed the gate and waits for approval: tokiwa promote demo 4 --reason …",
             "3",
         ),
         ({"register": registered("keep")}, "kept", "better than champion", "3"),

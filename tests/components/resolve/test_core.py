@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from components import bundle
 from components.errors import BundleError, ConfigError, MissingPackage, NoChampion, UserError
 from components.ledger import Ledger
+from components.plan import Base, Bases
 from components.resolve.core import (
     ResolveConfig,
     code_version,
@@ -25,6 +26,10 @@ from components.windows import ALL_TIME
 
 WEEKS = ResolveConfig(window_days=7, start="2026-01-05")
 NOW = datetime(2026, 2, 20, tzinfo=UTC)  # six whole weeks; the last row came in the third
+
+
+def bases_at(place, **more):
+    return Bases(models=(Base(place=place, **more),))
 
 
 class World:
@@ -50,8 +55,7 @@ class World:
     def plan(self, window="latest", purpose="training", config=WEEKS, now=NOW, **changes):
         arguments: dict[str, Any] = {
             "source": self.source,
-            "base": str(self.base),
-            "base_requirement": "",
+            "bases": bases_at(str(self.base)),
         }
         return resolve(
             project="demo",
@@ -181,7 +185,7 @@ def test_a_promotion_changes_champion_and_generation_only(world, make_bundle):
     entry = world.promote(make_bundle(1))
     after = world.plan()
     assert (after.champion, after.champion_version, after.generation) == (entry.bundle, "1", 1)
-    assert (after.data, after.base, after.code) == (before.data, before.base, before.code)
+    assert (after.data, after.bases, after.code) == (before.data, before.bases, before.code)
 
 
 def test_monitoring_needs_a_champion_and_says_how_to_get_one(world, make_bundle):
@@ -222,12 +226,43 @@ def test_without_a_champion_or_its_training_window_no_labels_count(world, traine
 
 def test_missing_data_and_weights_are_errors_that_say_so(world, tmp_path):
     with pytest.raises(MissingPackage, match="no-such==1"):
-        world.plan(base="no_such:model", base_requirement="no-such==1")
+        world.plan(bases=bases_at("no_such:model", requirement="no-such==1"))
     with pytest.raises(ConfigError, match="there is nothing at"):
-        world.plan(base=str(tmp_path / "nope"))
+        world.plan(bases=bases_at(str(tmp_path / "nope")))
     nowhere = world.source.model_copy(update={"root": str(tmp_path / "nope")})
     with pytest.raises(ConfigError, match="there is nothing at"):
         world.plan(source=nowhere)
+
+
+def test_every_base_gets_the_digest_of_its_files(world, tiny_base, tmp_path):
+    other = shutil.copytree(tiny_base, tmp_path / "other")
+    (other / "config.json").write_text("{}")
+    both = Bases(models=tuple(Base(place=str(folder)) for folder in (tiny_base, other)))
+    digests = [base.digest for base in world.plan(bases=both).bases.models]
+    assert digests == [weights_digest(tiny_base), weights_digest(other)]
+    assert digests[0] != digests[1]
+
+
+def test_what_else_is_read_gets_a_digest_that_changes_with_it(world, tiny_base, tmp_path):
+    words, teacher = tmp_path / "words.json", shutil.copytree(tiny_base, tmp_path / "teacher")
+    words.write_text('{"good": ["fine"]}')
+    given = bases_at(str(tiny_base)).model_copy(
+        update={"others": {str(words): "", str(teacher): ""}}
+    )
+    before = world.plan(bases=given).bases
+    assert before.others[str(teacher)] == weights_digest(tiny_base)
+    words.write_text('{"good": ["bad"]}')
+    after = world.plan(bases=given).bases
+    assert after.digest != before.digest
+    assert after.lineage != before.lineage
+    assert world.plan().bases.lineage == {}
+
+
+def test_weights_that_are_not_those_of_the_project_are_refused(world, tiny_base):
+    digest = weights_digest(tiny_base)
+    world.plan(bases=bases_at(str(tiny_base), digest=digest))
+    with pytest.raises(BundleError, match=rf"have digest {digest}, and .* asks for 0000"):
+        world.plan(bases=bases_at(str(tiny_base), digest="0" * 64))
 
 
 def test_a_base_that_is_pickled_is_refused_by_name(tmp_path):

@@ -67,11 +67,10 @@ def look(toy, studies) -> Callable[..., SearchReport]:
     def run(config, *, name="", worker="1", log=None, place=None, dead_after_s=60.0):
         return search(
             toy.first,
-            toy.base,
+            [toy.start.base],
             None,
             toy.task,
             config,
-            "",
             place or studies,
             name or name_of(DATA, "", "", "", toy.task, config),
             worker,

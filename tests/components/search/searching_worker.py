@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.errors import TokiwaError
 from components.finetune.config import FinetuneConfig
+from components.plan import Base
 from components.search.core import name_of, search
 from components.store import LocalStore
 from components.studies import Studies
@@ -31,9 +32,8 @@ def main() -> int:
     name = name_of("d" * 64, "", "", "", TASK, config)
     studies = Studies(LocalStore(store))
     try:
-        report = search(
-            prepared, base, None, TASK, config, "", studies, name, sys.argv[5], Silent()
-        )
+        bases = [Base(place=str(base))]
+        report = search(prepared, bases, None, TASK, config, studies, name, sys.argv[5], Silent())
     except TokiwaError as error:
         return error.exit_code
     print(report.trained)

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from components.errors import WorldError
-from components.search.core import name_of
+from components.search.core import name_of, score_of
 from components.store import LocalStore
 from components.studies import CONFIG, Studies, counted, trials_of
 from components.tasks.text_classification import TextClassification
@@ -56,9 +56,26 @@ def test_the_best_trial_is_what_finetune_makes_of_its_settings(
     assert chosen.search is None
     assert {key: chosen.value_at(key) for key in best.values} == best.values
     report = finetune(
-        toy.first, toy.base, None, tmp_path / "bundle", toy.task, chosen, {}, Silent()
+        toy.first, toy.start, None, tmp_path / "bundle", toy.task, chosen, {}, Silent()
     )
-    assert report.epochs[report.best_epoch - 1].scores["macro_f1"] == best.score
+    by_epoch = [report.start_scores, *(epoch.scores for epoch in report.epochs)]
+    assert by_epoch[report.best_epoch]["macro_f1"] == best.score
+
+
+def test_a_training_that_only_spoils_scores_as_its_start(toy, toy_champion, settings):
+    from components.finetune.core import choose, train
+    from components.finetune.history import Silent
+
+    config = settings(
+        RATES, training={"learning_rate": 0.5, "head_learning_rate": 0.5, "epochs": 1}
+    )
+    bases = [toy.start.base]
+    start = choose(toy.second, bases, toy_champion, toy.task, config, Silent())
+    trained = train(toy.second, start, toy_champion, toy.task, config, Silent(), lambda name: None)
+    history = trained.outcome.history
+    assert history.best_epoch == 0
+    assert history.valid[-1]["macro_f1"] < history.start["macro_f1"]
+    assert score_of(trained, "macro_f1") == history.start["macro_f1"]
 
 
 def test_a_grid_tries_every_combination_once(settings, look, study_of):
@@ -120,7 +137,7 @@ def test_a_search_in_which_all_fail_says_why(settings, look):
 
 def test_a_study_is_named_by_all_that_its_scores_depend_on(settings, toy):
     def named(changed: str = "", task: TextClassification = toy.task, **more: Any) -> str:
-        known = {part: part for part in ("data", "base", "champion", "code")}
+        known = {part: part for part in ("data", "bases", "champion", "code")}
         given = known | ({changed: "other"} if changed else {})
         return name_of(**given, task=task, config=settings(RATES, **{"trials": 3, **more}))
 
@@ -129,6 +146,6 @@ def test_a_study_is_named_by_all_that_its_scores_depend_on(settings, toy):
         named(pruner="none"),
         named(training={"dropout": 0.2}),
         named(task=toy.task.model_copy(update={"max_tokens": 12})),
-        *map(named, ("data", "base", "champion", "code")),
+        *map(named, ("data", "bases", "champion", "code")),
     ]
     assert len({named(), *others}) == 8

@@ -2,24 +2,28 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from sklearn.metrics import r2_score
 
 from components.errors import BundleError, SourceError
 from components.tasks import TASKS, parse_task
 from components.tasks.image_classification import ImageClassification, decode, encode_png
 from components.tasks.text_anomaly import TextAnomaly
-from components.tasks.text_classification import TextClassification
+from components.tasks.text_classification import TextClassification, TextClassifier
 from components.tasks.text_regression import TextRegression
 
 CLASSES = TextClassification(labels=("x", "y"))
 RATED = TextRegression(low=-4, high=4)
 ODD = TextAnomaly(normal="fine", anomaly="odd")
 SEEN = ImageClassification(labels=("x", "y"), pixels=40)
+TEXT_KINDS = ("text-classification", "text-regression", "text-anomaly")
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
 
@@ -159,3 +163,135 @@ def test_one_row_suffices_to_train_a_network_on(case_of):
     outputs = network(torch.randn(1, 3, 32, 32))
     outputs.sum().backward()
     assert torch.isfinite(outputs).all()
+
+
+# --- what does not load ---
+
+
+def weights_in(folder):
+    return min(folder.glob("*.safetensors"))  # model before profile
+
+
+def rewritten(folder, change):
+    """Change the weights in a folder by name."""
+    file = weights_in(folder)
+    weights = load_file(file)
+    save_file(change(weights), file, {"format": "pt"})
+
+
+def first(weights, change):
+    name = next(name for name in sorted(weights) if weights[name].ndim > 1)
+    return {**weights, name: change(weights[name])}
+
+
+WRONG_WEIGHTS = {
+    "cut": lambda folder: cut_short(weights_in(folder)),
+    "shape": lambda folder: rewritten(folder, lambda w: first(w, lambda x: x[:, :-1].copy())),
+    "nan": lambda folder: rewritten(folder, lambda w: first(w, lambda x: x * np.nan)),
+    "prefix": lambda folder: rewritten(folder, lambda w: {f"my.{k}": v for k, v in w.items()}),
+    "layers": lambda folder: rewritten(
+        folder, lambda w: {k: v for k, v in w.items() if ".1." not in k}
+    ),
+}
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "image-classification"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("cut", "does not load: SafetensorError"),
+        ("shape", "does not load: RuntimeError"),
+        ("nan", "weights that are not finite"),
+        ("prefix", r"lacks \d+ of the weights of a BertModel|is no EfficientNet-lite0"),
+        ("layers", r"lacks 16 of the .* encoder\.layer\.1\.|is no EfficientNet-lite0"),
+    ],
+)
+def test_a_base_that_is_not_whole_is_refused(case_of, kind, wrong, message, tmp_path, capfd):
+    case = case_of(kind)
+    base = shutil.copytree(case.base, tmp_path / "base")
+    WRONG_WEIGHTS[wrong](base)
+    with pytest.raises(BundleError, match=message) as caught:
+        TASKS[kind].from_base(base, case.task, dropout=0.0)
+    assert str(base) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_tokenizer_that_is_not_whole_is_refused(case_of, tmp_path):
+    case = case_of("text-classification")
+    base = shutil.copytree(case.base, tmp_path / "base")
+    cut_short(base / "tokenizer.json")
+    with pytest.raises(BundleError, match=rf"the base model in {base} does not load: \w+"):
+        TASKS["text-classification"].from_base(base, case.task, dropout=0.0)
+
+
+def test_a_base_without_a_pooler_is_whole(case_of, tmp_path):
+    case = case_of("text-classification")
+    base = shutil.copytree(case.base, tmp_path / "base")
+    rewritten(base, lambda w: {k: v for k, v in w.items() if "pooler" not in k})
+    TASKS["text-classification"].from_base(base, case.task, dropout=0.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x02K\x05."])
+def test_a_pth_file_that_holds_no_weights_is_refused(case_of, content, tmp_path):
+    (tmp_path / "base.pth").write_bytes(content)
+    task = case_of("image-classification").task
+    with pytest.raises(BundleError, match=r"base\.pth"):
+        TASKS["image-classification"].from_base(tmp_path, task, dropout=0.0)
+
+
+def test_a_classifier_to_adopt_must_be_whole(case_of, tmp_path):
+    case = case_of("text-classification")
+    with pytest.raises(BundleError, match=r"lacks 2 of the .*, classifier\.bias, classifier\.w"):
+        TextClassifier.adopt(case.base, case.task)
+    base = shutil.copytree(case.base, tmp_path / "base")
+    rewritten(base, lambda w: {k: v for k, v in w.items() if "pooler" not in k})
+    with pytest.raises(BundleError, match=r"lacks 4 of the .* bert\.pooler"):
+        TextClassifier.adopt(base, case.task)  # whose head reads it
+    WRONG_WEIGHTS["cut"](base)
+    with pytest.raises(BundleError, match="does not load: SafetensorError"):
+        TextClassifier.adopt(base, case.task)
+
+
+@pytest.mark.parametrize("wrong", ["cut", "shape", "nan", "prefix"])
+def test_a_bundle_that_is_not_whole_is_refused(learnt, kind, wrong, tmp_path):
+    folder = shutil.copytree(learnt(kind), tmp_path / "bundle")
+    WRONG_WEIGHTS[wrong](folder)
+    with pytest.raises(BundleError, match=str(folder)):
+        TASKS[kind].load(folder)
+
+
+# --- going on from a model ---
+
+
+@pytest.mark.parametrize("kind", TEXT_KINDS)
+@pytest.mark.parametrize("other", TEXT_KINDS)
+def test_a_model_goes_on_with_tasks_of_its_own_kind_only(case_of, learnt, kind, other):
+    task = case_of(kind).task
+    if other == "text-anomaly" and kind == "text-classification":  # of one kind by labels alone
+        task = task.model_copy(update={"labels": ("normal", "anomaly")})
+    if kind == "text-anomaly" and other == "text-classification":
+        task = task.model_copy(update={"normal": "negative", "anomaly": "positive"})
+    assert TASKS[kind].load(learnt(other)).can_continue(task) == (kind == other)
+
+
+def test_what_the_project_says_goes_before_what_a_model_was_told(case_of, learnt, kind, tmp_path):
+    task, model = case_of(kind).task, TASKS[kind].load(learnt(kind))
+    size = "pixels" if model.content == "image" else "max_tokens"
+    model.configure(task.model_copy(update={size: task.input_size + 1}), dropout=0.625)
+    model.save(tmp_path)
+    saved = json.loads((tmp_path / "model.json").read_text())
+    assert saved["dropout"] == 0.625
+    assert {**saved, **saved["facts"]}[size] == task.input_size + 1
+    assert TASKS[kind].load(tmp_path).network.get_submodule("dropout").p == 0.625
+
+
+def test_of_one_class_a_probe_learns_to_answer_it_always(make_classifier):
+    model, vectors = make_classifier(0), np.eye(4, dtype=np.float32)
+    weights, bias = model.probe_head(vectors, np.array([1, 1, 1, 1]))
+    answers = model.answers((vectors @ weights.T + bias).astype(np.float32))
+    assert answers.argmax(1).tolist() == [1] * 4
