@@ -264,9 +264,9 @@ class FinetuneConfig(Section):
     metric: str = ""
     """Score on the validation rows that names the best epoch; empty is the task's own."""
     patience_epochs: int = Field(default=2, ge=1)
-    """Stop after so many epochs without a better score. The best epoch is kept. ``head``
-    waits for a sixth of its epochs at least; ``gradual`` never stops early, as more is
-    unfrozen next."""
+    """Stop after so many epochs that are no better than one before. The best is kept, be it
+    the start. ``head`` waits for a sixth of its epochs at least; ``gradual`` never stops
+    early, as more is unfrozen next."""
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints, from which an interrupted training goes on."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"

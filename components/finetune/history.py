@@ -81,10 +81,8 @@ class History:
 
     def keep(self, scores: dict[str, float], train_loss: float) -> bool:
         """Take an epoch's scores; tell whether it is better than all before, the start too."""
-        sign = 1 if HIGHER_IS_BETTER[self.metric] else -1
-        mine = sign * scores[self.metric]
         before = [*([self.start] if self.start else []), *self.valid]
-        better = not before or mine > max(sign * each[self.metric] for each in before)
+        better = not before or self._worth(scores) > max(map(self._worth, before))
         self.valid.append(scores)
         self.train_loss.append(train_loss)
         if better:
@@ -97,8 +95,18 @@ class History:
         return self.valid[self.best_epoch - 1] if self.best_epoch else self.start
 
     def exhausted(self, patience_epochs: int) -> bool:
-        """Tell whether the last ``patience_epochs`` epochs brought nothing."""
-        return len(self.valid) - self.best_epoch >= patience_epochs
+        """Tell whether the last ``patience_epochs`` epochs brought nothing.
+
+        They are compared with the best of the epochs before and not with the start, which
+        a training may have to leave before it comes out above it.
+        """
+        if not self.valid:
+            return False
+        worths = list(map(self._worth, self.valid))
+        return len(worths) - 1 - worths.index(max(worths)) >= patience_epochs
+
+    def _worth(self, scores: dict[str, float]) -> float:
+        return scores[self.metric] * (1 if HIGHER_IS_BETTER[self.metric] else -1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values, for a checkpoint."""

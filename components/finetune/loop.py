@@ -178,7 +178,7 @@ class _Loop:
             first_epoch, first_batch = self._restore(kept)
             self.t.watcher.progress(self.history.steps, self.total, "resumed")
         for epoch in range(first_epoch, self._epochs):
-            if self.history.exhausted(config.patience_epochs) and self.history.valid:
+            if self.history.exhausted(config.patience_epochs):
                 break
             if feed is None or self._cut_of(epoch) != cut:
                 cut = self._cut_of(epoch)

@@ -52,15 +52,23 @@ def test_overfitting_is_remarked_where_the_curves_show_it():
 def test_the_start_is_kept_where_no_epoch_is_better():
     history = History("macro_f1", start={"macro_f1": 0.8})
     assert not history.keep({"macro_f1": 0.8}, 0.0)
-    assert not history.exhausted(2)
     assert not history.keep({"macro_f1": 0.7}, 0.0)
-    assert history.exhausted(2)
     assert history.best_epoch == 0
     assert history.best_scores == {"macro_f1": 0.8}, "and not those of the last epoch"
     assert history.keep({"macro_f1": 0.9}, 0.0)
     assert history.best_epoch == 3
     history.keep({"macro_f1": 0.1}, 0.0)
     assert history.best_scores == {"macro_f1": 0.9}
+
+
+def test_patience_compares_epochs_with_each_other_and_not_with_the_start():
+    """A training may have to leave a start that scores by chance before it comes out above it."""
+    history = History("macro_f1", start={"macro_f1": 0.37})
+    assert not history.exhausted(2)
+    for score, ends in ((0.30, False), (0.30, False), (0.95, False), (0.9, False), (0.9, True)):
+        history.keep({"macro_f1": score}, 0.0)
+        assert history.exhausted(2) == ends
+    assert history.best_epoch == 3
 
 
 def test_a_clock_goes_on_from_the_latest_checkpoint():
