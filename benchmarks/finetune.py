@@ -252,7 +252,7 @@ def _trainer(parts: tuple[pd.DataFrame, ...], seed: int, padded: bool) -> Measur
         _base(), local_files_only=True, num_labels=len(LABELS)
     )
 
-    class Data(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Data(torch.utils.data.Dataset[dict[str, Any]]):
         def __init__(self, part: pd.DataFrame) -> None:
             padding = "max_length" if padded else False
             self.rows = tokenizer(

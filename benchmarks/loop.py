@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from inspect import signature
@@ -225,13 +225,13 @@ class Direct:
 
 def _forget() -> None:
     """Drop what this process remembers of files, as a process of its own would not know it."""
-    cached: list[Callable[..., Any]] = [
+    cached: list[Any] = [
         read_table,
         resolve_core.weights_digest,
         resolve_core.code_version,
     ]
     for each in cached:
-        each.cache_clear()  # type: ignore[attr-defined]
+        each.cache_clear()
 
 
 def _import_all() -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from components import images
 from components.errors import ConfigError, Evicted, WorldError
@@ -289,7 +289,7 @@ class Cluster:
 
     def _ask(self, act: str, question: Callable[[], Answer]) -> Answer:
         """Return the answer to a question that may take ``ANSWER_S`` at most."""
-        answers: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
         def ask() -> None:
             try:
@@ -306,7 +306,7 @@ class Cluster:
             ) from None
         if error is not None:
             raise self._explained(act, error) from error
-        return answer  # type: ignore[return-value]
+        return cast(Answer, answer)
 
     def _explained(self, act: str, error: BaseException) -> Exception:
         """Return a clear error for what the SDK raised; what is no answer stays as it is."""

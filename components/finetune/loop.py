@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -264,7 +264,7 @@ class _Loop:
             self.network.checkpoint_activations()
         above = self.network.above(cut)
         if self.t.config.compile:
-            above = torch.compile(above, dynamic=True)  # type: ignore[assignment]
+            above = cast(nn.Module, torch.compile(above, dynamic=True))
         if self.sharded:
             return self.processes.sharded(above, self.device)
         return self.processes.wrapped(above, self.device)
@@ -434,7 +434,7 @@ class _Loop:
                     outputs = above(*part.inputs, mix=part.mix)
                 loss = self._losses(outputs.float(), part).sum() / rows
                 # Gradients of several processes are averaged, where they are to be added.
-                (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss * self.processes.count)
             total += loss.detach()
         return total
 

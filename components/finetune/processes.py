@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class Processes:
@@ -67,8 +68,6 @@ class Processes:
         """Return a module whose gradients are averaged over the processes."""
         if self.count == 1 or not any(weight.requires_grad for weight in above.parameters()):
             return above
-        from torch.nn.parallel import DistributedDataParallel
-
         ids = [device.index] if device.type == "cuda" else None
         return DistributedDataParallel(above, device_ids=ids, forward_sync_buffers=False)
 
@@ -93,10 +92,10 @@ class Processes:
     @contextmanager
     def syncing(self, above: nn.Module, *, last: bool) -> Iterator[None]:
         """Average gradients in the backward pass of the last part of a step only."""
-        if self.count == 1 or last or not hasattr(above, "no_sync"):
+        if last or not isinstance(above, DistributedDataParallel):
             yield
             return
-        with above.no_sync():  # type: ignore[operator]
+        with above.no_sync():
             yield
 
     def whole(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -81,8 +81,8 @@ class _Block(nn.Module):
         if self.expands:
             out = functional.relu6(self._bn0(self._expand_conv(out)))
         out = functional.relu6(self._bn1(self._depthwise_conv(out)))
-        out = self._bn2(self._project_conv(out))
-        return out + rows if self.skips else out  # type: ignore[no-any-return]
+        projected: torch.Tensor = self._bn2(self._project_conv(out))
+        return projected + rows if self.skips else projected
 
 
 class EfficientNetLite0(Staged):
@@ -159,8 +159,8 @@ class EfficientNetLite0(Staged):
         """Return outputs ``[n, k]`` for the states of a cut; mixup blends these."""
         if mix is not None:
             rows = mix.blend(rows)
-        features = self.run(rows, cut, self.depth)
-        return self.head(self.dropout(features))  # type: ignore[no-any-return]
+        outputs: torch.Tensor = self.head(self.dropout(self.run(rows, cut, self.depth)))
+        return outputs
 
     def features(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what the head reads, ``[n, 1280]``."""

@@ -61,7 +61,8 @@ class Staged(nn.Module):
         device = next(self.parameters()).device
         with torch.inference_mode():
             outputs = self(*(torch.from_numpy(each).to(device) for each in inputs))
-        return outputs.float().cpu().numpy()  # type: ignore[no-any-return]
+        answered: NDArray[np.float32] = outputs.float().cpu().numpy()
+        return answered
 
     @property
     @abstractmethod
@@ -177,15 +178,17 @@ class LayerStack:
             return None
         return 0
 
+    @property
+    def _layers(self) -> nn.ModuleList:
+        return _list_at(self.model, self.path)
+
     def below(self, layers: int) -> nn.Module:
         """Return the model with its lowest layers only."""
-        kept = list(self.model.get_submodule(self.path))[:layers]  # type: ignore[call-overload]
-        return _replaced(self.model, {self.path: nn.ModuleList(kept)})
+        return _replaced(self.model, {self.path: self._layers[:layers]})
 
     def above(self, layers: int) -> nn.Module:
         """Return the model without its embeddings and lowest layers; it takes ``inputs_embeds``."""
-        kept = list(self.model.get_submodule(self.path))[layers:]  # type: ignore[call-overload]
-        swaps: dict[str, nn.Module] = {self.path: nn.ModuleList(kept)}
+        swaps: dict[str, nn.Module] = {self.path: self._layers[layers:]}
         for name, _ in self.model.named_modules():
             if name.split(".")[-1] in _BEFORE and not name.startswith(f"{self.path}."):
                 swaps[name] = _Passthrough()
@@ -202,8 +205,9 @@ class LayerStack:
             seen.append(args[0] if args else kwargs["hidden_states"])
             raise _Seen
 
-        top = model.get_submodule(self.path)[layers]  # type: ignore[index]
-        handle = top.register_forward_pre_hook(look, with_kwargs=True)
+        handle = _list_at(model, self.path)[layers].register_forward_pre_hook(
+            look, with_kwargs=True
+        )
         try:
             model(input_ids=ids, attention_mask=mask)
         except _Seen:
@@ -211,6 +215,12 @@ class LayerStack:
         finally:
             handle.remove()
         return seen[0]
+
+
+def _list_at(model: nn.Module, path: str) -> nn.ModuleList:
+    layers = model.get_submodule(path)
+    assert isinstance(layers, nn.ModuleList)
+    return layers
 
 
 def _has_convolution(model: nn.Module, path: str) -> bool:
@@ -226,8 +236,9 @@ class _Passthrough(nn.Module):
     """Stands for the embeddings of a model that is given their result."""
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if kwargs.get("inputs_embeds") is not None:
-            return kwargs["inputs_embeds"]  # type: ignore[no-any-return]
+        given: torch.Tensor | None = kwargs.get("inputs_embeds")
+        if given is not None:
+            return given
         return next(arg for arg in args if torch.is_tensor(arg) and arg.is_floating_point())
 
 
@@ -238,8 +249,9 @@ def _replaced(model: nn.Module, swaps: dict[str, nn.Module]) -> nn.Module:
         parent = clone
         *way, last = path.split(".")
         for step in way:
-            parent._modules[step] = _shallow(parent._modules[step])  # type: ignore[arg-type]
-            parent = parent._modules[step]  # type: ignore[assignment]
+            child = _shallow(parent.get_submodule(step))
+            parent._modules[step] = child
+            parent = child
         parent._modules[last] = module
     return clone
 
@@ -311,7 +323,8 @@ class TextNetwork(Staged):
     def _layer_states(self, cut: int, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if cut - 1 < self.stack.count:
             return self.stack.states(cut - 1, ids, mask)
-        return self.backbone(input_ids=ids, attention_mask=mask)[0]  # type: ignore[no-any-return]
+        states: torch.Tensor = self.backbone(input_ids=ids, attention_mask=mask)[0]
+        return states
 
 
 def pad_states(states: Sequence[torch.Tensor]) -> Inputs:
@@ -376,7 +389,8 @@ class MeanPoolNetwork(TextNetwork):
         """Return outputs ``[n, k]`` for features ``[n, d]``."""
         if mix is not None:
             features = mix.blend(features)
-        return self.head(self.dropout(features))  # type: ignore[no-any-return]
+        outputs: torch.Tensor = self.head(self.dropout(features))
+        return outputs
 
     def states(self, cut: int, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """Return token states ``[t, d]`` of each row, or its features ``[d]`` at the top."""

@@ -56,5 +56,6 @@ class OnnxNetwork:
 
     def infer(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Return outputs ``[n, k]`` for a batch."""
+        outputs: NDArray[np.float32]
         (outputs,) = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
-        return outputs  # type: ignore[no-any-return]
+        return outputs
