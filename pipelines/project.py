@@ -111,6 +111,7 @@ class ProjectConfig(Section):
         self.evaluate.refuse_unknown(self.task, (*COLUMNS, "window"))
         return self
 
+    @model_validator(mode="after")
     def _finetuning_suits_the_task(self) -> ProjectConfig:
         task, finetune = self.task, self.finetune
         known = (*TASKS[task.kind].score_names, LOSS)
