@@ -11,6 +11,7 @@ def test_the_loop_closes_on_real_data(desk):
     # in two epochs would not teach a new head as much as a linear probe knows.
     fewer = (
         *("--set", "source.max_rows_per_window=800", "--set", "finetune.epochs=4"),
+        *("--set", "finetune.method=top", "--set", "evaluate.robustness.rows=20"),
         *("--set", "evaluate.guard_margin=0.15"),
     )
     movies, control, tweets = desk.json("replay", "sentiment", "--windows", "3", *fewer)
