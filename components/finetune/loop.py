@@ -1,21 +1,19 @@
 """The training loop that all methods share.
 
 A method says which stages are frozen for how many epochs (its phases); the loop does
-the rest. What frozen stages make of a row never changes, so it is computed once for a
-phase and every epoch reads it. A training is a pure function of its inputs: on one kind
-of processor and number of threads, a run that was stopped anywhere and resumed ends
-with the same weights, bit for bit.
+the rest, fed by ``components.finetune.feed``. A training is a pure function of its
+inputs: on one kind of processor and number of threads, a run that was stopped anywhere
+and resumed ends with the same weights, bit for bit.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -24,13 +22,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from components.errors import ConfigError, Evicted, WorldError
-from components.finetune import batches
-from components.finetune.augment import augmenter, chance_of, noisy_copies
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints, State
 from components.finetune.config import FinetuneConfig
+from components.finetune.feed import PREDICT_ROWS, Feed, Feeder, Part
 from components.finetune.history import Clock, History, Silent, Watcher
-from components.finetune.memory import available_bytes, explaining_memory, out_of_memory
+from components.finetune.memory import explaining_memory, out_of_memory
 from components.finetune.optimization import (
     Schedule,
     device_of,
@@ -38,17 +35,12 @@ from components.finetune.optimization import (
     optimizer_of,
 )
 from components.finetune.processes import Processes
-from components.finetune.shelf import Shelf
 from components.finetune.sigterm import told_to_stop
-from components.tasks.model import Model, length_order
-from components.tasks.networks import Mix
+from components.tasks.model import Model
 
 REPORT_EVERY_STEPS = 10
 MORE_PARTS = 4
 """In up to so many times the parts asked for is a step computed where memory does not suffice."""
-PREDICT_ROWS = 64
-FROZEN_MEMORY_SHARE = 1 / 2
-"""Share of the memory that is left, for what frozen stages make of the rows."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +49,6 @@ class Phase:
 
     cut: int
     epochs: int
-
-
-@dataclass
-class Feed:
-    """Rows on their way into the part of the network above a cut.
-
-    Attributes:
-        items: what that part reads: examples, or states of the frozen part.
-        targets: of each row, ``[n]``.
-        lengths: of each row's item, for batches of like length.
-        cut: stages that are frozen.
-        copies: noisy copies of every row behind one another in ``items``.
-    """
-
-    items: Sequence[Any]
-    targets: NDArray[Any]
-    lengths: NDArray[np.int64]
-    cut: int
-    copies: int = 1
 
 
 @dataclass
@@ -133,12 +106,19 @@ class _Loop:
             torch.manual_seed(config.seed + self.processes.rank)
         self.lowest = min((phase.cut for phase in training.phases), default=0)
         self.names = self._learning()
-        self.augment = augmenter(model, config.augment)
-        self.weights = batches.class_weights(training.train.targets, config.balance)
-        self.lengths = _lengths(training.train.examples)
         rule = config.metric or model.metric
         self.history = History(rule, accumulation=config.accumulation)
         self.autocast = forward_precision(config, self.device)
+        self.feeder = Feeder(
+            model,
+            training.train,
+            config,
+            teacher=training.teacher,
+            processes=self.processes,
+            device=self.device,
+            autocast=self.autocast,
+            watcher=training.watcher,
+        )
 
     def _learning(self) -> list[str]:
         if self.t.learns is not None:
@@ -184,7 +164,8 @@ class _Loop:
                 cut = self._cut_of(epoch)
                 self.history.cut = cut
                 feed = None  # it need not be held while the next is made
-                feed, valid = self._feed(self.t.train, cut, True), self._feed(self.t.valid, cut)
+                made = partial(self.feeder.feed, cut=cut, sharded=self.sharded)
+                feed, valid = made(self.t.train, noisy=True), made(self.t.valid)
                 above = above if self.sharded else self._above(cut)
             assert above is not None
             if not self.history.start:
@@ -215,46 +196,9 @@ class _Loop:
         raise ValueError("no such epoch")
 
     def _steps_by_phase(self) -> list[int]:
-        """Return the number of steps of each phase; no epoch's rows are kept for it."""
-        if self.t.config.batch_tokens is None:  # as many rows and steps in every epoch
-            counts = [len(self._order(0))] * self._epochs
-        else:
-            counts = [len(self._order(epoch)) for epoch in range(self._epochs)]
+        counts = self.feeder.steps_by_epoch(self._epochs)
         ends = np.cumsum([phase.epochs for phase in self.t.phases])
-        return [int(part.sum()) for part in np.split(np.array(counts), ends[:-1])]
-
-    def _order(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the rows of each step of an epoch; a function of seed and epoch alone."""
-        config = self.t.config
-        chance = chance_of(config.seed, epoch)
-        order = batches.epoch_rows(self.t.train.targets, config.balance, chance)
-        tokens = config.batch_tokens
-        return batches.step_rows(order, self.lengths, config.batch_rows, tokens, chance)
-
-    def _feed(self, rows: Examples, cut: int, noisy: bool = False) -> Feed:
-        """Return rows for the part above a cut, computing what is below once."""
-        lengths = self.lengths if rows is self.t.train else _lengths(rows.examples)
-        if cut == 0:
-            return Feed(rows.examples, rows.targets, lengths, 0)
-        examples, copies = list(rows.examples), 1
-        if noisy and self.augment is not None:
-            copies = self.t.config.augment.copies
-            seed = self.t.config.seed
-            examples = noisy_copies(rows.contents, examples, self.augment, copies, seed)
-        if self.sharded:  # the whole network is on the device for no longer than this
-            self.t.model.network.to(self.device)
-        items = frozen_states(
-            self.t.model,
-            examples,
-            cut,
-            self.device,
-            self.autocast,
-            lambda done: self.t.watcher.progress(done, len(examples), "rows through frozen layers"),
-            int(available_bytes() * FROZEN_MEMORY_SHARE) // self.processes.here,
-        )
-        if self.sharded:
-            self.t.model.network.to("cpu")
-        return Feed(items, rows.targets, lengths, cut, copies)
+        return [int(part.sum()) for part in np.split(counts, ends[:-1])]
 
     def _above(self, cut: int) -> nn.Module:
         learning = set(self.names)
@@ -295,7 +239,8 @@ class _Loop:
     ) -> None:
         """Take the steps of an epoch from the one numbered ``first``."""
         config = self.t.config
-        for batch, (rows, parts) in enumerate(self._batches(epoch, first, feed), first + 1):
+        steps = self.feeder.steps(epoch, first, feed, lambda: self.history.accumulation)
+        for batch, (rows, parts) in enumerate(steps, first + 1):
             rate = self.schedule.set(self.history.steps)
             self.losses.append(self._step(epoch, rows, parts, feed, above))
             self.history.steps += 1
@@ -312,93 +257,19 @@ class _Loop:
                 raise Evicted(f"training was told to stop at step {done} of {self.total}{kept}")
         self._report(self.schedule.set(self.history.steps - 1))
 
-    def _batches(
-        self, epoch: int, first: int, feed: Feed
-    ) -> Iterator[tuple[NDArray[np.int64], list[_Part]]]:
-        """Yield the rows of each step, and its inputs in parts."""
-
-        def load(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[_Part]]:
-            return rows, self._parts(epoch, rows, feed)
-
-        steps = iter(self._order(epoch)[first:])
-        # A processor is busy with the network itself: a thread would only disturb it.
-        return map(load, steps) if self.device.type == "cpu" else batches.prefetched(steps, load)
-
-    def _parts(self, epoch: int, rows: NDArray[np.int64], feed: Feed) -> list[_Part]:
-        """Return this process's share of a step, in as many parts as memory asks for."""
-        return [
-            self._part(epoch, piece, feed)
-            if len(piece)
-            else self._part(epoch, rows[:1], feed, counts=False)  # all must take part
-            for piece in np.array_split(self.processes.share(rows), self._count(rows))
-        ]
-
-    def _count(self, rows: NDArray[np.int64]) -> int:
-        """Return in how many parts a step is computed."""
-        return min(self.processes.most(len(rows)), self.history.accumulation)
-
-    def _part(
-        self, epoch: int, rows: NDArray[np.int64], feed: Feed, *, counts: bool = True
-    ) -> _Part:
-        model = self.t.model
-        if feed.cut:
-            shift = (epoch % feed.copies) * len(feed.targets)
-            inputs = self.network.collate(feed.cut, [feed.items[shift + row] for row in rows])
-        elif self.augment is not None:
-            seed = self.t.config.seed
-            inputs = model.collate(
-                [
-                    self.augment(
-                        self.t.train.contents[row], feed.items[row], chance_of(seed, epoch, row)
-                    )
-                    for row in rows
-                ]
-            )
-        else:
-            inputs = model.collate([feed.items[row] for row in rows])
-        targets = torch.from_numpy(feed.targets[rows])
-        if targets.is_floating_point():
-            targets = targets.float()
-        weights = torch.from_numpy(self.weights[rows]) * float(counts)
-        teacher = () if self.t.teacher is None else (self.t.teacher[torch.from_numpy(rows)],)
-        moved = [self._moved(each) for each in (*inputs, targets, weights, *teacher)]
-        count = len(inputs)
-        return _Part(
-            tuple(moved[:count]),
-            moved[count],
-            moved[count + 1],
-            moved[count + 2] if teacher else None,
-            self._mix(epoch, int(rows[0]), len(rows)),
-        )
-
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor on the device; from pinned memory it travels while the GPU works."""
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
-
-    def _mix(self, epoch: int, row: int, count: int) -> Mix | None:
-        """Draw how mixup blends a part, None where it is off."""
-        alpha = self.t.config.mixup
-        if not alpha:
-            return None
-        chance = chance_of(self.t.config.seed, epoch, row, count)
-        share = float(chance.beta(alpha, alpha))
-        partners = torch.from_numpy(chance.permutation(count))
-        return Mix(partners.to(self.device), max(share, 1 - share))
-
     def _step(
         self,
         epoch: int,
         rows: NDArray[np.int64],
-        parts: list[_Part],
+        parts: list[Part],
         feed: Feed,
         above: nn.Module,
     ) -> torch.Tensor:
         """Take one step; halve the parts and try again where memory does not suffice."""
         while True:
-            if len(parts) != self._count(rows):  # it was loaded ahead, in larger ones
-                parts = self._parts(epoch, rows, feed)
+            most = self.history.accumulation
+            if len(parts) != self.feeder.count(rows, most):  # loaded ahead, in larger ones
+                parts = self.feeder.parts(epoch, rows, feed, most)
             try:
                 loss = self._gradients(len(rows), parts, above)
                 break
@@ -424,7 +295,7 @@ class _Loop:
         most = self.t.config.accumulation * MORE_PARTS
         return self.history.accumulation < min(most, len(rows))
 
-    def _gradients(self, rows: int, parts: list[_Part], above: nn.Module) -> torch.Tensor:
+    def _gradients(self, rows: int, parts: list[Part], above: nn.Module) -> torch.Tensor:
         """Add up the gradients of the mean loss over the rows of a step; return the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
@@ -438,7 +309,7 @@ class _Loop:
             total += loss.detach()
         return total
 
-    def _losses(self, outputs: torch.Tensor, part: _Part) -> torch.Tensor:
+    def _losses(self, outputs: torch.Tensor, part: Part) -> torch.Tensor:
         """Return the weighted loss of each row, ``[n]``."""
         model, config, weights = self.t.model, self.t.config, part.weights
         losses = weights * model.losses(outputs, part.targets, config.label_smoothing)
@@ -456,7 +327,8 @@ class _Loop:
         return (1 - config.distill.soft_share) * losses + config.distill.soft_share * soft
 
     def _does_not_fit(self, rows: NDArray[np.int64], feed: Feed) -> str:
-        config, parts = self.t.config, self._count(rows)
+        config = self.t.config
+        parts = self.feeder.count(rows, self.history.accumulation)
         key, size = "batch_rows", len(rows)
         if config.batch_tokens is not None:
             key, size = "batch_tokens", config.batch_tokens
@@ -503,7 +375,7 @@ class _Loop:
         """Return the scores on the validation rows, the mean loss among them."""
         model = self.t.model
         above.eval()
-        everything = _length_order(valid)
+        everything = valid.length_order
         order = self.processes.share(everything)
         answers, losses = [], []
         with torch.no_grad(), self.autocast:
@@ -613,62 +485,6 @@ class _Loop:
         self.optimizer.load_state_dict({**whole, "state": moments})
         _set_random_states(_below(kept.tensors, f"random.{self.processes.rank}."), self.device)
         return int(facts["epoch"]), int(facts["batch"])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rows that go through the network at once, on the device."""
-
-    inputs: tuple[torch.Tensor, ...]
-    targets: torch.Tensor
-    weights: torch.Tensor
-    teacher: torch.Tensor | None
-    mix: Mix | None
-
-
-def frozen_states(
-    model: Model,
-    examples: Sequence[Any],
-    cut: int,
-    device: torch.device,
-    autocast: AbstractContextManager[Any],
-    on_rows: Any = None,
-    limit_bytes: int | None = None,
-) -> list[torch.Tensor]:
-    """Return what the stages below ``cut`` make of examples: a tensor for each, on the CPU.
-
-    Args:
-        model: its network is on ``device``.
-        examples: token ids or pixels.
-        cut: number of stages.
-        device: where they are computed.
-        autocast: in which precision.
-        on_rows: told how many are done.
-        limit_bytes: what goes over it lies in a file; None is no limit.
-    """
-    network = model.network
-    network.eval()
-    shelf = Shelf(len(examples), sys.maxsize if limit_bytes is None else limit_bytes)
-    order = length_order(examples)
-    with torch.no_grad(), autocast:
-        for start in range(0, len(order), PREDICT_ROWS):
-            rows = order[start : start + PREDICT_ROWS]
-            inputs = model.collate([examples[row] for row in rows])
-            states = network.states(cut, *(each.to(device) for each in inputs))
-            for row, state in zip(rows, states, strict=True):
-                shelf.put(row, state.cpu())
-            if on_rows is not None:
-                on_rows(min(start + PREDICT_ROWS, len(order)))
-    return shelf.close()
-
-
-def _lengths(examples: Sequence[Any]) -> NDArray[np.int64]:
-    """Return the tokens of each text, 1 for each image."""
-    return np.array([len(each) if each.ndim == 1 else 1 for each in examples], dtype=np.int64)
-
-
-def _length_order(feed: Feed) -> NDArray[np.int64]:
-    return np.argsort(feed.lengths, kind="stable").astype(np.int64)
 
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -323,7 +323,7 @@ def features_of(model: Model, rows: Examples) -> NDArray[np.float64]:
     """Return what a model's head reads, ``[n, d]``."""
     import torch
 
-    from components.finetune.loop import frozen_states
+    from components.finetune.feed import frozen_states
 
     device = next(model.network.parameters()).device
     off = torch.autocast(device.type, enabled=False)

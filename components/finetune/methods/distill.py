@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from components.errors import ConfigError
+from components.finetune.feed import PREDICT_ROWS
 from components.finetune.history import Watcher
 from components.finetune.job import Job, Outcome
-from components.finetune.loop import PREDICT_ROWS, Phase
+from components.finetune.loop import Phase
 from components.finetune.optimization import device_of
 from components.tasks.model import Model, length_order
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from components.errors import WorldError
-from components.finetune import loop as loop_module
+from components.finetune import feed as feed_module
 from components.finetune.batches import Examples, prefetched
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
+from components.finetune.feed import Feeder, Part
 from components.finetune.history import Silent
 from components.finetune.job import Job
-from components.finetune.loop import Phase, Training, _Loop, _Part
+from components.finetune.loop import Phase, Training, _Loop
 from components.finetune.methods.gradual import cuts_by_epoch
 from components.finetune.shelf import Shelf
 from components.store import LocalStore
@@ -231,14 +232,14 @@ def test_under_mixup_each_label_brings_the_weight_of_its_class(job):
         0.75 * 1 * own[1] + 0.25 * 4 * other[1],
         own[2],
     ]
-    found = loop._losses(outputs, _Part((), targets, weights, None, mix))
+    found = loop._losses(outputs, Part((), targets, weights, None, mix))
     torch.testing.assert_close(found, torch.stack(expected))
 
 
 @pytest.mark.parametrize("memory", [0, 40_000])
 def test_frozen_states_that_do_not_fit_lie_in_a_file_and_change_nothing(job, monkeypatch, memory):
     held = losses_of(job(), [Phase(2, 2)])
-    monkeypatch.setattr(loop_module, "available_bytes", lambda: memory)
+    monkeypatch.setattr(feed_module, "available_bytes", lambda: memory)
     shelves = []
 
     class Watched(Shelf):
@@ -246,7 +247,7 @@ def test_frozen_states_that_do_not_fit_lie_in_a_file_and_change_nothing(job, mon
             shelves.append(len(self._filed))
             return super().close()
 
-    monkeypatch.setattr(loop_module, "Shelf", Watched)
+    monkeypatch.setattr(feed_module, "Shelf", Watched)
     assert held == losses_of(job(), [Phase(2, 2)])
     train, valid = shelves
     assert (train, valid) == (48, 16) if memory == 0 else 0 < train < 48
@@ -308,7 +309,7 @@ def test_rows_are_not_split(starving):
 
 def test_what_was_loaded_ahead_is_split_again(starving, monkeypatch):
     monkeypatch.setattr(
-        loop_module, "map", lambda load, steps: prefetched(steps, load), raising=False
+        feed_module, "map", lambda load, steps: prefetched(steps, load), raising=False
     )
     work, sizes = starving(lambda attempt: 8)
     work.training(WHOLE).run()
@@ -323,8 +324,8 @@ def test_memory_that_runs_out_elsewhere_is_explained(job, monkeypatch, what):
     if what == "step":
         monkeypatch.setattr(torch.optim.AdamW, "step", fail)
     else:
-        name = {"scores": "_scores", "frozen": "_feed"}[what]
-        monkeypatch.setattr(_Loop, name, fail)
+        owner, name = {"scores": (_Loop, "_scores"), "frozen": (Feeder, "feed")}[what]
+        monkeypatch.setattr(owner, name, fail)
     with pytest.raises(WorldError, match=r"^out of memory on cpu after step 0: Unable .* Try "):
         job().training([Phase(2, 1)]).run()
 
@@ -332,7 +333,7 @@ def test_memory_that_runs_out_elsewhere_is_explained(job, monkeypatch, what):
 def test_steps_are_counted_without_keeping_rows(job):
     for config in ({}, {"batch_tokens": 64}):
         loop = _Loop(job(**config).training([Phase(3, 1), Phase(2, 2)]))
-        counts = [len(loop._order(epoch)) for epoch in range(3)]
+        counts = [len(loop.feeder.order(epoch)) for epoch in range(3)]
         assert loop._steps_by_phase() == [counts[0], counts[1] + counts[2]]
 
 
