@@ -112,5 +112,5 @@ class Grid(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never asked."""
-        raise NotImplementedError
+        """Never asked: a combination is chosen as a whole."""
+        raise AssertionError(f"{param_name} is no key of the grid")
