@@ -324,7 +324,7 @@ def test_a_threshold_of_ones_own_decides_instead_of_the_highest_answer():
         ("log_loss", "anomaly", "log_loss is no metric of anomaly"),
         ("recall:a", "regression", "recall:a is no metric of regression"),
         ("macro_f1", "regression", "macro_f1 is no metric of regression"),
-        ("rmse", "regression", "There are mse, mae, r2$"),
+        ("rmse", "regression", "no metric 'rmse' among mse, mae, r2; did you mean mse\\?$"),
     ],
 )
 def test_an_unknown_metric_is_refused_with_what_there_is(name, kind, message):
