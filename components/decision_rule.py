@@ -84,18 +84,25 @@ class DecisionRule(Section):
         return self.point.min_sureness > 0
 
     @property
+    def misses_its_aim(self) -> bool:
+        """Whether no operating point gave validation rows what was asked for."""
+        asked = self.aim.aim != "most-probable" or self.aim.answered_accuracy is not None
+        return asked and not self.point.reached
+
+    @property
     def sentences(self) -> list[str]:
         """How it decides and how well that went on validation rows, for people."""
         point, temperature = self.point, self.temperature
-        said = [_ways[point.aim](self)]
+        raw = "Its probabilities are as the network gives them"
+        said = [_WAYS[point.aim](self)]
         if self.aim.answered_accuracy is not None:
-            said.append(_left_out(self))
-        if not point.reached:
+            said.append(_leaving_some(self))
+        if self.misses_its_aim:
             said.append(f"The aim was not reached: {point.reason}.")
         if not self.calibrate:
-            said.append("Its probabilities are as the network gives them.")
+            said.append(f"{raw}.")
         elif temperature.reason:
-            said.append(f"Its probabilities are as the network gives them: {temperature.reason}.")
+            said.append(f"{raw}: {temperature.reason}.")
         else:
             said.append(
                 f"Its probabilities are scaled at temperature {temperature.value:.3g}, which "
@@ -105,64 +112,61 @@ class DecisionRule(Section):
         return said
 
 
-def _shown(what: str, share: Share | None) -> str:
+def _shown(rule: DecisionRule, what: str, share: Share | None) -> str:
     if share is None:
         return f"no {what}"
-    return f"{what} {share.measured:.3f} (at least {share.low:.3f})"
+    bound = f"lower {rule.aim.confidence:.0%} bound {share.low:.3f}"
+    return f"{what} {share.measured:.3f} ({bound})"
 
 
 def _most_probable(rule: DecisionRule) -> str:
-    return f"It answers with the most probable label{_right(rule)}."
+    said = "It answers with the most probable label"
+    if rule.point.accuracy is None or rule.aim.answered_accuracy is not None:
+        return f"{said}."
+    accuracy = _shown(rule, "accuracy", rule.point.accuracy)
+    return f"{said}: {accuracy} on {rule.point.rows:,} validation rows."
 
 
-def _right(rule: DecisionRule) -> str:
-    """Return how many are right, unless what is left to a person changes that."""
-    point = rule.point
-    if point.accuracy is None or rule.aim.answered_accuracy is not None:
-        return ""
-    return f": {_shown('accuracy', point.accuracy)} on {point.rows:,} validation rows"
-
-
-def _by_threshold(rule: DecisionRule) -> str:
+def _from_a_threshold_on(rule: DecisionRule) -> str:
     point, aim = rule.point, rule.aim
-    if point.threshold is None:
-        return f"It answers with the most probable label{_right(rule)}."
+    if point.threshold is None:  # there were no rows to choose one by
+        return _most_probable(rule)
     best = "precision" if aim.aim == "recall" else "recall"
+    recall = _shown(rule, "recall", point.recall)
+    precision = _shown(rule, "precision", point.precision)
     return (
         f"It answers {point.label!r} from a probability of {point.threshold:.4g} on, for the "
-        f"best {best} at a {aim.aim} of {aim.at_least:g}: {_shown('recall', point.recall)}, "
-        f"{_shown('precision', point.precision)} on {point.rows:,} validation rows."
+        f"best {best} at a {aim.aim} of {aim.at_least:g}: {recall}, {precision} on "
+        f"{point.rows:,} validation rows."
     )
 
 
-def _cheapest(rule: DecisionRule) -> str:
-    cost = rule.point.cost
-    found = "" if cost is None else f": {cost:.4g} a row on {rule.point.rows:,} validation rows"
-    return f"It answers with the label of the least expected cost{found}."
+def _at_the_least_cost(rule: DecisionRule) -> str:
+    cost, said = rule.point.cost, "It answers with the label of the least expected cost"
+    if cost is None:
+        return f"{said}."
+    return f"{said}: {cost:.4g} a row on {rule.point.rows:,} validation rows."
 
 
-def _left_out(rule: DecisionRule) -> str:
+def _leaving_some(rule: DecisionRule) -> str:
     point, wanted = rule.point, rule.aim.answered_accuracy
+    accuracy = _shown(rule, "accuracy", point.accuracy)
     if not rule.abstains:
-        return f"It answers every row, for an accuracy of {wanted:g}{_shown_accuracy(point)}."
-    if point.band is not None:
-        low, high = point.band
-        which = f"rows with a probability of {point.label!r} between {low:.4g} and {high:.4g}"
-    else:
+        return f"It leaves no row to a person, for an accuracy of {wanted:g}: {accuracy}."
+    if point.band is None:
         which = f"rows whose label has a probability below {point.min_sureness:.4g}"
+    else:
+        low, high = point.band
+        which = f"rows with a probability of {point.label!r} from {low:.4g} to {high:.4g}"
     return (
-        f"It leaves {which} to a person, for an accuracy of {wanted:g} on the others: "
-        f"{point.abstained:.1%} of the validation rows{_shown_accuracy(point)}."
+        f"It leaves {which} to a person, {point.abstained:.1%} of the validation rows, for an "
+        f"accuracy of {wanted:g} on the others: {accuracy}."
     )
 
 
-def _shown_accuracy(point: OperatingPoint) -> str:
-    return f"; {_shown('accuracy', point.accuracy)}" if point.accuracy else ""
-
-
-_ways = {
+_WAYS = {
     "most-probable": _most_probable,
-    "recall": _by_threshold,
-    "precision": _by_threshold,
-    "cost": _cheapest,
+    "recall": _from_a_threshold_on,
+    "precision": _from_a_threshold_on,
+    "cost": _at_the_least_cost,
 }

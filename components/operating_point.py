@@ -54,18 +54,16 @@ class OperatingPointConfig(Section):
     def _keys_suit_the_aim(self) -> OperatingPointConfig:
         named = self.aim in ("recall", "precision")
         if named and not self.label:
-            raise ValueError(
-                f"finetune.operating_point.aim {self.aim} needs finetune.operating_point.label"
-            )
+            raise ValueError(f"the aim {self.aim} needs a label")
         if self.label and not named:
-            raise ValueError("finetune.operating_point.label needs the aim recall or precision")
+            raise ValueError("label needs the aim recall or precision")
         if (self.costs or self.class_weights) and self.aim != "cost":
-            raise ValueError("finetune.operating_point.costs and class_weights need the aim cost")
+            raise ValueError("costs and class_weights need the aim cost")
         prices = [price for row in self.costs.values() for price in row.values()]
         if not all(np.isfinite(price) and price >= 0 for price in prices):
-            raise ValueError("finetune.operating_point.costs must be numbers of at least 0")
+            raise ValueError("costs must be numbers of at least 0")
         if not all(np.isfinite(w) and w > 0 for w in self.class_weights.values()):
-            raise ValueError("finetune.operating_point.class_weights must be numbers above 0")
+            raise ValueError("class_weights must be numbers above 0")
         return self
 
     def refuse_unknown_labels(self, labels: Sequence[str]) -> None:

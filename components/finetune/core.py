@@ -113,10 +113,16 @@ class FinetuneReport(Section):
         """The one thing to see."""
         name = self.metric.replace("_", " ")
         cut = f", {self.cut_rows} rows cut" if self.cut_rows else ""
+        missed = "; the aim of operating_point was not reached" if self.misses_its_aim else ""
         return (
             f"valid {name} {self.scores[self.metric]:.3f} from the {self.start}, "
-            f"{self.steps} steps{cut}"
+            f"{self.steps} steps{cut}{missed}"
         )
+
+    @property
+    def misses_its_aim(self) -> bool:
+        """Whether no operating point reaches what the project asks for."""
+        return self.rule is not None and self.rule.misses_its_aim
 
 
 @dataclass(frozen=True)
@@ -490,7 +496,8 @@ def to_html(report: FinetuneReport) -> str:
         )
         for number, epoch in zip(numbers, report.epochs, strict=True)
     ]
-    parts = [verdict(report.headline, "open" if report.remark else "good")]
+    doubtful = bool(report.remark) or report.misses_its_aim
+    parts = [verdict(report.headline, "open" if doubtful else "good")]
     if report.remark:
         parts.append(paragraph(report.remark))
     if report.epochs:
