@@ -17,6 +17,7 @@ from components.finetune.history import Silent
 from components.mlmodel import _load_pyfunc
 from components.operating_point import OperatingPointConfig
 from components.plan import Live
+from components.register.core import Evidence
 from components.serve.model import BundleModel
 from components.store import LocalStore
 from components.tasks import TASKS
@@ -71,7 +72,9 @@ def judged(toy, doubtful, tmp_path):
     return judge
 
 
-def test_gate_and_server_decide_with_the_point_and_another_point_decides_otherwise(trained, judged):
+def test_gate_and_server_decide_with_the_point_and_another_point_decides_otherwise(
+    trained, judged, tmp_path
+):
     (usual, _), (aiming, report) = trained(), trained(**RECALL)
     plain, test, said = judged(usual)
     assert [each["label"] for each in said] == test["answer_challenger"].tolist()
@@ -87,6 +90,8 @@ def test_gate_and_server_decide_with_the_point_and_another_point_decides_otherwi
     for decided, found in ((test, plain), (test_too, other)):
         right = (decided["answer_challenger"] == decided["label"]).mean()
         assert found.scores["challenger"]["test"]["accuracy"] == pytest.approx(right)
+    (tmp_path / "report.json").write_text(other.to_json())
+    assert Evidence.read(tmp_path / "report.json").rule == report.rule.sentences
     checks = {each.name: each for each in other.checks}
     meant = test_too["label"] == "positive"
     assert checks["test recall of 'positive'"].measured == called[meant].mean()
@@ -176,7 +181,7 @@ def test_production_is_watched_through_the_same_decisions(toy, trained, tmp_path
     current = pd.read_parquet(tmp_path / "collected" / "current.parquet")
     answers = model.predict([rows[each]["text"] for each in current["id"]])
     assert current["answer"].tolist() == model.decisions(answers)
-    assert current["answer"].tolist() != [model.labels[best] for best in answers.argmax(1)]
+    assert current["answer"].tolist() != [model.answer_names[best] for best in answers.argmax(1)]
     errors = pd.read_parquet(tmp_path / "collected" / "errors.parquet")
     said = model.decisions(model.predict([rows[each]["text"] for each in errors["id"]]))
     wrong = [a != rows[each]["label"] for a, each in zip(said, errors["id"], strict=True)]

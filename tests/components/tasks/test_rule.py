@@ -52,8 +52,8 @@ def test_what_is_fitted_is_what_is_loaded_and_decided_with(case_of, learnt, kind
         return
     assert loaded.rule.aim.label == LABELS[kind]
     targets = loaded.targets(valid["label"].tolist())
-    meant = targets == loaded.labels.index(LABELS[kind])
-    said = loaded.decided(given) == loaded.labels.index(LABELS[kind])
+    meant = targets == loaded.answer_names.index(LABELS[kind])
+    said = loaded.decided(given) == loaded.answer_names.index(LABELS[kind])
     assert said[meant].mean() >= 0.9
     np.testing.assert_array_equal(loaded.errors(targets, given), loaded.decided(given) != targets)
     scores = loaded.scores(targets, given)
@@ -68,6 +68,7 @@ def test_a_row_that_is_left_to_a_person_has_no_label(case_of, learnt, kind):
     case, model = case_of(kind), TASKS[kind].load(learnt(kind))
     answers = fit_rule(model, valid_of(case), aiming(kind))
     assert all("abstained" not in each for each in model.responses(answers))
+    assert model.rule is not None
     sure = sureness(answers, model.decided(answers), model.rule.point)
     point = model.rule.point.model_copy(update={"min_sureness": float(np.median(sure))})
     model.rule = model.rule.model_copy(update={"point": point})
@@ -76,7 +77,7 @@ def test_a_row_that_is_left_to_a_person_has_no_label(case_of, learnt, kind):
     responses = model.responses(answers)
     assert [each["abstained"] for each in responses] == left.tolist()
     for response, row, said in zip(responses, answers, model.decided(answers), strict=True):
-        leaning = model.labels[said]
+        leaning = model.answer_names[said]
         assert response["label"] == (None if response["abstained"] else leaning)
         assert response["confidence"] == response["probabilities"][leaning] == row[said]
 
@@ -104,7 +105,7 @@ def test_a_bundle_from_before_there_were_rules_answers_as_it_did(learnt, kind, c
     answers = old.predict(texts)
     np.testing.assert_array_equal(answers, model.predict(texts))
     if kind != "text-regression":
-        assert old.decisions(answers) == [old.labels[best] for best in answers.argmax(1)]
+        assert old.decisions(answers) == [old.answer_names[best] for best in answers.argmax(1)]
         assert list(old.responses(answers)[0]) == ["label", "confidence", "probabilities"]
 
 
