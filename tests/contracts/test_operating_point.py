@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from components import bundle
+from components.calibration import calibration_error, confidences
 from components.collect.core import CollectConfig, collect
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.core import PREDICTIONS, evaluate
-from components.finetune.core import finetune, to_html
+from components.finetune.core import finetune, fit_rule, to_html
 from components.finetune.history import Silent
 from components.mlmodel import _load_pyfunc
 from components.operating_point import OperatingPointConfig
@@ -124,6 +125,34 @@ def test_calibrated_probabilities_lose_less_on_test_rows(trained, judged):
         return -np.log(given[np.arange(len(truth)), truth]).mean()
 
     assert loss(answers) < loss(rule.uncalibrated(answers)) - 0.05
+
+
+def test_an_overconfident_network_is_mended_by_validation_rows_alone(trained, doubtful, toy):
+    import torch
+
+    model = TASKS["text-classification"].load(trained()[0])
+    model.rule = None
+    head = model.network.get_submodule("head")
+    with torch.no_grad():
+        for weights in head.parameters():
+            weights.mul_(40)  # as sure as can be, of the same labels
+    rows = pd.read_parquet(doubtful / "rows.parquet")
+    valid, test = (rows[rows["split"] == split] for split in ("valid", "test"))
+    targets = model.targets(test["label"].tolist())
+    before = model.predict(test["text"].tolist())
+    fit_rule(model, valid, toy.training)
+    assert model.rule is not None and model.rule.temperature.value > 2
+    after = model.predict(test["text"].tolist())
+    np.testing.assert_array_equal(before.argmax(1), after.argmax(1))
+    losses, errors = (
+        [one(each) for each in (before, after)]
+        for one in (
+            lambda answers: model.scores(targets, answers)["log_loss"],
+            lambda answers: calibration_error(*confidences(answers, targets)),
+        )
+    )
+    assert losses[1] < losses[0] - 0.1
+    assert errors[1] < errors[0]
 
 
 def test_rows_left_to_a_person_are_so_to_gate_server_and_mlflow(trained, judged):
