@@ -36,6 +36,9 @@ A gate with a dozen vetoes stops good models too, so what is left only warns. ``
 among the vetoes because it is practically never wrong: see ``LeakConfig``.
 """
 
+MIN_COVERAGE = 0.5
+"""A model that answers fewer rows is no help, however right it is on those."""
+
 
 class SlicesConfig(Section):
     """No part of the rows may collapse while the whole gets better."""
@@ -164,7 +167,8 @@ class EvaluateConfig(Section):
     guard_margin: float = Field(default=0.03, ge=0, lt=1)
     """How much the primary metric on the earlier windows may fall, at most."""
     floors: dict[str, float] = {}
-    """What metrics must reach on the test rows; where less is better, not exceed."""
+    """What metrics must reach on the test rows; where less is better, not exceed. A challenger
+    that leaves rows to a person must answer half of them, unless this says ``coverage``."""
     labels: Literal["same", "intersection"] = "same"
     """``intersection``: compare with a champion of other labels on those that both know."""
     required: tuple[CheckName, ...] = ()
@@ -212,6 +216,14 @@ class EvaluateConfig(Section):
             return self.guarded
         losses = {"log_loss": 0.1} if kind == "classification" else {}
         return losses | ({"coverage": 0.1} if abstains else {})
+
+    def reached(self, *, abstains: bool) -> dict[str, float]:
+        """Return what each metric must reach.
+
+        Args:
+            abstains: whether the challenger leaves rows to a person.
+        """
+        return ({"coverage": MIN_COVERAGE} if abstains else {}) | self.floors
 
     def refuse_unknown(self, task: TaskConfig, columns: Sequence[str]) -> None:
         """Check what the section names of a task and its rows.

@@ -324,6 +324,18 @@ def length_order(examples: Sequence[Example]) -> NDArray[np.int64]:
 
 
 def rule_in(saved: dict[str, Any]) -> DecisionRule | None:
-    """Return the rule in what a model has saved of itself; bundles of old have none."""
-    found = saved.get("rule")
-    return None if found is None else DecisionRule.model_validate(found)
+    """Return the rule in what a model has saved of itself; bundles of old have none.
+
+    Raises:
+        BundleError: the rule is for other labels.
+    """
+    if saved.get("rule") is None:
+        return None
+    rule = DecisionRule.model_validate(saved["rule"])
+    labels = saved["facts"]["labels"]
+    if rule.point.labels != tuple(labels):
+        raise BundleError(
+            f"the model answers {', '.join(labels)}, "
+            f"its operating point is for {', '.join(rule.point.labels)}"
+        )
+    return rule

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.errors import BundleError
 from components.finetune.config import FinetuneConfig
 from components.finetune.core import fit_rule
 from components.finetune.start import continued
@@ -107,6 +108,18 @@ def test_a_bundle_from_before_there_were_rules_answers_as_it_did(learnt, kind, c
     if kind != "text-regression":
         assert old.decisions(answers) == [old.answer_names[best] for best in answers.argmax(1)]
         assert list(old.responses(answers)[0]) == ["label", "confidence", "probabilities"]
+
+
+def test_a_rule_for_other_labels_does_not_load(learnt, case_of, tmp_path):
+    kind = "text-classification"
+    model = TASKS[kind].load(learnt(kind))
+    fit_rule(model, valid_of(case_of(kind)), aiming(kind))
+    model.save(tmp_path)
+    saved = json.loads((tmp_path / "model.json").read_text())
+    saved["rule"]["point"]["labels"].reverse()
+    (tmp_path / "model.json").write_text(json.dumps(saved))
+    with pytest.raises(BundleError, match="its operating point is for positive, negative"):
+        TASKS[kind].load(tmp_path)
 
 
 def test_temperature_1_and_no_aim_change_no_bit(learnt, case_of, kind):
