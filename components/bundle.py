@@ -3,7 +3,8 @@
 ::
 
     bundle.json          what it is: task, labels, recipe, lineage, scores
-    model.safetensors    weights, beside model.json and what reads inputs
+    model.safetensors    weights, beside model.json and what reads inputs; model.json also
+                         holds the temperature and the operating point that it decides with
     model.onnx           the model as ONNX, and with weights of eight bits, where asked for
     model.int8.onnx      and where they answer as it does
     profile.json         what the drift step remembers of the training data,

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def write(
-    folder: Path, content: Content, answer_names: Sequence[str], examples: Sequence[str]
+    folder: Path,
+    content: Content,
+    answer_names: Sequence[str],
+    examples: Sequence[str],
+    *,
+    abstains: bool = False,
 ) -> None:
     """Write ``MLmodel`` and ``input_example.json`` into a bundle that is not sealed yet.
 
@@ -31,10 +36,14 @@ def write(
         content: names the only input column; images are base64 of image files.
         answer_names: output columns; of several, the label stands before them.
         examples: contents to show.
+        abstains: whether rows may be left to a person, and then have no label.
     """
     inputs = [{"type": "string", "name": content, "required": True}]
     outputs = [
-        *({"type": "string", "name": name, "required": True} for name in _label(answer_names)),
+        *(
+            {"type": "string", "name": name, "required": not abstains}
+            for name in _label(answer_names)
+        ),
         *({"type": "double", "name": name, "required": True} for name in answer_names),
     ]
     model = {
@@ -73,7 +82,8 @@ class _PyFunc:
         answers = self._model.predict(frame[self._model.content].tolist())
         out = pd.DataFrame(answers, columns=list(self._model.answer_names))
         for name in _label(self._model.answer_names):
-            out.insert(0, name, self._model.decisions(answers))
+            labels = pd.Series(self._model.decisions(answers), dtype=object)
+            out.insert(0, name, labels.mask(self._model.abstained(answers), None))
         return out
 
 

@@ -27,7 +27,7 @@ Aim = Literal["most-probable", "recall", "precision", "cost"]
 
 
 class OperatingPointConfig(Section):
-    """Section ``operating_point``."""
+    """Part ``operating_point`` of the section ``finetune``."""
 
     aim: Aim = "most-probable"
     """``recall``: at least ``at_least`` of the rows with ``label`` are called so, at the best
@@ -54,16 +54,16 @@ class OperatingPointConfig(Section):
     def _keys_suit_the_aim(self) -> OperatingPointConfig:
         named = self.aim in ("recall", "precision")
         if named and not self.label:
-            raise ValueError(f"operating_point.aim: {self.aim} needs operating_point.label")
+            raise ValueError(f"the aim {self.aim} needs a label")
         if self.label and not named:
-            raise ValueError("operating_point.label needs the aim recall or precision")
+            raise ValueError("label needs the aim recall or precision")
         if (self.costs or self.class_weights) and self.aim != "cost":
-            raise ValueError("operating_point.costs and class_weights need the aim cost")
+            raise ValueError("costs and class_weights need the aim cost")
         prices = [price for row in self.costs.values() for price in row.values()]
         if not all(np.isfinite(price) and price >= 0 for price in prices):
-            raise ValueError("operating_point.costs must be numbers of at least 0")
+            raise ValueError("costs must be numbers of at least 0")
         if not all(np.isfinite(w) and w > 0 for w in self.class_weights.values()):
-            raise ValueError("operating_point.class_weights must be numbers above 0")
+            raise ValueError("class_weights must be numbers above 0")
         return self
 
     def refuse_unknown_labels(self, labels: Sequence[str]) -> None:
@@ -76,12 +76,13 @@ class OperatingPointConfig(Section):
             ValueError: the section names another label, or there are none to decide between.
         """
         if not labels and self != OperatingPointConfig():
-            raise ValueError("operating_point needs a task whose answers are labels")
+            raise ValueError("finetune.operating_point needs a task whose answers are labels")
         named = {self.label, *self.costs, *self.class_weights} - {""}
         unknown = sorted(named.union(*self.costs.values()) - set(labels))
         if unknown:
             raise ValueError(
-                f"operating_point names {', '.join(unknown)}; the task has {', '.join(labels)}"
+                f"finetune.operating_point names {', '.join(unknown)}; "
+                f"the task has {', '.join(labels)}"
             )
 
     def cost_matrix(self, labels: Sequence[str]) -> list[list[float]]:

@@ -59,7 +59,9 @@ def adopt(
         plan, prepared = prepared_rows(project, window, None, place, progress)
         current = plan.live.current
         frame = pd.read_parquet(place / "prepared" / prepare.ROWS)
-        profile, scores = profile_of(place / "prepared", frame, adopted)
+        valid = frame[frame["split"] == "valid"]
+        answers = adopted.predict(valid["text"].tolist())
+        profile, scores = profile_of(place / "prepared", frame, adopted, answers)
         folder = place / "bundle"
         adopted.save(folder)
         profile.save(folder)

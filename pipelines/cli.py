@@ -563,7 +563,8 @@ def _print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None
         table.add_column(column, overflow="fold", no_wrap=column in _NEVER_WRAPPED)
     for row in rows:
         # Text, because what users wrote may look like rich's markup.
-        table.add_row(*(Text(str(row[column])) for column in columns))
+        cells = ("–" if row[column] is None else str(row[column]) for column in columns)
+        table.add_row(*map(Text, cells))
     out.print(table)
 
 

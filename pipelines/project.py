@@ -21,6 +21,7 @@ from components.collect.core import CollectConfig
 from components.deploy.core import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
+from components.evaluate.config import kind_of
 from components.evaluate.core import EvaluateConfig
 from components.finetune.config import CHAMPION, LOSS, FinetuneConfig
 from components.ingest.core import IngestConfig
@@ -128,6 +129,13 @@ class ProjectConfig(Section):
             raise ValueError(
                 f"finetune.batch_tokens counts tokens, and {task.kind} reads none; "
                 "use finetune.batch_rows"
+            )
+        point = finetune.operating_point
+        point.refuse_unknown_labels(task.label_names)
+        if point.aim == "cost" and kind_of(task) == "anomaly":
+            raise ValueError(
+                f"finetune.operating_point.aim cost needs probabilities, and {task.kind} gives "
+                "scores; ask for a recall or a precision"
             )
         return self
 

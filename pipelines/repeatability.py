@@ -119,6 +119,7 @@ def repeatability(
                 trained = finetune.train(
                     place, start, None, project.task, settings, Silent(), lambda _: None
                 )
+                finetune.fit_rule(trained.outcome.model, frame[split == "valid"], settings)
                 scores = scores_of(trained.outcome.model, frame[split == "test"])
                 rows = trained.train_rows
                 trainings.append(Score(fold=fold, seed=settings.seed, rows=rows, scores=scores))

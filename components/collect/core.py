@@ -65,7 +65,8 @@ def collect(
     """Write ``current.parquet`` and ``errors.parquet``.
 
     ``current.parquet`` has ``id``, ``is_test``, ``answer`` and a column per feature of
-    content, embedding and answer for each row of the current window; ``errors.parquet``
+    content, embedding and answer for each row of the current window; of a row that is left
+    to a person, ``answer`` is what the model leans to. ``errors.parquet``
     has ``id``, ``window`` and ``error`` (0 to 1) for each labelled row.
 
     Args:

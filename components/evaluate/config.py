@@ -21,6 +21,7 @@ CheckName = Literal[
     "serving",
     "leak",
     "calibration",
+    "operating_point",
     "robustness",
     "fairness",
     "holdout",
@@ -34,6 +35,9 @@ BLOCKING: frozenset[CheckName] = frozenset(
 A gate with a dozen vetoes stops good models too, so what is left only warns. ``leak`` is
 among the vetoes because it is practically never wrong: see ``LeakConfig``.
 """
+
+MIN_COVERAGE = 0.5
+"""A model that answers fewer rows is no help, however right it is on those."""
 
 
 class SlicesConfig(Section):
@@ -158,11 +162,13 @@ class EvaluateConfig(Section):
     """Metric to be better in; None for the task's own."""
     guarded: dict[str, float] | None = None
     """How much other metrics may get worse on the test rows, at most, each in its own unit.
-    None is ``log_loss: 0.1`` for classifiers, which an overconfident one breaks."""
+    None is ``log_loss: 0.1`` for classifiers, which an overconfident one breaks; and
+    ``coverage: 0.1``, where the champion leaves rows to a person."""
     guard_margin: float = Field(default=0.03, ge=0, lt=1)
     """How much the primary metric on the earlier windows may fall, at most."""
     floors: dict[str, float] = {}
-    """What metrics must reach on the test rows; where less is better, not exceed."""
+    """What metrics must reach on the test rows; where less is better, not exceed. A challenger
+    that leaves rows to a person must answer half of them, unless this says ``coverage``."""
     labels: Literal["same", "intersection"] = "same"
     """``intersection``: compare with a champion of other labels on those that both know."""
     required: tuple[CheckName, ...] = ()
@@ -199,11 +205,25 @@ class EvaluateConfig(Section):
         """The checks that keep a challenger out."""
         return (BLOCKING | frozenset(self.required)) - frozenset(self.warn)
 
-    def margins(self, kind: Kind) -> dict[str, float]:
-        """Return the margin of each guarded metric."""
+    def margins(self, kind: Kind, *, abstains: bool = False) -> dict[str, float]:
+        """Return the margin of each guarded metric.
+
+        Args:
+            kind: what answers are.
+            abstains: whether the champion leaves rows to a person.
+        """
         if self.guarded is not None:
             return self.guarded
-        return {"log_loss": 0.1} if kind == "classification" else {}
+        losses = {"log_loss": 0.1} if kind == "classification" else {}
+        return losses | ({"coverage": 0.1} if abstains else {})
+
+    def reached(self, *, abstains: bool) -> dict[str, float]:
+        """Return what each metric must reach.
+
+        Args:
+            abstains: whether the challenger leaves rows to a person.
+        """
+        return ({"coverage": MIN_COVERAGE} if abstains else {}) | self.floors
 
     def refuse_unknown(self, task: TaskConfig, columns: Sequence[str]) -> None:
         """Check what the section names of a task and its rows.

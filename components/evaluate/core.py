@@ -22,7 +22,6 @@ from components.evaluate.comparison import Difference, detectable_gain
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.evidence import confusion, gather, scores_of
 from components.evaluate.exam import Exam
-from components.evaluate.metrics import METRICS
 from components.evaluate.recording import PREDICTIONS, write
 from components.evaluate.report import (
     EvaluateReport,
@@ -112,6 +111,7 @@ def evaluate(
         labels=exam.classes,
         confusion=confusion(exam),
         left_out=exam.left_out,
+        rules=exam.rules,
         evidence=gather(
             exam,
             examinees,
@@ -125,8 +125,7 @@ def _differences(exam: Exam, config: EvaluateConfig) -> dict[str, Difference]:
     """Return how the models differ on the test rows, by metric; the primary one comes first."""
     if exam.broken:
         return {}
-    known = [name for name, metric in METRICS.items() if exam.kind in metric.kinds]
-    names = list(dict.fromkeys([exam.metric, *known]))
+    names = list(dict.fromkeys([exam.metric, *exam.metrics]))
     opponent = "champion" if exam.has_champion else "probe"
     return exam.differences(opponent, exam.of("test"), names, config)
 

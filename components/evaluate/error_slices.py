@@ -43,7 +43,7 @@ def error_slices(
     slices (as in Chung et al. 2019, Slice Finder, https://arxiv.org/abs/1807.06068, and
     Eyuboglu et al. 2022, Domino, https://arxiv.org/abs/2203.14960). The slices that are
     returned hold rows of the other half only, and are candidates: many were looked at, so
-    that some are bad by chance. ``slice_p_values`` says whether they are on those rows.
+    that some are bad by chance. ``comparison.family`` says whether they are on those rows.
 
     Args:
         errors: how wrong the challenger is on each row ``[n]``, or by how much more than

@@ -11,7 +11,7 @@ from components import calibration
 from components.evaluate.attributions import weights
 from components.evaluate.comparison import mcnemar
 from components.evaluate.exam import Exam, Rows
-from components.evaluate.metrics import METRICS, score
+from components.evaluate.metrics import score
 from components.evaluate.scoring import Examinee
 from components.settings import Section
 
@@ -134,7 +134,6 @@ def gather(
 
 def scores_of(exam: Exam, examinees: dict[str, Examinee]) -> dict[str, dict[str, Any]]:
     """Return scores by model, set and metric; what the rows give no value is left out."""
-    names = [name for name, metric in METRICS.items() if exam.kind in metric.kinds]
     out: dict[str, dict[str, Any]] = {}
     for who, answers in exam.answers.items():
         out[who] = {}
@@ -143,7 +142,7 @@ def scores_of(exam: Exam, examinees: dict[str, Examinee]) -> dict[str, dict[str,
             if not rows.any() or np.isnan(answers[rows]).any():
                 continue
             scored = exam.scored(who, rows)
-            values = {name: float(score(name, scored)[0]) for name in names}
+            values = {name: float(score(name, scored)[0]) for name in exam.metrics}
             speaker = examinees.get(who) or next(iter(examinees.values()))
             if speaker.all_labels:
                 values |= speaker.model.scores(exam.targets[rows], answers[rows])
@@ -157,8 +156,7 @@ def confusion(exam: Exam) -> list[list[int]]:
     if exam.broken or not exam.classes:
         return []
     test, count = exam.of("test"), len(exam.labels)
-    said = exam.decided["challenger"][test]
-    cells = (exam.targets[test] * count + said)[said >= 0]
+    cells = exam.targets[test] * count + exam.decided["challenger"][test]
     counts = np.bincount(cells, minlength=count**2).reshape(count, count)
     return [[int(each) for each in row] for row in counts]
 
@@ -284,8 +282,7 @@ def _worst(exam: Exam, test: Rows, examinee: Examinee) -> list[Shown]:
     for place in order[:_ERRORS].tolist():
         if not exam.errors["challenger"][place] > 0:
             break
-        said = exam.decided["challenger"][place]
-        column = max(0, int(said)) if exam.classes else 0
+        column = int(exam.decided["challenger"][place]) if exam.classes else 0
         words, tiles = weights(
             exam.rows["text"].iloc[place], exam.content, examinee.answers, column
         )
@@ -303,10 +300,11 @@ def _shown(exam: Exam, place: int) -> Shown:
         value = exam.decided[who][place]
         if not exam.classes:
             return f"{value:.3g}"
-        return exam.labels[value] if value >= 0 else "left to a person"
+        left = who in exam.abstained and exam.abstained[who][place]
+        return f"left to a person, leaning to {exam.labels[value]}" if left else exam.labels[value]
 
     decided = exam.decided["challenger"][place]
-    sure = exam.answers["challenger"][place][decided] if exam.classes and decided >= 0 else None
+    sure = exam.answers["challenger"][place][decided] if exam.classes else None
     return Shown(
         id=str(row["id"]),
         content=_content(row["text"], exam),

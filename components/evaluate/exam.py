@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.decision_rule import DecisionRule
 from components.evaluate.comparison import Difference, compare
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.metrics import Kind, Scored
+from components.evaluate.metrics import ABSTENTION, METRICS, Kind, Scored
 from components.tasks.model import Content, Features
 
 Rows = NDArray[np.bool_]
@@ -47,12 +48,16 @@ class Exam:
             ``test``, ``guard``, ``valid``, ``train`` and ``holdout``.
         targets: true class or value ``[n]``.
         answers: by model ``[n, k]``.
-        decided: by model, the class or value that it says ``[n]``.
-        errors: by model, how wrong it is, 0 to 1 ``[n]``.
+        decided: by model, the class or value that it says, or leans to where the row is left
+            to a person ``[n]``; -1 where it was not asked.
+        errors: by model, how wrong that is, 0 to 1 ``[n]``.
         milliseconds: by model, time of the batch that a row was in, by its rows ``[n]``.
         batch: number of that batch ``[n]``.
         size_bytes: by model, of what is served.
         memory_bytes: by model, at most, of a process that answers; empty if not measured.
+        abstained: by model, which rows are left to a person ``[n]``; none of a model that is
+            not named.
+        rules: how models decide that have been fitted to.
         perturbed: by the way in which contents were changed.
         features: of the test rows' contents ``[m]``.
         vectors: embeddings of the test rows ``[m, d]``; None if there are none.
@@ -74,6 +79,8 @@ class Exam:
     batch: NDArray[np.int64]
     size_bytes: dict[str, int]
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    abstained: dict[str, Rows] = field(default_factory=dict)
+    rules: dict[str, DecisionRule] = field(default_factory=dict)
     perturbed: dict[str, Perturbed] = field(default_factory=dict)
     features: Features = field(default_factory=dict)
     vectors: NDArray[np.float32] | None = None
@@ -91,6 +98,16 @@ class Exam:
         """The labels, none where answers are numbers."""
         return () if self.kind == "regression" else self.labels
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that say something of these answers, without those of a single class."""
+        known = METRICS | (ABSTENTION if any(map(self.abstains, self.answers)) else {})
+        return [name for name, metric in known.items() if self.kind in metric.kinds]
+
+    def abstains(self, model: str) -> bool:
+        """Tell whether a model leaves any row to a person."""
+        return model in self.abstained and bool(self.abstained[model].any())
+
     def of(self, *splits: str) -> Rows:
         """Return which rows belong to any of the splits ``[n]``."""
         return np.asarray(self.rows["split"].isin(splits))
@@ -104,9 +121,8 @@ class Exam:
         targets, answers = self.targets[rows], self.answers[model][rows]
         if self.kind == "regression":
             return Scored.of(self.kind, targets, answers)
-        said = self.decided[model][rows]
-        # Of what is left to a person, the most probable label counts.
-        return Scored.of(self.kind, targets, answers, np.where(said < 0, answers.argmax(1), said))
+        answered = ~self.abstained[model][rows] if model in self.abstained else None
+        return Scored.of(self.kind, targets, answers, self.decided[model][rows], answered)
 
     def differences(
         self,

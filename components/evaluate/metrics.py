@@ -34,13 +34,15 @@ class Scored:
             ``anomaly``: how normal and how anomalous; ``regression``: a value.
         targets: the true class, from 0, or the true value ``[n]``.
         answers: as ``Model.predict`` returns them ``[n, k]``.
-        decisions: the class that is answered ``[n]``; of no use to regression.
+        decisions: the class that is answered, or leant to, ``[n]``; of no use to regression.
+        answered: which rows are not left to a person ``[n]``; None for all.
     """
 
     kind: Kind
     targets: NDArray[Any]
     answers: NDArray[np.float64]
     decisions: NDArray[np.int64]
+    answered: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class Scored:
         targets: NDArray[Any],
         answers: NDArray[np.float64],
         decisions: NDArray[np.int64] | None = None,
+        answered: NDArray[np.bool_] | None = None,
     ) -> Scored:
         """Return checked answers; without ``decisions`` the class of the highest answer.
 
@@ -64,7 +67,7 @@ class Scored:
             )
         if not np.isfinite(answers).all():
             raise ValueError("answers are not finite")
-        return cls(kind, targets, answers, decisions)
+        return cls(kind, targets, answers, decisions, answered)
 
     @cached_property
     def label_columns(self) -> Floats:
@@ -312,6 +315,8 @@ def score(
 def find_metric(name: str, kind: Kind, labels: Sequence[str] = ()) -> Metric:
     """Return a metric by its name in ``METRICS``, or as ``recall:LABEL`` for one class.
 
+    Those of ``ABSTENTION`` are found too.
+
     Args:
         name: of the metric.
         kind: what answers are.
@@ -323,15 +328,15 @@ def find_metric(name: str, kind: Kind, labels: Sequence[str] = ()) -> Metric:
     of, _, label = name.partition(":")
     if of in _BY_CLASS and label in labels:
         found = _by_class(of, labels.index(label))
-    elif name in METRICS:
-        found = METRICS[name]
+    elif name in (every := METRICS | ABSTENTION):
+        found = every[name]
     else:
-        known = [each for each, metric in METRICS.items() if kind in metric.kinds]
+        known = [each for each, metric in every.items() if kind in metric.kinds]
         if kind != "regression":
             known += [f"{each}:{one}" for each in _BY_CLASS for one in labels]
         close = get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"no metric {name!r}{hint} There are {', '.join(known)}")
+        raise ValueError(f"no metric {name!r} among {', '.join(known)}{hint}")
     if kind not in found.kinds:
         raise ValueError(f"{name} is no metric of {kind}")
     return found
@@ -464,6 +469,17 @@ def _calibration(scored: Scored) -> Sums:
     return Sums(columns, lambda sums: _ratio(np.abs(sums[..., :-1]).sum(-1), sums[..., -1], np.nan))
 
 
+def _answered(scored: Scored) -> NDArray[np.bool_]:
+    return np.ones(len(scored.targets), bool) if scored.answered is None else scored.answered
+
+
+def _answered_accuracy(scored: Scored) -> Sums:
+    """Prepare the share of the answered rows that is right; it has no value without any."""
+    answered = _answered(scored)
+    columns = np.stack([answered & (scored.decisions == scored.targets), answered], axis=1)
+    return Sums(columns.astype(np.float64), lambda sums: _ratio(sums[..., 0], sums[..., 1], np.nan))
+
+
 def _r2(scored: Scored) -> Sums:
     """Prepare R²; where all true values are equal it is 1 without any error and else 0."""
     # About the mean of all rows: differences of large numbers would eat the digits.
@@ -509,3 +525,12 @@ METRICS: dict[str, Metric] = {
 }
 """Name to metric. Averages of precision, recall and F1 are over all classes of the task; a
 class that is neither there nor given counts as 0 in them, and has no value by itself."""
+
+ABSTENTION: dict[str, Metric] = {
+    "coverage": Metric(True, _LABELS, 0, 1, _mean(lambda scored: _answered(scored) * 1.0)),
+    "answered_accuracy": Metric(True, _LABELS, 0, 1, _answered_accuracy),
+}
+"""How many rows a model answers by itself, and how many of those rightly; the one is bought
+with the other (El-Yaniv & Wiener 2010, https://jmlr.org/papers/v11/el-yaniv10a.html). All other
+metrics count the label that a row would have got, whether it is left to a person or not: what
+models know is compared on all rows, however much each of them leaves out."""

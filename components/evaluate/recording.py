@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.decision_rule import DecisionRule
 from components.evaluate.exam import Exam, Perturbed
 from components.settings import canonical_json
 
@@ -39,9 +40,9 @@ def write(exam: Exam, folder: Path) -> None:
     """Write an exam into a folder.
 
     In ``predictions.parquet``, ``answer_MODEL`` is the decision in the form of a row's label,
-    ``output_NAME`` an answer of the challenger and ``MODEL_output_NAME`` one of another
-    model, ``error_MODEL`` how wrong it is, and ``ms_MODEL`` the time of the row's ``batch``
-    by its rows.
+    ``abstained_MODEL`` whether the row is left to a person all the same, ``output_NAME`` an
+    answer of the challenger and ``MODEL_output_NAME`` one of another model, ``error_MODEL``
+    how wrong it is, and ``ms_MODEL`` the time of the row's ``batch`` by its rows.
     """
     from safetensors.numpy import save_file
 
@@ -50,6 +51,8 @@ def write(exam: Exam, folder: Path) -> None:
         columns[f"answer_{who}"] = [_as_label(said, exam) for said in exam.decided[who]]
         for name, values in zip(exam.labels, answers.T, strict=True):
             columns[f"{_prefix(who)}{name}"] = values
+        if who in exam.abstained:
+            columns[f"abstained_{who}"] = exam.abstained[who]
         columns[f"error_{who}"] = exam.errors[who]
         if who in exam.milliseconds:
             columns[f"ms_{who}"] = exam.milliseconds[who]
@@ -68,6 +71,7 @@ def write(exam: Exam, folder: Path) -> None:
         "columns": list(exam.rows.columns),
         "perturbations": list(exam.perturbed),
         "features": list(exam.features),
+        "rules": {who: rule.model_dump(mode="json") for who, rule in exam.rules.items()},
     }
     (folder / FACTS).write_text(canonical_json(facts), encoding="utf-8")
     arrays: dict[str, NDArray[Any]]
@@ -110,6 +114,12 @@ def read(folder: Path) -> Exam:
             who: table[f"ms_{who}"].to_numpy(np.float64) for who in models if f"ms_{who}" in table
         },
         batch=table["batch"].to_numpy(np.int64),
+        abstained={
+            who: table[f"abstained_{who}"].to_numpy(bool)
+            for who in models
+            if f"abstained_{who}" in table
+        },
+        rules={who: DecisionRule.model_validate(rule) for who, rule in facts["rules"].items()},
         perturbed=_perturbed(folder, facts["perturbations"], models),
         features={
             name: arrays[f"feature {number}"] for number, name in enumerate(facts["features"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from components.decision_rule import DecisionRule
 from components.evaluate.check import Check, Part, Standing, Verdict, rank, title_of
 from components.evaluate.evidence import Evidence, Shown
 from components.page import (
@@ -45,7 +46,7 @@ class Gain(Section):
 class EvaluateReport(Section):
     """The verdict with its evidence."""
 
-    schema_version: int = 3
+    schema_version: int = 4
     verdict: Verdict
     metric: str
     """The primary one: what the models are compared by."""
@@ -73,6 +74,8 @@ class EvaluateReport(Section):
     """Rows by true and answered label of the challenger on the test set; empty without labels."""
     left_out: int = 0
     """Rows whose label one of the models does not know."""
+    rules: dict[str, DecisionRule] = {}
+    """How models decide, by model; one that is not named gives the most probable label."""
     evidence: Evidence = Evidence()
 
     @property
@@ -152,6 +155,7 @@ def to_html(report: EvaluateReport) -> str:
         paragraph(report.power),
         *([paragraph(_left_out(report))] if report.left_out else []),
         section("Checks", _checks(report.checks)),
+        _rules(report),
         _gains(report),
         *(_parts(check) for check in report.checks if check.parts),
         section("Scores", _scores(report)),
@@ -202,6 +206,14 @@ def _checks(checks: Sequence[Check]) -> str:
             for check in sorted(checks, key=rank)
         ],
     )
+
+
+def _rules(report: EvaluateReport) -> str:
+    """Return how models turn probabilities into decisions, where that was fitted."""
+    if not report.rules:
+        return ""
+    said = [f"{who}: {' '.join(rule.sentences)}" for who, rule in report.rules.items()]
+    return section("How the models decide", *map(paragraph, said))
 
 
 def _is_news(metric: str) -> bool:

@@ -7,10 +7,11 @@ champion that does not is an error of the world, which nothing can be decided in
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,27 @@ class Examinee:
         return np.asarray(np.divide(answers, total, out=even, where=total > 0))
 
     def decided(self, answers: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the column, or value, that the model decides for ``[n]``."""
+        """Return the column, or value, that the model decides for, or leans to ``[n]``.
+
+        Of some labels it is the most probable: its rule was fitted to all of them.
+        """
         if len(self.order) == 1:
             return answers[:, 0]
         if not self.all_labels:
             return np.asarray(answers.argmax(1))
+        return np.asarray(np.argsort(self.order)[self.model.decided(self._own(answers))])
+
+    def abstained(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows the model leaves to a person ``[n]``; of some labels, none."""
+        if not self.all_labels:
+            return np.zeros(len(answers), dtype=bool)
+        return self.model.abstained(self._own(answers))
+
+    def _own(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return all answers in the model's own order ``[n, k]``."""
         own = np.empty_like(answers)
         own[:, self.order] = answers
-        said = self.model.decided(own)
-        return np.asarray(np.where(said < 0, said, np.argsort(self.order)[said]))
+        return own
 
 
 def sit(
@@ -114,12 +127,14 @@ def sit(
     on_test = (frame["split"] == "test").to_numpy()
     contents = frame["text"][on_test].tolist()
     opponents: dict[str, str] = {}
+    deciding = dict(examinees)
     if model is not None and not broken and rival is None:
         opponents = {"naive": model.naive, "probe": model.probe}
-        answers |= _baselines(prepared, frame, examinees["challenger"])
+        given, deciding["probe"] = _baselines(prepared, frame, examinees["challenger"])
+        answers |= given
     speaker = examinees.get("challenger") or examinees.get("champion")
     targets = _targets(frame["label"].tolist(), names, task, speaker)
-    decided = {who: _decided(given, examinees.get(who), task) for who, given in answers.items()}
+    decided = {who: _decided(given, deciding.get(who), task) for who, given in answers.items()}
     folders = {"challenger": challenger} | ({"champion": champion} if champion else {})
     weighed = folders if config.serving.asks_for_memory and not broken else {}
     exam = Exam(
@@ -140,6 +155,16 @@ def sit(
         size_bytes={who: served_bytes(folder) for who, folder in folders.items()},
         memory_bytes={
             who: peak_bytes(folder, contents[:_MAX_BATCH_ROWS]) for who, folder in weighed.items()
+        },
+        abstained={
+            who: _abstained(answers[who], each)
+            for who, each in examinees.items()
+            if who in answers and each.model.rule is not None and each.model.rule.abstains
+        },
+        rules={
+            who: each.model.rule
+            for who, each in examinees.items()
+            if each.all_labels and each.model.rule is not None
         },
         perturbed=_perturbed(frame[on_test], examinees, task, config) if not broken else {},
         features=speaker.model.input_features(contents) if speaker else {},
@@ -366,12 +391,23 @@ def _targets(
 def _decided(
     answers: NDArray[np.float64], examinee: Examinee | None, task: TaskConfig
 ) -> NDArray[Any]:
-    """Return decisions ``[n]``; where nothing was asked -1, or NaN."""
+    """Return decisions ``[n]``; where nothing was asked -1, or NaN.
+
+    Without an examinee, the most probable label.
+    """
     if not task.label_names:
         return answers[:, 0]
     asked = ~np.isnan(answers).any(1)
     out = np.full(len(answers), -1, dtype=np.int64)
     out[asked] = examinee.decided(answers[asked]) if examinee else answers[asked].argmax(1)
+    return out
+
+
+def _abstained(answers: NDArray[np.float64], examinee: Examinee) -> NDArray[np.bool_]:
+    """Return which rows are left to a person ``[n]``, of those that were asked."""
+    asked = ~np.isnan(answers).any(1)
+    out = np.zeros(len(answers), dtype=bool)
+    out[asked] = examinee.abstained(answers[asked])
     return out
 
 
@@ -392,8 +428,12 @@ def _errors(
 
 def _baselines(
     prepared: Path, frame: pd.DataFrame, examinee: Examinee
-) -> dict[str, NDArray[np.float64]]:
-    """Return what needs no network to answer, on the test rows ``[n, k]``."""
+) -> tuple[dict[str, NDArray[np.float64]], Examinee]:
+    """Return what needs no network to answer, on the test rows ``[n, k]``, and the probe.
+
+    The probe is calibrated and decides for the same aim as the challenger, on the same
+    validation rows: else a model could lose to it by what the project asked for.
+    """
     from safetensors.numpy import load_file
 
     model = examinee.model
@@ -404,16 +444,24 @@ def _baselines(
         Labelled(vectors[rows[name]], model.targets(current["label"][rows[name]].tolist()))
         for name in ("train", "valid")
     )
+    asked = np.concatenate([valid.vectors, vectors[rows["test"]]])
+    probed = model.probe_answers(train, valid, asked)
+    probe = copy.copy(model)
+    if model.rule is not None:
+        known, calibrate = probed[: len(valid.targets)], model.rule.calibrate
+        probe.rule = model.fitted_rule(valid.targets, known, model.rule.aim, calibrate=calibrate)
+    if probe.rule is not None:
+        probed = probe.rule.calibrated(probed)
     given = {
         "naive": model.naive_answers(train.targets, int(rows["test"].sum())),
-        "probe": model.probe_answers(train, valid, vectors[rows["test"]]),
+        "probe": probed[len(valid.targets) :],
     }
     on_test = (frame["split"] == "test").to_numpy()
     out = {}
     for name, answers in given.items():
         out[name] = np.full((len(frame), answers.shape[1]), np.nan)
         out[name][on_test] = answers[:, examinee.order]
-    return out
+    return out, replace(examinee, model=probe)
 
 
 def _test_vectors(prepared: Path, frame: pd.DataFrame) -> NDArray[np.float32] | None:
@@ -470,7 +518,8 @@ def _stays(
     if after.shape[1] == 1:
         moved = np.abs(before - after)[:, 0] / examinee.model.answer_range
         return np.asarray(moved < tolerance)
-    return np.asarray(examinee.decided(before) == examinee.decided(after))
+    left = examinee.abstained(before) == examinee.abstained(after)
+    return np.asarray(left & (examinee.decided(before) == examinee.decided(after)))
 
 
 def _in_a_line(error: Exception) -> str:

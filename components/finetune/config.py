@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from components.finetune.space import FIXED, Scalar, SearchConfig
+from components.operating_point import OperatingPointConfig
 from components.plan import Base
 from components.settings import Section
 
@@ -276,6 +277,11 @@ class FinetuneConfig(Section):
     nodes: int = Field(default=1, ge=1, le=1024)
     """Machines; more than one train as a ``TrainJob``."""
     trainjob: TrainJobConfig = TrainJobConfig()
+    calibrate: bool = True
+    """Scale probabilities at the temperature that fits validation rows best, if that is no
+    chance; the most probable label stays what it is (Guo et al. 2017)."""
+    operating_point: OperatingPointConfig = OperatingPointConfig()
+    """How probabilities become decisions; chosen on validation rows, kept in the bundle."""
     export: ExportConfig = ExportConfig()
     search: SearchConfig | None = None
     """Try hyperparameters first, and fine-tune with the best; see ``tokiwa tune``."""

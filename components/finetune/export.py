@@ -144,7 +144,8 @@ class Trial:
             reason = "some of its answers are not finite"
             return Export(name=name, kept=False, bytes=size, size_share=share, reason=reason)
         apart = model.errors(model.decided(self._answers), answers)
-        agreement = float((apart < AGREES).mean())
+        alike = model.abstained(self._answers) == model.abstained(answers)
+        agreement = float((alike & (apart < AGREES)).mean())
         whole, own = (
             model.scores(self._targets, each)[model.metric] for each in (self._answers, answers)
         )

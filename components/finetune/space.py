@@ -14,12 +14,14 @@ Scalar = bool | int | float | str | None
 
 FIXED = (
     "base",
+    "calibrate",
     "checkpoint_steps",
     "choose_base",
     "device",
     "export",
     "metric",
     "nodes",
+    "operating_point",
     "price_per_device_hour",
     "processes",
     "search",

@@ -22,6 +22,7 @@ def model_card(
     reasons: Sequence[str],
     scores: Mapping[str, Mapping[str, Mapping[str, float]]],
     power: str,
+    rule: Sequence[str] = (),
 ) -> str:
     """Return the card in Markdown.
 
@@ -32,6 +33,7 @@ def model_card(
         reasons: of the gate's checks.
         scores: by model, set of rows and metric, as the gate reports them.
         power: what the test rows could have shown.
+        rule: how it decides, in sentences.
     """
     task, recipe = description.task, description.recipe
     answers = ", ".join(task.label_names) or "a number"
@@ -39,6 +41,7 @@ def model_card(
     parts = [
         f"# {task.kind}: {verdict}",
         f"Reads {_article(task.content)}, answers {answers}. Bundle `{bundle[:12]}`.",
+        " ".join(rule),
         "## Gate",
         "\n".join(f"- {reason}" for reason in reasons),
         power,

@@ -13,6 +13,7 @@ from typing import Any
 
 from components import bundle
 from components.candidates import Candidate, Candidates
+from components.decision_rule import DecisionRule
 from components.register.card import model_card
 from components.registry import Registry
 from components.settings import Section
@@ -35,6 +36,8 @@ class Evidence(Section):
     scores: dict[str, dict[str, dict[str, float]]]
     power: str = ""
     """What the test rows could have shown."""
+    rule: list[str] = []
+    """How the challenger decides, in sentences."""
 
     @classmethod
     def read(cls, report: Path) -> Evidence:
@@ -45,7 +48,12 @@ class Evidence(Section):
             reasons=[_reason(check) for check in found["checks"] if _tells(check)],
             scores=found["scores"],
             power=found["power"],
+            rule=_sentences(found.get("rules", {}).get("challenger")),
         )
+
+
+def _sentences(rule: dict[str, Any] | None) -> list[str]:
+    return [] if rule is None else DecisionRule.model_validate(rule).sentences
 
 
 def _tells(check: dict[str, Any]) -> bool:
@@ -129,6 +137,7 @@ def register(
             reasons=evidence.reasons,
             scores=evidence.scores,
             power=evidence.power,
+            rule=evidence.rule,
         ),
     )
     candidates.keep(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import bundle
+from components.decision_rule import DecisionRule
 from components.errors import BundleError, SourceError
 from components.store import Store
 from components.tasks import TASKS
@@ -156,6 +157,11 @@ class BundleModel:
     def answer_range(self) -> float:
         """How far apart two answers can be."""
         return self._model.answer_range
+
+    @property
+    def rule(self) -> DecisionRule | None:
+        """How it decides; None for the most probable label, and where answers are numbers."""
+        return self._model.rule
 
     @property
     def sample(self) -> Prediction:

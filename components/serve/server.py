@@ -13,6 +13,10 @@ files of PNG, JPEG, GIF, BMP or WEBP. ::
     GET  /v2/models/{name}/ready        also /v1/models/{name}, /v2/health/ready
     GET  /v2/health/live                also /
     GET  /v2  /v2/models  /v1/models  /metrics
+
+A classifier answers with ``label``, ``confidence`` and ``probabilities``; one that may leave
+rows to a person also with ``abstained``. Where that is true, ``label`` is null, in protocol V2
+an empty string, and ``confidence`` is of the label that the model leans to.
 """
 
 from __future__ import annotations
@@ -328,6 +332,8 @@ class _Routes:
             }
             if served.model.labels:
                 parameters["labels"] = list(served.model.labels)
+            if (rule := served.model.rule) is not None:
+                parameters["decides"] = " ".join(rule.sentences)
         return JSONResponse({**described, "parameters": parameters})
 
     async def predict(self, model_name: str, request: Request) -> Response:
@@ -450,6 +456,9 @@ def _require_known(request: InferRequest, served: Served) -> None:
         raise Refused(400, f"there is no output {unknown[0]!r}, only {', '.join(known)}")
 
 
+_DATATYPES = {str: "BYTES", type(None): "BYTES", bool: "BOOL", float: "FP64"}
+
+
 def _tensors(predictions: Sequence[Prediction]) -> list[InferOutput]:
     """Return each key of predictions as a tensor of protocol V2."""
     rows, tensors = len(predictions), []
@@ -460,8 +469,10 @@ def _tensors(predictions: Sequence[Prediction]) -> list[InferOutput]:
             about = {"labels": json.dumps(list(first))}
             tensors.append(InferOutput(name, [rows, len(first)], "FP64", flat, about))
         else:
-            datatype = "BYTES" if isinstance(first, str) else "FP64"
-            tensors.append(InferOutput(name, [rows], datatype, values))
+            datatype = _DATATYPES[type(first)]
+            # A tensor cannot hold nothing: a row without a label has an empty one.
+            data = ["" if value is None else value for value in values]
+            tensors.append(InferOutput(name, [rows], datatype, data))
     return tensors
 
 

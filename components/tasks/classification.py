@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from components.decision_rule import DecisionRule
 from components.errors import SourceError
+from components.operating_point import OperatingPointConfig
 from components.tasks.model import Features, Labelled, Model
 from components.tasks.task import Checks, Task
 
@@ -64,6 +66,8 @@ class Classifier(Model):
     metric: ClassVar[str] = "macro_f1"
     gate_metric: ClassVar[str] = "macro_f1"
     naive: ClassVar[str] = "majority class"
+    gives_probabilities: ClassVar[bool] = True
+    """Or mere scores, which no temperature calibrates and no cost can be expected of."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -126,34 +130,55 @@ class Classifier(Model):
         return divergence * temperature**2
 
     def answers(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of each label."""
-        outputs = outputs.astype(np.float64)
-        odds = np.exp(outputs - outputs.max(-1, keepdims=True))
-        return odds / odds.sum(-1, keepdims=True)  # type: ignore[no-any-return]
+        """Return the probability of each label, calibrated if the model was."""
+        answers = _softmax(outputs)
+        return answers if self.rule is None else self.rule.calibrated(answers)
+
+    def fitted_rule(
+        self,
+        targets: NDArray[Any],
+        answers: NDArray[np.float64],
+        aim: OperatingPointConfig,
+        *,
+        calibrate: bool,
+    ) -> DecisionRule | None:
+        """Return temperature and operating point."""
+        calibrate = calibrate and self.gives_probabilities
+        return DecisionRule.fit(answers, targets, self.labels, aim, calibrate=calibrate)
 
     def decided(self, answers: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the index of the most probable label of each row."""
+        """Return the index of the label that each row is given, or leans to."""
+        if self.rule is not None:
+            return self.rule.decided(answers)
         decided: NDArray[np.int64] = answers.argmax(1)
         return decided
 
     def decisions(self, answers: NDArray[np.float64]) -> list[str]:
-        """Return the most probable label of each row."""
-        return [self.labels[best] for best in self.decided(answers)]
+        """Return the label that each row is given, or leans to."""
+        return [self.labels[said] for said in self.decided(answers)]
 
     def errors(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 1 for a wrong label, 0 for the right one."""
-        wrong: NDArray[np.float64] = (answers.argmax(1) != targets).astype(np.float64)
+        wrong: NDArray[np.float64] = (self.decided(answers) != targets).astype(np.float64)
         return wrong
 
     def responses(self, answers: NDArray[np.float64]) -> list[dict[str, Any]]:
-        """Return label, confidence and the probability of each label."""
+        """Return label, confidence and the probability of each label.
+
+        The confidence is the probability of the label. Where rows may be left to a person,
+        ``abstained`` says which are; they have no label, and the confidence is of the one
+        that they lean to.
+        """
+        decided, abstained = self.decided(answers).tolist(), self.abstained(answers).tolist()
+        may_abstain = self.rule is not None and self.rule.abstains
         return [
             {
-                "label": label,
-                "confidence": max(row),
+                "label": None if left else self.labels[said],
+                "confidence": row[said],
+                **({"abstained": left} if may_abstain else {}),
                 "probabilities": dict(zip(self.labels, row, strict=True)),
             }
-            for label, row in zip(self.decisions(answers), answers.tolist(), strict=True)
+            for said, left, row in zip(decided, abstained, answers.tolist(), strict=True)
         ]
 
     def naive_answers(self, targets: NDArray[Any], rows: int) -> NDArray[np.float64]:
@@ -167,7 +192,7 @@ class Classifier(Model):
     ) -> NDArray[np.float64]:
         """Return what logistic regression answers."""
         weights, bias = self.probe_head(train.vectors, train.targets)
-        return self.answers((vectors @ weights.T + bias).astype(np.float32))
+        return _softmax((vectors @ weights.T + bias).astype(np.float32))
 
     def probe_head(
         self, vectors: NDArray[np.float32], targets: NDArray[Any]
@@ -192,14 +217,14 @@ class Classifier(Model):
         return weights, bias
 
     def answer_features(self, answers: NDArray[np.float64]) -> Features:
-        """Return the confidence: the probability of the label that is answered."""
+        """Return the confidence: the probability of the most probable label."""
         return {"confidence": answers.max(1)}
 
     def scores(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> dict[str, float]:
         """Return macro F1, accuracy and log loss."""
         from sklearn.metrics import f1_score
 
-        predicted, classes = answers.argmax(1), range(len(self.labels))
+        predicted, classes = self.decided(answers), range(len(self.labels))
         f1 = f1_score(targets, predicted, labels=classes, average="macro", zero_division=0)
         right = np.clip(answers[np.arange(len(targets)), targets], 1e-12, 1)
         return {
@@ -207,3 +232,10 @@ class Classifier(Model):
             "accuracy": float((targets == predicted).mean()),
             "log_loss": float(-np.log(right).mean()),
         }
+
+
+def _softmax(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probability of each label ``[n, k]`` as the network gives it."""
+    wide = outputs.astype(np.float64)
+    odds = np.exp(wide - wide.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)  # type: ignore[no-any-return]

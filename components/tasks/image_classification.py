@@ -20,7 +20,7 @@ from pydantic import Field
 
 from components.errors import BundleError, SourceError
 from components.tasks.classification import Classifier, Labels, LabelTask
-from components.tasks.model import Content, Example, Features, Network
+from components.tasks.model import Content, Example, Features, Network, rule_in
 from components.tasks.task import Checks
 from components.tasks.weights import (
     MODEL_FILE,
@@ -122,7 +122,9 @@ class ImageClassifier(Classifier):
         loaded: Any = network
         with loading(f"the model in {folder}"):
             saved = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
-            return cls(loaded or _load_network(folder, saved), saved["facts"])
+            model = cls(loaded or _load_network(folder, saved), saved["facts"])
+            model.rule = rule_in(saved)
+            return model
 
     def save(self, folder: Path) -> None:
         """Write weights and ``model.json`` into ``folder``."""
@@ -132,12 +134,14 @@ class ImageClassifier(Classifier):
             "dropout": self.network.dropout_share,
             "skipped": list(self.network.skipped),
             "facts": self.facts,
+            "rule": self.rule and self.rule.model_dump(mode="json"),
         }
         text = json.dumps(saved, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
     def configure(self, task: Any, *, dropout: float) -> None:
         """Scale images as the project says."""
+        self.rule = None
         self.facts["pixels"] = task.pixels
         self.network.set_dropout(dropout)
 

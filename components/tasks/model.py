@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from components.decision_rule import DecisionRule
 from components.errors import BundleError
+from components.operating_point import OperatingPointConfig
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +52,9 @@ class Model(ABC):
     Attributes:
         network: a ``torch.nn.Module`` that can be cut between its stages.
         facts: what the model remembers of its task, as JSON-able values.
+        rule: how it was calibrated and decides, fitted on validation rows when it was trained.
+            None while it learns, where it was adopted, and where answers are numbers: answers
+            are as the network gives them, and the most probable label is said.
         content: what a row holds.
         score_names: names of all ``scores``.
         metric: name of the primary score, one of them.
@@ -59,6 +64,7 @@ class Model(ABC):
 
     network: Staged
     facts: dict[str, Any]
+    rule: DecisionRule | None = None
     content: ClassVar[Content]
     score_names: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
@@ -110,6 +116,8 @@ class Model(ABC):
     @abstractmethod
     def configure(self, task: Any, *, dropout: float) -> None:
         """Take over what the project says, where a model that was loaded to learn may differ.
+
+        Its rule goes: it is of what the model was, and not of what it will have learnt.
 
         Args:
             task: what to learn.
@@ -180,11 +188,38 @@ class Model(ABC):
 
     @abstractmethod
     def decided(self, answers: NDArray[np.float64]) -> NDArray[Any]:
-        """Return what each answer says, in the form of targets, ``[n]``."""
+        """Return what each answer says, in the form of targets, ``[n]``.
+
+        An answer that is left to a person says what it leans to, see ``abstained``.
+        """
 
     @abstractmethod
     def decisions(self, answers: NDArray[np.float64]) -> list[str]:
-        """Return what each answer says, in the form of a row's label."""
+        """Return what each answer says, in the form of a row's label, see ``decided``."""
+
+    def abstained(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which answers are left to a person ``[n]``; none, unless a project asks."""
+        if self.rule is None:
+            return np.zeros(len(answers), dtype=bool)
+        return self.rule.abstained(answers)
+
+    def fitted_rule(
+        self,
+        targets: NDArray[Any],
+        answers: NDArray[np.float64],
+        aim: OperatingPointConfig,
+        *,
+        calibrate: bool,
+    ) -> DecisionRule | None:
+        """Return how to decide for an aim; None where there is nothing to decide.
+
+        Args:
+            targets: of validation rows ``[n]``.
+            answers: to these, by a model without a rule ``[n, answers]``.
+            aim: what is asked of the decisions.
+            calibrate: whether a temperature may be fitted.
+        """
+        return None
 
     @abstractmethod
     def errors(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -286,3 +321,21 @@ def length_order(examples: Sequence[Example]) -> NDArray[np.int64]:
     It saves most of the padding, and with it most of the time.
     """
     return np.argsort([len(example) for example in examples], kind="stable").astype(np.int64)
+
+
+def rule_in(saved: dict[str, Any]) -> DecisionRule | None:
+    """Return the rule in what a model has saved of itself; bundles of old have none.
+
+    Raises:
+        BundleError: the rule is for other labels.
+    """
+    if saved.get("rule") is None:
+        return None
+    rule = DecisionRule.model_validate(saved["rule"])
+    labels = saved["facts"]["labels"]
+    if rule.point.labels != tuple(labels):
+        raise BundleError(
+            f"the model answers {', '.join(labels)}, "
+            f"its operating point is for {', '.join(rule.point.labels)}"
+        )
+    return rule

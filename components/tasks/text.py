@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import BundleError
-from components.tasks.model import Content, Example, Features, Model, Network
+from components.tasks.model import Content, Example, Features, Model, Network, rule_in
 from components.tasks.task import Checks, Task
 from components.tasks.tokenizer import PlainTokenizer
 from components.tasks.weights import (
@@ -118,7 +118,9 @@ class TextModel(Model):
                 loaded, tokenizer = _load_network(folder, saved), load_tokenizer(folder)
             else:
                 tokenizer = PlainTokenizer.load(folder)
-            return cls(loaded, tokenizer, saved["max_tokens"], saved["facts"], saved["head"])
+            model = cls(loaded, tokenizer, saved["max_tokens"], saved["facts"], saved["head"])
+            model.rule = rule_in(saved)
+            return model
 
     def save(self, folder: Path) -> None:
         """Write weights, ``model.json``, configuration and tokenizer into ``folder``."""
@@ -131,12 +133,14 @@ class TextModel(Model):
             "dropout": getattr(self.network, "dropout_share", 0.0),
             "max_tokens": self.max_tokens,
             "facts": self.facts,
+            "rule": self.rule and self.rule.model_dump(mode="json"),
         }
         text = json.dumps(saved, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
     def configure(self, task: Any, *, dropout: float) -> None:
         """Read as many tokens as the project says, not as the champion was told."""
+        self.rule = None
         self.max_tokens = usable_tokens(self.network.config, task.max_tokens)
         self.network.set_dropout(dropout)
 

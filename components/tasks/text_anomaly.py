@@ -32,7 +32,8 @@ class TextAnomaly(LabelTask, TextTask):
     anomaly: str = "anomaly"
     """The label of the rows to find; they are used to measure, never to learn."""
     false_alarm_rate: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of normal validation rows that may raise an alarm; it sets the threshold."""
+    """Share of normal validation rows that may raise an alarm; it sets the threshold, unless
+    ``finetune.operating_point`` asks for a recall or a precision, which takes anomalies."""
 
     @model_validator(mode="after")
     def _labels_differ(self) -> TextAnomaly:
@@ -71,6 +72,7 @@ class TextAnomalyDetector(Classifier, TextModel):
     metric: ClassVar[str] = "auroc"
     probe: ClassVar[str] = "distance from the base's normal rows"
     fits_head: ClassVar[bool] = True
+    gives_probabilities: ClassVar[bool] = False
 
     @staticmethod
     def facts_of(task: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_a_point_travels_as_json():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"aim": "recall"}, "needs operating_point.label"),
+        ({"aim": "recall"}, "the aim recall needs a label"),
         ({"label": "a"}, "needs the aim recall or precision"),
         ({"costs": {"a": {"b": 2}}}, "need the aim cost"),
         ({"class_weights": {"a": 2}}, "need the aim cost"),

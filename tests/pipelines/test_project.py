@@ -247,6 +247,43 @@ PROBLEMS = {
         "primary",
         "evaluate.primary is wrong: r2 is no metric of classification",
     ),
+    "decisions for no label": (
+        [("epochs: 2", "operating_point: {aim: recall}")],
+        "operating_point",
+        "finetune.operating_point: the aim recall needs a label (got {'aim': 'recall'})",
+    ),
+    "decisions for a label that there is not": (
+        [("epochs: 2", "operating_point:\n    {aim: recall, label: ugly}")],
+        "operating_point",
+        "finetune.operating_point names ugly; the task has bad, good",
+    ),
+    "cost of a label that there is not": (
+        [("epochs: 2", "operating_point:\n    {aim: cost, costs: {bad: {ugly: 2}}}")],
+        "operating_point",
+        "finetune.operating_point names ugly; the task has bad, good",
+    ),
+    "unknown key of decisions": (
+        [("epochs: 2", "operating_point: {aim: recall, labl: bad}")],
+        "operating_point",
+        "finetune.operating_point.labl: unknown key; did you mean label?",
+    ),
+    "decisions of a task without labels": (
+        [
+            ("text-classification\n  labels: [bad, good]", "text-regression\n  low: 0\n  high: 1"),
+            ("epochs: 2", "operating_point: {answered_accuracy: 0.9}"),
+        ],
+        "operating_point",
+        "finetune.operating_point needs a task whose answers are labels",
+    ),
+    "cost of scores": (
+        [
+            ("text-classification\n  labels: [bad, good]", "text-anomaly"),
+            ("epochs: 2", "operating_point: {aim: cost}"),
+        ],
+        "operating_point",
+        "finetune.operating_point.aim cost needs probabilities, and text-anomaly gives scores; "
+        "ask for a recall or a precision",
+    ),
     "column that no row has": (
         [("finetune:\n", "evaluate:\n  slices:\n    columns: [country]\nfinetune:\n")],
         "columns: [country]",

@@ -16,6 +16,7 @@ from components.evaluate.checks.guarded import guarded
 from components.evaluate.checks.holdout import holdout
 from components.evaluate.checks.leak import leak
 from components.evaluate.checks.loads import loads
+from components.evaluate.checks.operating_point import operating_point
 from components.evaluate.checks.overfitting import overfitting
 from components.evaluate.checks.primary import primary
 from components.evaluate.checks.robustness import robustness
@@ -34,6 +35,7 @@ CHECKS: dict[CheckName, Callable[[Exam, EvaluateConfig], list[Check]]] = {
     "leak": leak,
     "loads": loads,
     "calibration": calibration,
+    "operating_point": operating_point,
     "robustness": robustness,
     "fairness": fairness,
     "holdout": holdout,

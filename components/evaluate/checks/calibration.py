@@ -19,6 +19,11 @@ def calibration(exam: Exam, config: EvaluateConfig) -> list[Check]:
     limit = max(config.calibration.max_ece, by_chance)
     good = measured <= limit
     sure = f"sure of {confidence.mean():.3f}, right in {right.mean():.3f}"
+    rule = exam.rules.get("challenger")
+    if rule is not None and rule.temperature.value != 1:
+        before = rule.uncalibrated(exam.answers["challenger"][test])
+        raw = curves.calibration_error(*curves.confidences(before, exam.targets[test]))
+        sure += f"; {raw:.3f} before it was scaled at temperature {rule.temperature.value:.3g}"
     return [
         Check(
             name="calibration error",

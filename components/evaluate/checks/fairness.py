@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from components.evaluate import fairness as rules
 from components.evaluate.check import Check, Part, Standing, skipped
 from components.evaluate.config import EvaluateConfig
@@ -25,7 +28,7 @@ def fairness(exam: Exam, config: EvaluateConfig) -> list[Check]:
             column,
             exam.rows[column][test].tolist(),
             exam.targets[test],
-            exam.decided["challenger"][test],
+            _given(exam)[test],
             exam.groups(test).astype(str).tolist(),
             favourable=(exam.labels.index(settings.favourable), settings.favourable),
             min_rows=settings.min_rows,
@@ -43,6 +46,13 @@ def fairness(exam: Exam, config: EvaluateConfig) -> list[Check]:
             ),
         ]
     return checks
+
+
+def _given(exam: Exam) -> NDArray[np.int64]:
+    """Return the label that each row really gets ``[n]``, -1 where a person decides."""
+    decided = exam.decided["challenger"]
+    left = exam.abstained.get("challenger", np.zeros(len(decided), dtype=bool))
+    return np.where(left, -1, decided)
 
 
 def _check(name: str, treatments: list[rules.Treatment], limit: float, *, lowest: bool) -> Check:

@@ -12,11 +12,12 @@ from components.evaluate.metrics import find_metric, score
 
 def floors(exam: Exam, config: EvaluateConfig) -> list[Check]:
     """Return one check for each floor; what was measured on the test rows decides."""
-    if not config.floors:
+    wanted = config.reached(abstains=exam.abstains("challenger"))
+    if not wanted:
         return [skipped("floors", "evaluate.floors names none")]
     answered = exam.scored("challenger", exam.of("test"))
     checks = []
-    for metric, floor in config.floors.items():
+    for metric, floor in wanted.items():
         measured = float(score(metric, answered, labels=exam.classes)[0])
         higher = find_metric(metric, exam.kind, exam.classes).higher_is_better
         reached = measured >= floor if higher else measured <= floor

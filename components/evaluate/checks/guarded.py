@@ -20,7 +20,7 @@ def guarded(exam: Exam, config: EvaluateConfig) -> list[Check]:
     if earlier.any():
         found = exam.differences("champion", earlier, [exam.metric], config)[exam.metric]
         checks.append(_guarded("guard", found, config.guard_margin, " on earlier windows", config))
-    margins = config.margins(exam.kind)
+    margins = config.margins(exam.kind, abstains=exam.abstains("champion"))
     if margins:
         test = exam.differences("champion", exam.of("test"), list(margins), config)
         checks += [

@@ -238,6 +238,16 @@ def test_an_overconfident_model(judge, altered):
     assert [each.verdict for each in report.checks if each.check == "calibration"] == ["failed"]
 
 
+def test_a_model_that_leaves_nearly_everything_to_a_person(judge, altered):
+    def change(model):
+        point = model.rule.point.model_copy(update={"min_sureness": 0.99999})
+        model.rule = model.rule.model_copy(update={"point": point})
+
+    report = judge(altered(change))
+    assert stopped_by(report, "floors").name == "test coverage of at least 0.5"
+    assert [each.verdict for each in report.checks if each.check == "primary"] == ["passed"]
+
+
 def test_a_model_that_collapses_on_long_texts(judge, altered):
     def change(model):
         model.max_tokens = 8  # all of a short text, half of a long one

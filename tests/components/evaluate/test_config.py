@@ -43,7 +43,7 @@ def test_what_cannot_be_meant_is_refused(content, message):
         (
             {"primary": "macrof1"},
             LABELS,
-            "evaluate.primary is wrong: no metric 'macrof1'; did you mean",
+            r"evaluate.primary is wrong: no metric 'macrof1' among .*; did you mean macro_f1\?$",
         ),
         ({"primary": "r2"}, LABELS, "evaluate.primary is wrong: r2 is no metric of classification"),
         (

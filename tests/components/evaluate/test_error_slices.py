@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from components.evaluate.comparison import family, superiority
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.error_slices import error_slices, search_half
-from components.evaluate.permutation import slice_p_values
+from components.evaluate.exam import mean_difference
 
 TOPICS = 20
 
@@ -36,11 +38,19 @@ def rows_with(planted, seed, *, rows=2000, group_rows=1, error_rate=0.6):
     return errors, features, vectors, [f"{seed}-{each}" for each in group], bad
 
 
-def found_in(errors, features, vectors, groups, min_rows=20, alpha=0.05):
+def found_in(errors, features, vectors, groups, min_rows=20):
+    """The slices that the gate would tell from a champion that errs everywhere alike."""
     slices = error_slices(errors, features, vectors, groups, min_rows=min_rows)
-    among = ~search_half(groups)
-    p_values = slice_p_values(slices, errors, groups, among, resamples=1000)
-    return [each for each, p in zip(slices, p_values, strict=True) if p <= alpha]
+    usual = np.full(len(errors), 1 - errors[~search_half(groups)].mean())
+    names, config = np.array(groups, dtype=object), EvaluateConfig(resamples=500)
+    outcomes = {
+        each.name: superiority(
+            mean_difference(usual[each.rows], 1 - errors[each.rows], names[each.rows], config)
+        )
+        for each in slices
+    }
+    told = family(outcomes, config.alpha)
+    return [each for each in slices if told[each.name].verdict == "failed"]
 
 
 @pytest.mark.parametrize("planted", ["topic", "rule"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 from sklearn.exceptions import UndefinedMetricWarning
 
-from components.evaluate.metrics import METRICS, Scored, find_metric, score
+from components.evaluate.metrics import ABSTENTION, METRICS, Scored, find_metric, score
 
 LABELLED = [name for name, metric in METRICS.items() if "anomaly" in metric.kinds]
 COUNTED = [name for name in LABELLED if not name.endswith("_auc")]
@@ -315,6 +315,47 @@ def test_a_threshold_of_ones_own_decides_instead_of_the_highest_answer():
     assert score("accuracy", scored)[0] == 1
 
 
+def test_what_is_left_to_a_person_is_counted_apart_and_leans_to_a_label():
+    generator = np.random.default_rng(0)
+    targets, decisions = generator.integers(0, 2, (2, 200))
+    answers, answered = np.eye(2)[decisions], generator.random(200) < 0.6
+    every = Scored.of("classification", targets, answers, decisions)
+    some = Scored.of("classification", targets, answers, decisions, answered)
+    for name in METRICS:
+        if "classification" in METRICS[name].kinds:
+            assert score(name, some)[0] == score(name, every)[0]
+    assert score("coverage", some)[0] == answered.mean()
+    right = (targets == decisions)[answered].mean()
+    assert score("answered_accuracy", some)[0] == pytest.approx(right)
+    assert score("coverage", every)[0] == 1
+    assert score("answered_accuracy", every)[0] == score("accuracy", every)[0]
+    none = Scored.of("anomaly", targets, answers, decisions, np.zeros(200, bool))
+    assert score("coverage", none)[0] == 0
+    assert np.isnan(score("answered_accuracy", none)[0])
+    weights = generator.integers(0, 4, (3, 200)).astype(float)
+    expected = (weights * answered * (targets == decisions)).sum(1) / (weights * answered).sum(1)
+    assert score("answered_accuracy", some, weights) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ABSTENTION)
+def test_contributions_to_what_is_answered_add_up_to_the_difference(name):
+    generator = np.random.default_rng(1)
+    targets = generator.integers(0, 2, 300)
+    a, b = (
+        Scored.of(
+            "classification",
+            targets,
+            np.eye(2)[said],
+            said,
+            generator.random(300) < share,
+        )
+        for share, said in zip((0.6, 0.7), generator.integers(0, 2, (2, 300)), strict=True)
+    )
+    measure: Any = ABSTENTION[name].measure
+    found = measure(a).contributions(measure(b))
+    assert found.sum() == pytest.approx(score(name, b)[0] - score(name, a)[0], rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
@@ -324,7 +365,8 @@ def test_a_threshold_of_ones_own_decides_instead_of_the_highest_answer():
         ("log_loss", "anomaly", "log_loss is no metric of anomaly"),
         ("recall:a", "regression", "recall:a is no metric of regression"),
         ("macro_f1", "regression", "macro_f1 is no metric of regression"),
-        ("rmse", "regression", "There are mse, mae, r2$"),
+        ("coverage", "regression", "coverage is no metric of regression"),
+        ("rmse", "regression", "no metric 'rmse' among mse, mae, r2; did you mean mse\\?$"),
     ],
 )
 def test_an_unknown_metric_is_refused_with_what_there_is(name, kind, message):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,13 @@ import pytest
 
 from components import bundle
 from components.errors import BundleError, ConfigError, SourceError
+from components.evaluate.checks import run_checks
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.core import evaluate
+from components.evaluate.core import evaluate, to_html
 from components.evaluate.memory import peak_bytes
-from components.evaluate.recording import PREDICTIONS
+from components.evaluate.recording import PREDICTIONS, read, write
 from components.evaluate.scoring import served_bytes, sit
+from components.operating_point import OperatingPointConfig
 from components.tasks.text_classification import TextClassification, TextClassifier
 
 
@@ -275,3 +278,97 @@ def test_memory_is_that_of_a_process_of_its_own(make_bundle):
     assert 50e6 < found < 5e9
     with pytest.raises(BundleError, match="could not be measured"):
         peak_bytes(make_bundle(1) / "nowhere", ["the film was good"])
+
+
+# --- models with a rule of their own
+
+
+@pytest.fixture
+def ruled(make_classifier, seal_bundle, tmp_path, toy):
+    """Make the bundle of an untrained model that was calibrated and decides for an aim."""
+
+    def make(seed, labels=("negative", "positive"), **aim):
+        model, folder = make_classifier(seed, labels), tmp_path / f"ruled-{seed}"
+        rows = pd.read_parquet(toy.second / "rows.parquet")
+        config = OperatingPointConfig.model_validate(aim)
+        answers = model.predict(rows["text"].tolist())
+        targets = model.targets(rows["label"].tolist())
+        model.rule = model.fitted_rule(targets, answers, config, calibrate=True)
+        model.save(folder)
+        seal_bundle(folder, task=TextClassification(labels=labels, max_tokens=16))
+        return folder
+
+    return make
+
+
+def test_each_model_decides_by_its_own_rule_in_whatever_order_its_labels_are(
+    take, ruled, make_bundle
+):
+    aim = {"aim": "recall", "label": "positive", "at_least": 0.9, "answered_accuracy": 0.7}
+    folder = ruled(1, ("positive", "negative"), **aim)
+    exam, examinees = take(folder, make_bundle(2))
+    model = TextClassifier.load(folder)
+    assert model.rule is not None and model.rule.abstains
+    assert exam.rules == {"challenger": model.rule}
+    answers = model.predict(exam.rows["text"].tolist())
+    assert exam.labels == ("negative", "positive")
+    np.testing.assert_allclose(exam.answers["challenger"], answers[:, ::-1], atol=1e-6)
+    said = np.array(exam.labels)[exam.decided["challenger"]]
+    assert said.tolist() == model.decisions(answers) != [model.labels[k] for k in answers.argmax(1)]
+    left = exam.abstained["challenger"]
+    np.testing.assert_array_equal(left, model.abstained(answers))
+    assert 0 < left.mean() < 1
+    # What is left to a person counts by what the model leans to.
+    wrong = said != exam.rows["label"]
+    np.testing.assert_array_equal(exam.errors["challenger"], wrong)
+    assert {"coverage", "answered_accuracy"} <= set(exam.metrics)
+    assert "champion" not in exam.abstained
+    # Compared on some labels only, a rule for all of them says nothing.
+    assert examinees["challenger"].all_labels
+
+
+def test_answers_of_a_model_that_abstains_are_recorded_and_shown(take, ruled, make_bundle, toy):
+    folder = ruled(1, answered_accuracy=0.7)
+    exam, _ = take(folder, make_bundle(2), robustness={"rows": 20})
+    write(exam, folder.parent / "exam")
+    again = read(folder.parent / "exam")
+    assert again.rules == exam.rules
+    assert exam.abstains("challenger") and not exam.abstains("champion")
+    for name in ("decided", "abstained"):
+        mine, recorded = getattr(exam, name), getattr(again, name)
+        assert mine.keys() == recorded.keys()
+        for who in mine:
+            np.testing.assert_array_equal(mine[who], recorded[who])
+    config = EvaluateConfig()
+    assert run_checks(again, config) == run_checks(exam, config)
+    report = evaluate(
+        toy.second, folder, make_bundle(2), folder.parent / "out", toy.task, EvaluateConfig()
+    )
+    scores = report.scores["challenger"]["test"]
+    left = exam.abstained["challenger"][exam.of("test")]
+    assert scores["coverage"] == pytest.approx(1 - left.mean())
+    assert {gain.metric for gain in report.gains} >= {"coverage"}
+    assert sum(map(sum, report.confusion)) == exam.of("test").sum()
+    page = to_html(report)
+    assert "How the models decide" in page
+    assert all(escape(each) in page for each in report.rules["challenger"].sentences)
+    shown = [row.challenger for row in report.evidence.disagreements]
+    assert any(each.startswith("left to a person, leaning to ") for each in shown)
+
+
+def test_without_a_rule_nobody_speaks_of_abstention(take, make_bundle):
+    exam, _ = take(make_bundle(1), make_bundle(2))
+    assert (exam.rules, exam.abstained) == ({}, {})
+    assert "coverage" not in exam.metrics
+
+
+def test_a_linear_probe_decides_for_the_aim_of_the_challenger(take, ruled):
+    # It tells the rows apart, so that only a low aim makes it say more than is true.
+    aim = {"aim": "precision", "label": "positive", "at_least": 0.6}
+    usual, aiming = (take(ruled(seed, **keys), None)[0] for seed, keys in ((1, {}), (2, aim)))
+    test = usual.of("test")
+    for exam, follows in ((usual, False), (aiming, True)):
+        said, meant = exam.decided["probe"][test] == 1, exam.targets[test] == 1
+        assert said[meant].all()
+        assert said[~meant].any() == follows
+        assert (said == (exam.answers["probe"][test].argmax(1) == 1)).all() != follows

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import functools
 import shutil
 import subprocess
@@ -12,10 +13,12 @@ import pandas as pd
 import pytest
 
 from components import bundle
+from components.calibration import Temperature
 from components.errors import BundleError, ConfigError
 from components.finetune import export
 from components.finetune.config import ExportConfig, FinetuneConfig
 from components.finetune.export import require_packages, write_exports
+from components.operating_point import OperatingPoint, OperatingPointConfig, sureness
 from components.tasks import TASKS, TaskConfig
 from components.tasks.image_classification import ImageClassifier, encode_png
 from components.tasks.onnx_runtime import INT8_FILE, ONNX_FILE, OnnxNetwork
@@ -126,6 +129,54 @@ def test_text_models_answer_the_same_as_onnx_at_any_length_and_number(exported_t
     features = model.input_features(TEXTS)
     for name, values in onnx.input_features(TEXTS).items():
         np.testing.assert_array_equal(values, features[name])
+
+
+@pytest.fixture
+def ruled(exported_text):
+    """A text classifier at temperature 3 with a threshold that leaves half of the texts open."""
+    model, folder, _ = exported_text("text-classification")
+    answers = model.predict(TEXTS)
+    aim = OperatingPointConfig(aim="recall", label="positive", at_least=0.5)
+    targets = np.arange(len(TEXTS)) % 2
+    rule = model.fitted_rule(targets, answers, aim, calibrate=False)
+    rule = rule.model_copy(update={"temperature": Temperature(value=3.0)})
+    sure = sureness(rule.calibrated(answers), rule.decided(rule.calibrated(answers)), rule.point)
+    point = rule.point.model_copy(update={"min_sureness": float(np.median(sure))})
+    changed = copy.copy(model)
+    changed.rule = rule.model_copy(update={"point": point})
+    return changed, folder
+
+
+def test_another_form_is_calibrated_and_decides_as_the_model_does(ruled, tmp_path):
+    model, folder = ruled
+    model.save(tmp_path)
+    shutil.copy(folder / ONNX_FILE, tmp_path)
+    form, answers = onnx_model(model, tmp_path, ONNX_FILE), model.predict(TEXTS)
+    assert form.rule == model.rule
+    np.testing.assert_allclose(form.predict(TEXTS), answers, atol=1e-5)
+    assert form.decisions(answers) == model.decisions(answers)
+    assert form.abstained(answers).tolist() == model.abstained(answers).tolist()
+    assert 0 < model.abstained(answers).mean() < 1
+
+
+def test_a_form_that_leaves_other_rows_to_a_person_does_not_agree(ruled, tmp_path):
+    model, folder = ruled
+    middle = float(np.median(model.predict(TEXTS).max(1)))
+    point = OperatingPoint(labels=model.labels, min_sureness=middle)
+    model.rule = model.rule.model_copy(update={"point": point})
+    left = model.abstained(model.predict(TEXTS))
+    assert 0 < left.mean() < 1
+    config = FinetuneConfig(export=ExportConfig(onnx=True, min_agreement=0.9), threads=1)
+    labels = list(islice(cycle(model.labels), len(TEXTS)))
+    for temperature, agreement in ((3.0, 1.0), (0.01, 1 - left.mean())):
+        # As if the form were far surer than the model: its labels are the same.
+        surer = copy.copy(model)
+        surer.rule = model.rule.model_copy(update={"temperature": Temperature(value=temperature)})
+        surer.save(tmp_path)
+        trial = export.Trial(model, TEXTS, labels, tmp_path, config)
+        found = trial.of(ONNX_FILE, lambda file: shutil.copy(folder / ONNX_FILE, file))
+        assert found.agreement == pytest.approx(agreement)
+        assert found.kept == (agreement == 1)
 
 
 def test_images_answer_the_same_as_onnx_and_int8_is_calibrated(image_model, images, tmp_path):

@@ -66,3 +66,9 @@ def test_the_card_fits_where_mlflow_keeps_it(describe):
     text = card(describe(), reasons=["a long reason " * 20] * 50)
     assert len(text) == MAX_CHARACTERS
     assert text.endswith("…")
+
+
+def test_the_card_says_how_the_model_decides(describe):
+    text = card(describe(), rule=["It answers 'good' from 0.2 on.", "It is calibrated."])
+    assert "It answers 'good' from 0.2 on. It is calibrated.\n\n## Gate" in text
+    assert "\n\n\n" not in card(describe())

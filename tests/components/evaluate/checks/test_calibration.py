@@ -4,8 +4,11 @@ import dataclasses
 
 import pytest
 
+from components.calibration import Temperature
+from components.decision_rule import DecisionRule
 from components.evaluate.checks.calibration import calibration
 from components.evaluate.config import EvaluateConfig
+from components.operating_point import OperatingPoint, OperatingPointConfig
 
 
 @pytest.mark.parametrize(("sure", "verdict"), [(0.8, "passed"), (0.99, "failed"), (0.6, "failed")])
@@ -25,3 +28,19 @@ def test_distances_are_no_probabilities(make_exam):
     exam = dataclasses.replace(make_exam({"challenger": 0.8}), kind="anomaly")
     (found,) = calibration(exam, EvaluateConfig())
     assert found.verdict == "skipped"
+
+
+def test_the_error_before_scaling_is_told(make_exam):
+    point = OperatingPoint(labels=("negative", "positive"))
+    rule = DecisionRule(
+        calibrate=True,
+        aim=OperatingPointConfig(),
+        temperature=Temperature(value=2.0),
+        point=point,
+    )
+    exam = make_exam({"challenger": 0.8}, rules={"challenger": rule})
+    (found,) = calibration(exam, EvaluateConfig())
+    raw = rule.uncalibrated(exam.answers["challenger"]).max()  # 0.94: odds of 4 squared
+    assert raw == pytest.approx(16 / 17)
+    right = (exam.decided["challenger"] == exam.targets)[exam.of("test")].mean()
+    assert f"{abs(raw - right):.3f} before it was scaled at temperature 2" in found.reason

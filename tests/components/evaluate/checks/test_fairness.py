@@ -40,3 +40,10 @@ def test_without_declared_groups_nothing_is_asked(make_exam):
 def test_a_single_group_cannot_be_compared(make_exam):
     exam = make_exam({"challenger": 0.95}, columns=lambda count: {"group_of": ["a"] * count})
     assert {each.verdict for each in fairness(exam, CONFIG)} == {"skipped"}
+
+
+def test_what_a_person_decides_is_no_favourable_answer(make_exam):
+    exam = make_exam({"challenger": 0.95}, rows={"test": 2000}, columns=halves)
+    left = (exam.rows["group_of"] == "b").to_numpy() & (np.arange(2000) % 3 > 0)
+    exam.abstained["challenger"] = left
+    assert {each.verdict for each in fairness(exam, CONFIG)} == {"failed"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from components.evaluate.checks.guarded import guarded
@@ -33,3 +34,21 @@ def test_without_earlier_rows_and_metrics_nothing_is_guarded(make_exam):
     exam = make_exam({"champion": 0.8, "challenger": 0.9}, rows={"test": 40})
     (found,) = guarded(exam, EvaluateConfig(guarded={}))
     assert found.verdict == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "verdict"), [(0.2, 0.2, "passed"), (0.2, 0.5, "failed")]
+)
+def test_a_champion_that_abstains_may_not_be_followed_by_one_that_abstains_more(
+    make_exam, champion, challenger, verdict
+):
+    exam = make_exam({"champion": 0.8, "challenger": 0.8}, rows={"test": 400})
+    place = np.arange(400) / 400
+    exam.abstained.update({"champion": place < champion, "challenger": place < challenger})
+    *_, coverage = guarded(exam, EvaluateConfig())
+    assert (coverage.name, coverage.verdict) == ("test coverage against champion", verdict)
+    # A first band is what the project asked for.
+    del exam.abstained["champion"]
+    assert [each.name for each in guarded(exam, EvaluateConfig())] == [
+        "test log loss against champion"
+    ]
