@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -40,14 +40,15 @@ class SlicesConfig(Section):
     """No part of the rows may collapse while the whole gets better."""
 
     columns: tuple[str, ...] = ()
-    """Columns of the rows to slice by, beside window, length and language."""
+    """Columns of the rows to slice by, beside source, window, length and language; further ones
+    come from ``source.columns.metadata``."""
     margin: float = Field(default=0.1, ge=0, lt=1)
     """How much the mean score of a slice's rows may fall, at most: accuracy, or the part of
     the range that numbers are off by."""
     min_rows: int = Field(default=50, ge=5)
     """Fewer rows are no slice."""
     bins: int = Field(default=4, ge=2, le=20)
-    """Slices of a column of numbers, of about as many rows each."""
+    """Slices of a column of numbers, of about as many rows each; groups of people, too."""
     search: bool = True
     """Whether to look for slices in which the challenger's new errors gather."""
 
@@ -112,7 +113,8 @@ class FairnessConfig(Section):
     """Whether declared groups of people get the favourable answer alike."""
 
     columns: tuple[str, ...] = ()
-    """Columns of the rows that say who is in which group; without any nothing is asked."""
+    """Columns of ``source.columns.metadata`` that say who is in which group; without any
+    nothing is asked."""
     favourable: str = ""
     """The label that people wish for."""
     min_rows: int = Field(default=30, ge=2)
@@ -205,29 +207,42 @@ class EvaluateConfig(Section):
             return self.guarded
         return {"log_loss": 0.1} if kind == "classification" else {}
 
-    def refuse_unknown(self, task: TaskConfig, columns: Sequence[str]) -> None:
-        """Check what the section names of a task and its rows.
+    def unknown(self, task: TaskConfig, columns: Sequence[str]) -> Iterator[str]:
+        """Yield what is wrong with what the section names of a task and its rows.
+
+        There is no such metric, column, label or perturbation, or a metric never reaches
+        what is asked of it; each problem begins with its key.
 
         Args:
             task: the section ``task``.
             columns: of the rows that a source may be sliced by.
-
-        Raises:
-            ValueError: there is no such metric, column, label or perturbation.
         """
         from components.evaluate.perturbations import PERTURBATIONS
 
         kind = kind_of(task)
-        for key, names in (
-            ("primary", [self.primary] if self.primary else []),
-            ("guarded", list(self.guarded or ())),
-            ("floors", list(self.floors)),
-        ):
-            for name in names:
-                try:
-                    find_metric(name, kind, task.label_names)
-                except ValueError as error:
-                    raise ValueError(f"evaluate.{key} is wrong: {error}") from error
+        asked_of: list[tuple[str, str, float | None]] = [
+            *([("primary", self.primary, None)] if self.primary else []),
+            *((f"guarded.{name}", name, margin) for name, margin in (self.guarded or {}).items()),
+            *((f"floors.{name}", name, floor) for name, floor in self.floors.items()),
+        ]
+        for key, name, limit in asked_of:
+            try:
+                metric = find_metric(name, kind, task.label_names)
+            except ValueError as error:
+                yield f"evaluate.{key} is wrong: {error}"
+                continue
+            if limit is None:
+                continue
+            if key.startswith("floors") and not metric.low <= limit <= metric.high:
+                yield (
+                    f"evaluate.{key} is out of reach: {name} is "
+                    f"{metric.low:g} to {metric.high:g}, and the floor is {limit:g}"
+                )
+            if key.startswith("guarded") and limit >= metric.high - metric.low:
+                yield (
+                    f"evaluate.{key} guards nothing: {name} is {metric.low:g} to "
+                    f"{metric.high:g}, and the margin is {limit:g}"
+                )
         for key, asked, known, what in (
             ("slices.columns", self.slices.columns, columns, "column"),
             ("fairness.columns", self.fairness.columns, columns, "column"),
@@ -244,10 +259,10 @@ class EvaluateConfig(Section):
                 "label",
             ),
         ):
-            unknown = [each for each in asked if each not in known]
-            if unknown:
-                there = f"there are {', '.join(known)}" if known else "there is none"
-                raise ValueError(f"evaluate.{key} names no {what}: {unknown[0]!r}; {there}")
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            for each in asked:
+                if each not in known:
+                    yield f"evaluate.{key} names no {what}: {each!r}; {there}"
 
 
 def kind_of(task: TaskConfig) -> Kind:

@@ -6,6 +6,7 @@ from components.evaluate import fairness as rules
 from components.evaluate.check import Check, Part, Standing, skipped
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.exam import Exam
+from components.evaluate.slices import value_parts
 
 _STANDING: dict[rules.Standing, Standing] = {
     "fair": "passed",
@@ -15,15 +16,19 @@ _STANDING: dict[rules.Standing, Standing] = {
 
 
 def fairness(exam: Exam, config: EvaluateConfig) -> list[Check]:
-    """Return two checks for each declared column: four-fifths, and equal opportunity."""
+    """Return two checks for each declared column: four-fifths, and equal opportunity.
+
+    The groups of a column of numbers, such as ages, are the same ranges as its slices.
+    """
     settings = config.fairness
     if not settings.columns:
         return [skipped("fairness", "evaluate.fairness.columns names none")]
     test, checks = exam.of("test"), []
     for column in settings.columns:
+        places, names, _ = value_parts(exam.rows[column][test].tolist(), config.slices.bins)
         found = rules.fairness(
             column,
-            exam.rows[column][test].tolist(),
+            [None if place < 0 else names[place] for place in places.tolist()],
             exam.targets[test],
             exam.decided["challenger"][test],
             exam.groups(test).astype(str).tolist(),
