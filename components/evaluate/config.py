@@ -134,16 +134,22 @@ class HoldoutConfig(Section):
     """A file of trusted rows that no source writes to, against poisoned labels."""
 
     path: str
-    """CSV, JSON Lines or Parquet with the columns ``text`` (or ``image``: base64) and
-    ``label``; ``package:file`` for one inside an installed package."""
+    """CSV, JSON Lines or Parquet with the columns ``text`` (or ``image``: base64), ``label``
+    and, if rows belong together, ``group``; ``package:file`` for one inside an installed
+    package, which is where steps in containers find it."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the file; another one stops the run."""
     margin: float = Field(default=0.03, ge=0, lt=1)
     """How much the primary metric may fall on it, at most."""
+    floor: float | None = None
+    """What the primary metric must reach on it, also of a first champion; where less is
+    better, not exceed."""
 
 
 class OverfittingConfig(Section):
-    """How much better training rows are answered than validation rows."""
+    """How much better training rows are answered than validation rows, and these than test
+    rows.
+    """
 
     rows: int = Field(default=200, ge=0)
     """Training rows to answer again; 0 turns the check off."""
@@ -191,6 +197,17 @@ class EvaluateConfig(Section):
             raise ValueError(f"evaluate.required and evaluate.warn both name {', '.join(both)}")
         if "loads" in self.warn:
             raise ValueError("evaluate.warn cannot name loads: such a model answers nothing")
+        unasked = {
+            "holdout": self.holdout is None,
+            "fairness": not self.fairness.columns,
+            "robustness": self.robustness.rows == 0,
+            "overfitting": self.overfitting.rows == 0,
+        }
+        for name in self.required:
+            if unasked.get(name, False):
+                raise ValueError(
+                    f"evaluate.required names {name}, but evaluate.{name} asks for nothing"
+                )
         negative = sorted(name for name, margin in (self.guarded or {}).items() if margin < 0)
         if negative:
             raise ValueError(f"evaluate.guarded: the margin of {negative[0]} is below 0")

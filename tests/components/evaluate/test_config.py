@@ -16,8 +16,8 @@ COLUMNS = ("id", "country")
 
 def test_a_check_can_be_made_to_block_or_to_warn():
     assert EvaluateConfig().blocking == BLOCKING
-    config = EvaluateConfig(required=("fairness",), warn=("serving",))
-    assert config.blocking == (BLOCKING | {"fairness"}) - {"serving"}
+    config = EvaluateConfig(required=("calibration",), warn=("serving",))
+    assert config.blocking == (BLOCKING | {"calibration"}) - {"serving"}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,9 @@ def test_a_check_can_be_made_to_block_or_to_warn():
         ({"fairness": {"columns": ["sex"]}}, "favourable"),
         ({"holdout": {"path": "a.csv", "sha256": "short"}}, "sha256"),
         ({"slices": {"colums": []}}, "colums"),
+        ({"required": ["holdout"]}, "required names holdout, but evaluate.holdout asks"),
+        ({"required": ["fairness"]}, "required names fairness, but evaluate.fairness asks"),
+        ({"required": ["robustness"], "robustness": {"rows": 0}}, "required names robustness"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(content, message):

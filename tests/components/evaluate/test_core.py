@@ -375,6 +375,42 @@ def test_the_page_shows_verdict_reasons_and_scores(compare, make_bundle, toy_cha
     assert all(f"{row['macro_f1']:.3f}" in page for row in report.scores["challenger"].values())
 
 
+# --- groups of people ---
+
+
+@pytest.fixture
+def unfair(toy, tmp_path):
+    """Prepared rows whose people of one country are nearly all in the negative."""
+    folder = shutil.copytree(toy.second, tmp_path / "unfair")
+    frame = pd.read_parquet(folder / "rows.parquet")
+    draw = np.random.default_rng(0).random(len(frame)) < 0.85
+    negative = (frame["label"] == "negative").to_numpy()
+    frame["country"] = np.where(negative == draw, "fr", "jp")
+    frame.to_parquet(folder / "rows.parquet")
+    return folder
+
+
+FAIR = {"columns": ("country",), "favourable": "positive", "min_rows": 10}
+
+
+@pytest.mark.parametrize(("required", "verdict"), [((), "promote"), (("fairness",), "keep")])
+def test_an_unfair_challenger_is_warned_about_or_kept_out(
+    compare, unfair, toy_champion, make_bundle, required, verdict
+):
+    report = compare(
+        toy_champion, make_bundle(1), prepared=unfair, fairness=FAIR, required=required
+    )
+    assert report.verdict == verdict
+    found = {check.name: check for check in of(report, "fairness")}
+    four_fifths = found["four-fifths of country"]
+    assert four_fifths.verdict == "failed"
+    assert found["equal opportunity of country"].verdict != "failed"
+    page = to_html(report)
+    reason = escape(four_fifths.reason)
+    assert (reason if required else f"Warning: {reason}") in page
+    assert reason.startswith("unfair: four-fifths of country at least 0.8; the worst is fr")
+
+
 # --- broken inputs ---
 
 

@@ -17,6 +17,20 @@ def test_poisoned_labels_show_on_trusted_rows(make_exam, challenger, verdict):
     assert found.name == "hold-out F1 against champion"
 
 
+@pytest.mark.parametrize(("floor", "verdict"), [(0.75, "passed"), (0.95, "failed")])
+def test_a_first_champion_must_reach_the_floor_on_trusted_rows(make_exam, floor, verdict):
+    settings = CONFIG.holdout.model_copy(update={"floor": floor})
+    config = CONFIG.model_copy(update={"holdout": settings})
+    (found,) = holdout(make_exam({"challenger": 0.85}, rows=ROWS), config)
+    assert (found.name, found.verdict) == (f"holdout F1 of at least {floor}", verdict)
+
+
+def test_a_file_of_other_labels_shows_nothing(make_exam):
+    exam = make_exam({"challenger": 0.9, "champion": 0.8}, rows={"test": 100})
+    (found,) = holdout(exam, CONFIG)
+    assert found.verdict == "undecided"
+
+
 def test_without_a_file_or_a_champion_nothing_is_asked(make_exam):
     exam = make_exam({"challenger": 0.9, "champion": 0.8}, rows=ROWS)
     assert holdout(exam, EvaluateConfig())[0].verdict == "skipped"
