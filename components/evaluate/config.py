@@ -147,9 +147,7 @@ class HoldoutConfig(Section):
 
 
 class OverfittingConfig(Section):
-    """How much better training rows are answered than validation rows, and these than test
-    rows.
-    """
+    """How much better training rows are answered than validation, and these than test rows."""
 
     rows: int = Field(default=200, ge=0)
     """Training rows to answer again; 0 turns the check off."""
