@@ -56,7 +56,7 @@ def sit(
         BundleError: a bundle is altered, the champion does not load or answer, or a model
             does not answer what the task asks for.
         ConfigError: the hold-out file is not the pinned one, or a metric is unknown.
-        SourceError: there are no test rows.
+        SourceError: there are no test rows, or for a first champion no training rows.
     """
     rival = _load(champion, task, "champion") if champion else None
     model, broken = _try_to_load(challenger, task)
@@ -339,6 +339,9 @@ def _baselines(
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     current = pd.read_parquet(prepared / "rows.parquet").iloc[: len(vectors)]
     rows = {name: (current["split"] == name).to_numpy() for name in ("train", "valid", "test")}
+    lacking = [name for name, some in rows.items() if not some.any()]
+    if lacking:
+        raise SourceError(f"no {lacking[0]} rows: a first champion has no baseline to beat")
     train, valid = (
         Labelled(vectors[rows[name]], model.targets(current["label"][rows[name]].tolist()))
         for name in ("train", "valid")

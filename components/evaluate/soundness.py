@@ -22,6 +22,7 @@ _ALONE = 8
 _TOLERANCE = 0.01
 """Answers may differ by so much of their range between batches, which round differently."""
 _CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".sh")
+_PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 def code_in(folder: Path) -> str:
@@ -43,9 +44,13 @@ def code_in(folder: Path) -> str:
 
 def _is_pickle(path: Path) -> bool:
     """Tell of a pickle (PEP 307 and later), also in the archive that torch wraps it in."""
+    if path.suffix.lower() in _PICKLES:
+        return True
+    if path.suffix == ".safetensors":  # begins with a number, which may look like anything
+        return False
     with path.open("rb") as file:
         head = file.read(2)
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+    if len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5:
         return True
     if head != b"PK" or not zipfile.is_zipfile(path):
         return False

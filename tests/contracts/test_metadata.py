@@ -21,6 +21,7 @@ from components.plan import Data, WindowData
 from components.prepare.core import PrepareConfig, prepare
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
+from components.tasks import TaskConfig
 from components.validate.core import ValidateConfig, validate
 from components.windows import Window
 
@@ -41,6 +42,7 @@ def people(week: int, with_metadata: bool):
             "text": " ".join(words),
             "label": "positive" if sign == "good" else "negative",
         }
+        further: dict[str, str | None]
         further = {"Land": draw.choice(("jp", "fr")), "age": str(draw.randrange(18, 90))}
         if number % 20 == 0:
             further["age"] = "old" if number % 40 == 0 else None
@@ -53,7 +55,7 @@ class World:
 
     folder: Path
     base: Path
-    task: object
+    task: TaskConfig
 
     def prepared(self, metadata) -> tuple[Path, list[str]]:
         """Take the rows through the steps; return them and what each step calls its result."""

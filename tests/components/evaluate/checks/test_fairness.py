@@ -51,7 +51,7 @@ def test_groups_of_a_column_of_numbers_are_ranges(make_exam):
     exam.decided["challenger"][old] = 0
     found = fairness(exam, CONFIG)
     assert {each.verdict for each in found} == {"failed"}
-    worst = min(found[0].parts, key=lambda part: part.measured)
+    worst = min(found[0].parts, key=lambda part: part.measured or 0.0)
     assert worst.name.endswith("to 77 (part 4 of 4)")
 
 

@@ -5,7 +5,8 @@ import pytest
 from components.evaluate.checks.holdout import holdout
 from components.evaluate.config import EvaluateConfig, HoldoutConfig
 
-CONFIG = EvaluateConfig(holdout=HoldoutConfig(path="trusted.csv", sha256="0" * 64))
+TRUSTED = HoldoutConfig(path="trusted.csv", sha256="0" * 64)
+CONFIG = EvaluateConfig(holdout=TRUSTED)
 ROWS = {"test": 100, "holdout": 500}
 
 
@@ -19,8 +20,7 @@ def test_poisoned_labels_show_on_trusted_rows(make_exam, challenger, verdict):
 
 @pytest.mark.parametrize(("floor", "verdict"), [(0.75, "passed"), (0.95, "failed")])
 def test_a_first_champion_must_reach_the_floor_on_trusted_rows(make_exam, floor, verdict):
-    settings = CONFIG.holdout.model_copy(update={"floor": floor})
-    config = CONFIG.model_copy(update={"holdout": settings})
+    config = EvaluateConfig(holdout=TRUSTED.model_copy(update={"floor": floor}))
     (found,) = holdout(make_exam({"challenger": 0.85}, rows=ROWS), config)
     assert (found.name, found.verdict) == (f"holdout F1 of at least {floor}", verdict)
 
