@@ -54,7 +54,7 @@ def test_answers_that_change_from_time_to_time_are_a_fault(asked):
 
 def test_answers_that_go_by_the_batch_are_a_fault(asked):
     def by_batch(answers, contents):
-        return answers / 2 + answers.mean(0) / 2
+        return answers / len(contents)
 
     assert "in other company" in fault(asked(by_batch))
 
