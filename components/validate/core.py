@@ -88,7 +88,7 @@ def validate(
     good = frame[~bad].reset_index(drop=True)
     for name, column in metadata.items():
         if column.kind == "number":
-            good[name] = _numbers(good[name])
+            good[name] = numbers_in(good[name])
     folder.mkdir(parents=True, exist_ok=True)
     good.to_parquet(folder / ROWS, index=False)
     quarantine.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def validate(
     )
 
 
-def _numbers(values: pd.Series[str]) -> pd.Series[float]:
+def numbers_in(values: pd.Series[str]) -> pd.Series[float]:
     """Return texts as numbers, NaN where there is none or it is not finite."""
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
     return numbers.where(np.isfinite(numbers))
@@ -145,7 +145,7 @@ def _schema_failures(
         return pa.Column(str, wanted, nullable=nullable)
 
     def further(name: str) -> pa.Column:
-        readable = {f"unreadable-{name}": lambda values: _numbers(values).notna()}
+        readable = {f"unreadable-{name}": lambda values: numbers_in(values).notna()}
         checks = readable if metadata[name].kind == "number" else {}
         return column(checks, nullable=not metadata[name].required)
 

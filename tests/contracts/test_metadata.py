@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from components.embeddings import embed
+from components.evaluate.checks import run_checks
 from components.evaluate.core import EvaluateConfig, evaluate, to_html
+from components.evaluate.recording import read
 from components.finetune.core import finetune
 from components.finetune.history import Silent
 from components.ingest.core import IngestConfig, ingest
@@ -166,13 +168,14 @@ def test_the_gate_sees_slices_and_groups_by_declared_columns(
         "slices": {"columns": ["country", "age"], "min_rows": 10, "search": False},
         "fairness": {"columns": ["country", "age"], "favourable": "positive", "min_rows": 10},
     }
+    config = EvaluateConfig.model_validate(settings)
     report = evaluate(
         judged_by[0],
         toy_champion,
         make_bundle(1),
         tmp_path / "out",
         world.task,
-        EvaluateConfig.model_validate(settings),
+        config,
     )
     (slices,) = [check for check in report.checks if check.check == "slices"]
     names = {part.name for part in slices.parts}
@@ -190,3 +193,6 @@ def test_the_gate_sees_slices_and_groups_by_declared_columns(
     assert len(fair["four-fifths of age"].parts) >= 4
     page = to_html(report)
     assert "country = jp" in page and "four-fifths of country" in page
+    # What was kept says the same once more.
+    again = run_checks(read(tmp_path / "out"), config)
+    assert {check.name: check for check in again} == {check.name: check for check in report.checks}
