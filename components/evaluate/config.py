@@ -25,6 +25,7 @@ CheckName = Literal[
     "fairness",
     "holdout",
     "overfitting",
+    "suspicious",
 ]
 BLOCKING: frozenset[CheckName] = frozenset(
     ("loads", "floors", "baselines", "primary", "guarded", "slices", "serving", "leak")
@@ -85,6 +86,9 @@ class LeakConfig(Section):
     max_p_value: float = Field(default=1e-4, gt=0, lt=0.5)
     min_gap: float = Field(default=0.05, ge=0, lt=1)
     """Of mean scores of rows: accuracy, or the part of the range that numbers are off by."""
+    suspicious_score: float = Field(default=0.99, gt=0, le=1)
+    """A mean score of test rows that is shown to be higher is warned about, see the check
+    ``suspicious``: something in the contents may tell the label."""
 
 
 class CalibrationConfig(Section):

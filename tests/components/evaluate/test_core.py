@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -492,6 +492,25 @@ def test_first_champions_of_every_kind_must_beat_the_naive_answer_and_a_probe(
         f"test {title} against {model.probe}",
     }
     assert report.scores.keys() == {"challenger", "naive", "probe"}
+
+
+def test_a_regression_that_always_says_the_mean_is_no_first_champion(
+    judge, case_of, learnt, seal_bundle, tmp_path
+):
+    kind = "text-regression"
+    model = TASKS[kind].load(learnt(kind))
+    mean = rows(case_of(kind).prepared, "train")["label"].astype(float).mean()
+    head: Any = model.network.head
+    head.weight.data.zero_()
+    head.bias.data.fill_(mean)  # the range is -2 to 2, and outputs are quarters of it
+    model.save(tmp_path / "flat")
+    seal_bundle(tmp_path / "flat", task=case_of(kind).task)
+    report = judge(kind, tmp_path / "flat")
+    found = {each.name: each for each in of(report, "baselines")}
+    naive = found["test R² against mean value"]
+    assert naive.measured == pytest.approx(0, abs=1e-6)
+    assert naive.verdict == "undecided"
+    assert report.verdict != "promote"
 
 
 def test_the_naive_answer_to_a_regression_is_the_mean_of_the_training_rows(judge, case_of, learnt):
