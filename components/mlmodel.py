@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+LOADER = "components.mlmodel"
+"""The module that MLflow is to load a bundle with: this one."""
+
+
 def write(
     folder: Path,
     content: Content,
@@ -47,7 +51,7 @@ def write(
         *({"type": "double", "name": name, "required": True} for name in answer_names),
     ]
     model = {
-        "flavors": {"python_function": {"loader_module": "components.mlmodel", "env": {}}},
+        "flavors": {"python_function": {"loader_module": LOADER, "env": {}}},
         "signature": {
             "inputs": json.dumps(inputs),
             "outputs": json.dumps(outputs),

@@ -507,6 +507,7 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
         overrides: of keys of its file.
         window: that must be one of the project's.
     """
+    from components.evaluate.trusted import trusted_rows
     from components.packages import locate
     from components.resolve.core import MOVING, known, known_windows, window_called
 
@@ -522,6 +523,8 @@ def _ready(project: str, overrides: list[str] | None, window: str = "latest") ->
     for root, requirement in config.source.roots:
         locate(root, requirement)
     known(config.bases)
+    if config.evaluate.holdout is not None:
+        trusted_rows(config.evaluate.holdout, config.task)
     return config
 
 

@@ -6,7 +6,7 @@ import base64
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from components.errors import BadInput, ConfigError, NoChampion, SourceError
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
-from components.validate.core import examples
+from components.validate.core import examples, numbers_in
 from pipelines.project import ProjectConfig
 
 if TYPE_CHECKING:
@@ -140,18 +140,20 @@ _READERS: dict[str, Callable[[str], str]] = {"text": str, "image": _image}
 
 
 def labels_of(project: ProjectConfig) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows and labels of each window up to now, and what is odd about the labels.
+    """Return the rows and labels of each window up to now, and what is odd about the rows.
 
     Raises:
         ConfigError: there are rows, but none has a label that the task knows.
     """
     source, task = open_source(project.source), project.task
     windows = []
-    good, unknown = [], []
+    good, unknown, frames = [], [], []
     for window in known_windows(project.resolve, datetime.now(UTC)):
-        labels = source.read(window).frame["label"]
+        frame = source.read(window).frame
+        labels = frame["label"]
         if labels.empty:
             continue
+        frames.append(frame)
         known = task.known(labels)
         good.append(labels[known])
         unknown.append(labels[labels.notna() & ~known])
@@ -168,7 +170,25 @@ def labels_of(project: ProjectConfig) -> tuple[list[dict[str, Any]], list[str]]:
         )
     if not windows:
         return [], []
-    return windows, _oddities(project, pd.concat(good), pd.concat(unknown))
+    odd = _oddities(project, pd.concat(good), pd.concat(unknown))
+    return windows, [*odd, *_further_oddities(project, pd.concat(frames))]
+
+
+def _further_oddities(project: ProjectConfig, frame: pd.DataFrame) -> Iterator[str]:
+    """Say what is odd about the further columns of all rows."""
+    for name, column in project.source.metadata.items():
+        values = frame[name].dropna()
+        missing = len(frame) - len(values)
+        if column.required and missing:
+            yield f"{missing:,} rows have nothing in {name}, and would be quarantined"
+        unreadable = values[numbers_in(values).isna()] if column.kind == "number" else values[:0]
+        if len(unreadable):
+            yield (
+                f"{len(unreadable):,} rows have what is no number in {name}, such as "
+                f"{examples(unreadable)}, and would be quarantined"
+            )
+        if values.nunique() + (missing > 0) < 2:
+            yield f"all rows have the same in {name}: it tells nothing apart"
 
 
 def _oddities(project: ProjectConfig, good: pd.Series[str], unknown: pd.Series[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
@@ -32,7 +32,7 @@ from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
 from components.settings import Section
 from components.sources import SourceConfig
-from components.sources.rows import COLUMNS
+from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
@@ -91,53 +91,57 @@ class ProjectConfig(Section):
     notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
-    def _source_suits_the_task(self) -> ProjectConfig:
+    def _sections_suit_each_other(self) -> ProjectConfig:
+        columns = (*COLUMNS, WINDOW, *self.source.metadata)
+        problems = [
+            *self._source_beside_the_task(),
+            *self.evaluate.unknown(self.task, columns),
+            *self._finetuning_beside_the_task(),
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _source_beside_the_task(self) -> Iterator[str]:
         bins, labels = self.source.label_bins, self.task.label_names
         if bins is not None and not labels:
-            raise ValueError(f"source.label_bins makes labels, but {self.task.kind} takes numbers")
-        if bins is not None and set(bins) != set(labels):
-            raise ValueError(
+            yield f"source.label_bins makes labels, but {self.task.kind} takes numbers"
+        elif bins is not None and set(bins) != set(labels):
+            yield (
                 f"source.label_bins makes {', '.join(bins)}, "
                 f"but task.labels has {', '.join(labels)}"
             )
         if self.source.contents != {self.task.content}:
-            raise ValueError(
+            yield (
                 f"source.columns must name {self.task.content}s, which {self.task.kind} reads; "
                 "see the keys text, image and pixels"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _the_gate_names_what_there_is(self) -> ProjectConfig:
-        self.evaluate.refuse_unknown(self.task, (*COLUMNS, "window"))
-        return self
-
-    @model_validator(mode="after")
-    def _finetuning_suits_the_task(self) -> ProjectConfig:
+    def _finetuning_beside_the_task(self) -> Iterator[str]:
         task, finetune = self.task, self.finetune
         known = (*TASKS[task.kind].score_names, LOSS)
         if finetune.metric not in ("", *known):
-            raise ValueError(
+            yield (
                 f"finetune.metric {finetune.metric} is no score of {task.kind}; "
                 f"there are {', '.join(known)}"
             )
         if finetune.balance != "none" and not task.label_names:
-            raise ValueError(
-                f"finetune.balance makes up for rare classes, and {task.kind} has none"
-            )
+            yield f"finetune.balance makes up for rare classes, and {task.kind} has none"
         if finetune.batch_tokens is not None and task.content != "text":
-            raise ValueError(
+            yield (
                 f"finetune.batch_tokens counts tokens, and {task.kind} reads none; "
                 "use finetune.batch_rows"
             )
         point = finetune.operating_point
-        point.refuse_unknown_labels(task.label_names)
+        try:
+            point.refuse_unknown_labels(task.label_names)
+        except ValueError as error:
+            yield str(error)
         if point.aim == "cost" and kind_of(task) == "anomaly":
-            raise ValueError(
+            yield (
                 f"finetune.operating_point.aim cost needs probabilities, and {task.kind} gives "
                 "scores; ask for a recall or a precision"
             )
-        return self
 
     @property
     def bases(self) -> Bases:
@@ -233,10 +237,11 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
         found = error.errors()
         wrong_inside = {each["loc"][:-1] for each in found}
         problems += [
-            _problem(each, origins)
+            problem
             for each in found
             # A list whose items are wrong is said to be too short besides.
             if not (each["type"] == "too_short" and each["loc"] in wrong_inside)
+            for problem in _problems(each, origins)
         ]
     else:
         config = _anchored(config, path.parent, origins, problems)
@@ -322,9 +327,19 @@ def _apply(
     origins[place] = origin
 
 
+def _problems(error: Any, origins: dict[Place, str]) -> list[str]:
+    """Return a line about each problem in one of pydantic's findings."""
+    if error["loc"]:
+        return [_problem(error, origins)]
+    # What concerns two sections has no place of its own, and begins with that of one.
+    lines = error["msg"].removeprefix("Value error, ").split("\n")
+    return [f"{_origin(tuple(line.split(' ', 1)[0].split('.')), origins)}{line}" for line in lines]
+
+
 def _problem(error: Any, origins: dict[Place, str]) -> str:
     """Return one line about one of pydantic's findings."""
-    found: Place = tuple(error["loc"])
+    # Of a key that is wrong, pydantic says so behind it.
+    found: Place = tuple(each for each in error["loc"] if each != "[key]")
     # Below the task, pydantic names the kind as if it were a key.
     place = found[:1] + found[2:] if found[:1] == ("task",) and found[1:2] else found
     origin = _origin(place, origins)
@@ -346,12 +361,9 @@ def _problem(error: Any, origins: dict[Place, str]) -> str:
         message = f"should hold keys and values, such as {{{_keys_at(found)[0]}: …}}"
     if error["type"] == "string_type" and not isinstance(error["input"], (dict, list)):
         message += "; put it in quotes"
-    if not place:
-        # What concerns two sections has no place of its own, and begins with that of one.
-        origin = _origin(tuple(message.split(" ", 1)[0].split(".")), origins)
     shown = repr(error["input"])
-    got = f" (got {shown})" if place and len(shown) < 60 else ""
-    return f"{origin}{name}{': ' if name else ''}{message}{got}"
+    got = f" (got {shown})" if len(shown) < 60 else ""
+    return f"{origin}{name}: {message}{got}"
 
 
 def _origin(place: Place, origins: dict[Place, str]) -> str:

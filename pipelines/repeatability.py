@@ -110,6 +110,10 @@ def repeatability(
         trainings: list[Score] = []
         parts = list(splits(frame, folds, kind, project.prepare.valid_share))
         for fold, split in enumerate(parts):
+            lacking = project.task.lacking(frame["label"][split == "train"], 1)
+            if lacking:
+                raise BadInput(f"what fold {fold + 1} of {folds} learns from {lacking}")
+        for fold, split in enumerate(parts):
             place = Path(scratch) / f"fold-{fold}"
             place.mkdir()
             frame.assign(split=split).to_parquet(place / ROWS, index=False)
@@ -151,19 +155,28 @@ def splits(
 ) -> Iterator[NDArray[np.object_]]:
     """Yield the column ``split`` of prepared rows for each fold.
 
-    The rows of the current window change places; ``rehearsal`` stays, and ``guard`` rests.
+    The rows of the current window change places; ``guard`` rests, and ``rehearsal`` stays but
+    for groups that this fold is tested on, or chooses the best epoch by.
 
     Raises:
         BadInput: there are too few rows or groups for so many folds, or no times.
     """
     at = np.flatnonzero(frame["split"].isin(CURRENT))
     rows = frame.iloc[at]
-    for learnt, tested in _folds(rows, folds, kind):
-        split = np.where(frame["split"] == "rehearsal", "rehearsal", "").astype(object)
+    for number, (learnt, tested) in enumerate(_folds(rows, folds, kind), 1):
+        split = np.full(len(frame), "", dtype=object)
         split[at[tested]] = "test"
         valid = _valid(rows.iloc[learnt], valid_share / (1 - TEST_SHARE), kind)
-        split[at[learnt[~valid]]] = "train"
         split[at[learnt[valid]]] = "valid"
+        judged = frame["group"].isin(frame["group"][split != ""])
+        split[at[learnt[~valid]]] = "train"
+        split[(frame["split"] == "rehearsal") & ~judged] = "rehearsal"
+        lacking = [name for name in CURRENT if not (split == name).any()]
+        if lacking:
+            raise BadInput(
+                f"fold {number} of {folds} has no {lacking[0]} rows; take fewer folds, or cut "
+                "them otherwise with --by"
+            )
         yield split
 
 
@@ -190,14 +203,14 @@ def _onwards(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield growing pasts with what follows each; a group lies where its last row does."""
     times = pd.to_datetime(rows["time"], utc=True, errors="coerce", format="ISO8601")
-    if times.isna().any() or times.nunique() < folds + 1:
+    last = times.groupby(groups).transform("max").to_numpy()
+    # Rows of one moment are not torn apart: nobody could have learnt from half of them.
+    moments = np.unique(last)
+    if times.isna().any() or len(moments) < folds + 1:
         raise BadInput(
             f"folds by time need a time in every row and {folds + 1} different ones; "
             "set source.columns.time, or use --by stratified"
         )
-    last = times.groupby(groups).transform("max").to_numpy()
-    # Rows of one moment are not torn apart: nobody could have learnt from half of them.
-    moments = np.unique(last)
     edges = [moments[round(len(moments) * part / (folds + 1))] for part in range(1, folds + 1)]
     for fold, edge in enumerate(edges):
         end = edges[fold + 1] if fold + 1 < folds else None

@@ -43,6 +43,8 @@ FLIPS = 9_999
 POWER = 0.8
 MAX_MORE = 100
 """So many times the rows at hand is the most that is asked for."""
+_ROUNDING = 1e-6
+"""Of a score, or of what lacks to the best one: what answers in float32 differ by."""
 _BLOCK_NUMBERS = 1_000_000
 _MAX_THREADS = 4
 
@@ -228,8 +230,11 @@ def superiority(difference: Difference) -> Outcome:
     """Test whether the challenger is better than the champion, or worse.
 
     The interval and the permutation test must agree. The one keeps its level if models are
-    equally good in different ways, the other if they hardly differ.
+    equally good in different ways, the other if they hardly differ. What rounding leaves is no
+    gain, however regularly it falls on one side.
     """
+    if abs(difference.gain) <= _ROUNDING * max(abs(difference.champion), difference.room):
+        return _outcome(difference, 0.0, 1.0, 1.0)
     return _outcome(
         difference,
         0.0,

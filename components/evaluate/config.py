@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +26,7 @@ CheckName = Literal[
     "fairness",
     "holdout",
     "overfitting",
+    "suspicious",
 ]
 BLOCKING: frozenset[CheckName] = frozenset(
     ("loads", "floors", "baselines", "primary", "guarded", "slices", "serving", "leak")
@@ -44,14 +45,15 @@ class SlicesConfig(Section):
     """No part of the rows may collapse while the whole gets better."""
 
     columns: tuple[str, ...] = ()
-    """Columns of the rows to slice by, beside window, length and language."""
+    """Columns of the rows to slice by, beside source, window, length and language; further ones
+    come from ``source.columns.metadata``."""
     margin: float = Field(default=0.1, ge=0, lt=1)
     """How much the mean score of a slice's rows may fall, at most: accuracy, or the part of
     the range that numbers are off by."""
     min_rows: int = Field(default=50, ge=5)
     """Fewer rows are no slice."""
     bins: int = Field(default=4, ge=2, le=20)
-    """Slices of a column of numbers, of about as many rows each."""
+    """Slices of a column of numbers, of about as many rows each; groups of people, too."""
     search: bool = True
     """Whether to look for slices in which the challenger's new errors gather."""
 
@@ -88,6 +90,9 @@ class LeakConfig(Section):
     max_p_value: float = Field(default=1e-4, gt=0, lt=0.5)
     min_gap: float = Field(default=0.05, ge=0, lt=1)
     """Of mean scores of rows: accuracy, or the part of the range that numbers are off by."""
+    suspicious_score: float = Field(default=0.99, gt=0, le=1)
+    """A mean score of test rows that is shown to be higher is warned about, see the check
+    ``suspicious``: something in the contents may tell the label."""
 
 
 class CalibrationConfig(Section):
@@ -116,7 +121,8 @@ class FairnessConfig(Section):
     """Whether declared groups of people get the favourable answer alike."""
 
     columns: tuple[str, ...] = ()
-    """Columns of the rows that say who is in which group; without any nothing is asked."""
+    """Columns of ``source.columns.metadata`` that say who is in which group; without any
+    nothing is asked."""
     favourable: str = ""
     """The label that people wish for."""
     min_rows: int = Field(default=30, ge=2)
@@ -136,16 +142,20 @@ class HoldoutConfig(Section):
     """A file of trusted rows that no source writes to, against poisoned labels."""
 
     path: str
-    """CSV, JSON Lines or Parquet with the columns ``text`` (or ``image``: base64) and
-    ``label``; ``package:file`` for one inside an installed package."""
+    """CSV, JSON Lines or Parquet with the columns ``text`` (or ``image``: base64), ``label``
+    and, if rows belong together, ``group``; ``package:file`` for one inside an installed
+    package, which is where steps in containers find it."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the file; another one stops the run."""
     margin: float = Field(default=0.03, ge=0, lt=1)
     """How much the primary metric may fall on it, at most."""
+    floor: float | None = None
+    """What the primary metric must reach on it, also of a first champion; where less is
+    better, not exceed."""
 
 
 class OverfittingConfig(Section):
-    """How much better training rows are answered than validation rows."""
+    """How much better training rows are answered than validation, and these than test rows."""
 
     rows: int = Field(default=200, ge=0)
     """Training rows to answer again; 0 turns the check off."""
@@ -195,6 +205,17 @@ class EvaluateConfig(Section):
             raise ValueError(f"evaluate.required and evaluate.warn both name {', '.join(both)}")
         if "loads" in self.warn:
             raise ValueError("evaluate.warn cannot name loads: such a model answers nothing")
+        unasked = {
+            "holdout": self.holdout is None,
+            "fairness": not self.fairness.columns,
+            "robustness": self.robustness.rows == 0,
+            "overfitting": self.overfitting.rows == 0,
+        }
+        for name in self.required:
+            if unasked.get(name, False):
+                raise ValueError(
+                    f"evaluate.required names {name}, but evaluate.{name} asks for nothing"
+                )
         negative = sorted(name for name, margin in (self.guarded or {}).items() if margin < 0)
         if negative:
             raise ValueError(f"evaluate.guarded: the margin of {negative[0]} is below 0")
@@ -225,29 +246,42 @@ class EvaluateConfig(Section):
         """
         return ({"coverage": MIN_COVERAGE} if abstains else {}) | self.floors
 
-    def refuse_unknown(self, task: TaskConfig, columns: Sequence[str]) -> None:
-        """Check what the section names of a task and its rows.
+    def unknown(self, task: TaskConfig, columns: Sequence[str]) -> Iterator[str]:
+        """Yield what is wrong with what the section names of a task and its rows.
+
+        There is no such metric, column, label or perturbation, or a metric never reaches
+        what is asked of it; each problem begins with its key.
 
         Args:
             task: the section ``task``.
             columns: of the rows that a source may be sliced by.
-
-        Raises:
-            ValueError: there is no such metric, column, label or perturbation.
         """
         from components.evaluate.perturbations import PERTURBATIONS
 
         kind = kind_of(task)
-        for key, names in (
-            ("primary", [self.primary] if self.primary else []),
-            ("guarded", list(self.guarded or ())),
-            ("floors", list(self.floors)),
-        ):
-            for name in names:
-                try:
-                    find_metric(name, kind, task.label_names)
-                except ValueError as error:
-                    raise ValueError(f"evaluate.{key} is wrong: {error}") from error
+        asked_of: list[tuple[str, str, float | None]] = [
+            *([("primary", self.primary, None)] if self.primary else []),
+            *((f"guarded.{name}", name, margin) for name, margin in (self.guarded or {}).items()),
+            *((f"floors.{name}", name, floor) for name, floor in self.floors.items()),
+        ]
+        for key, name, limit in asked_of:
+            try:
+                metric = find_metric(name, kind, task.label_names)
+            except ValueError as error:
+                yield f"evaluate.{key} is wrong: {error}"
+                continue
+            if limit is None:
+                continue
+            if key.startswith("floors") and not metric.low <= limit <= metric.high:
+                yield (
+                    f"evaluate.{key} is out of reach: {name} is "
+                    f"{metric.low:g} to {metric.high:g}, and the floor is {limit:g}"
+                )
+            if key.startswith("guarded") and limit >= metric.high - metric.low:
+                yield (
+                    f"evaluate.{key} guards nothing: {name} is {metric.low:g} to "
+                    f"{metric.high:g}, and the margin is {limit:g}"
+                )
         for key, asked, known, what in (
             ("slices.columns", self.slices.columns, columns, "column"),
             ("fairness.columns", self.fairness.columns, columns, "column"),
@@ -264,10 +298,10 @@ class EvaluateConfig(Section):
                 "label",
             ),
         ):
-            unknown = [each for each in asked if each not in known]
-            if unknown:
-                there = f"there are {', '.join(known)}" if known else "there is none"
-                raise ValueError(f"evaluate.{key} names no {what}: {unknown[0]!r}; {there}")
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            for each in asked:
+                if each not in known:
+                    yield f"evaluate.{key} names no {what}: {each!r}; {there}"
 
 
 def kind_of(task: TaskConfig) -> Kind:

@@ -74,10 +74,9 @@ def evaluate(
             hold-out file is not the pinned one.
         SourceError: there are no test rows.
     """
-    try:
-        config.refuse_unknown(task, read_schema(prepared / "rows.parquet").names)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    problems = list(config.unknown(task, read_schema(prepared / "rows.parquet").names))
+    if problems:
+        raise ConfigError("; ".join(problems))
     exam, examinees = sit(prepared, challenger, champion, task, config)
     write(exam, folder)
     checks = sorted(run_checks(exam, config), key=rank)

@@ -11,8 +11,8 @@ from components import calibration
 from components.evaluate.attributions import weights
 from components.evaluate.comparison import mcnemar
 from components.evaluate.exam import Exam, Rows
+from components.evaluate.examinee import Examinee
 from components.evaluate.metrics import score
-from components.evaluate.scoring import Examinee
 from components.settings import Section
 
 _POINTS = 100

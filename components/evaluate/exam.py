@@ -44,8 +44,9 @@ class Exam:
         content: what rows hold.
         metric: the primary one.
         labels: names of the columns of answers, in the order of the task.
-        rows: with ``id``, ``group``, ``window``, ``split``, ``text``, ``label``; splits are
-            ``test``, ``guard``, ``valid``, ``train`` and ``holdout``.
+        rows: with ``id``, ``group``, ``window``, ``split``, ``text``, ``label``, and the further
+            columns of the source; splits are ``test``, ``guard``, ``valid``, ``train`` and
+            ``holdout``.
         targets: true class or value ``[n]``.
         answers: by model ``[n, k]``.
         decided: by model, the class or value that it says, or leans to where the row is left

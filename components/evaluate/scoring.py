@@ -8,10 +8,9 @@ champion that does not is an error of the world, which nothing can be decided in
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,68 +18,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components import bundle, packages
-from components.errors import BundleError, ConfigError, SourceError
-from components.evaluate.config import EvaluateConfig, HoldoutConfig, kind_of
+from components import bundle
+from components.errors import BundleError, SourceError
+from components.evaluate.config import EvaluateConfig, kind_of
 from components.evaluate.exam import Exam, Perturbed
+from components.evaluate.examinee import MAX_BATCH_ROWS, Examinee
 from components.evaluate.memory import peak_bytes
 from components.evaluate.perturbations import PERTURBATIONS, perturbed
+from components.evaluate.soundness import code_in, fault_of
+from components.evaluate.trusted import trusted_rows
 from components.split import TEST_SHARE, unit_interval
 from components.tasks import TASKS, TaskConfig
 from components.tasks.model import Labelled, Model
 
-_BATCHES, _MAX_BATCH_ROWS = 24, 64
+_BATCHES = 24
 """So many batches at least, as long as there are rows: each is one measurement of time."""
 _REPEATS, _SOON_S = 3, 0.02
 """A batch that is answered sooner is easily disturbed: it is answered again, and the least
 time counts."""
-
-
-@dataclass(frozen=True)
-class Examinee:
-    """A model, and how its answers become those that the gate compares.
-
-    Attributes:
-        model: as it was loaded.
-        order: place of each column of the gate's answers among the model's own ``[k]``.
-        all_labels: whether these are all that the model answers.
-    """
-
-    model: Model
-    order: NDArray[np.int64]
-    all_labels: bool
-
-    def answers(self, contents: Sequence[str]) -> NDArray[np.float64]:
-        """Return answers ``[n, k]`` in the gate's order; of some labels they sum to one."""
-        answers = self.model.predict(contents, batch_rows=_MAX_BATCH_ROWS)[:, self.order]
-        if self.all_labels:
-            return np.asarray(answers)
-        total = answers.sum(1, keepdims=True)
-        even = np.full_like(answers, 1 / len(self.order))
-        return np.asarray(np.divide(answers, total, out=even, where=total > 0))
-
-    def decided(self, answers: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the column, or value, that the model decides for, or leans to ``[n]``.
-
-        Of some labels it is the most probable: its rule was fitted to all of them.
-        """
-        if len(self.order) == 1:
-            return answers[:, 0]
-        if not self.all_labels:
-            return np.asarray(answers.argmax(1))
-        return np.asarray(np.argsort(self.order)[self.model.decided(self._own(answers))])
-
-    def abstained(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows the model leaves to a person ``[n]``; of some labels, none."""
-        if not self.all_labels:
-            return np.zeros(len(answers), dtype=bool)
-        return self.model.abstained(self._own(answers))
-
-    def _own(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return all answers in the model's own order ``[n, k]``."""
-        own = np.empty_like(answers)
-        own[:, self.order] = answers
-        return own
 
 
 def sit(
@@ -103,10 +58,10 @@ def sit(
         BundleError: a bundle is altered, the champion does not load or answer, or a model
             does not answer what the task asks for.
         ConfigError: the hold-out file is not the pinned one, or a metric is unknown.
-        SourceError: there are no test rows.
+        SourceError: there are no test rows, or for a first champion no training rows.
     """
-    rival = _load(champion) if champion else None
-    model, broken = _try_to_load(challenger)
+    rival = _load(champion, task, "champion") if champion else None
+    model, broken = _try_to_load(challenger, task)
     names = _common(task, model, rival, config)
     asked = _rows(prepared, task, champion is not None, config)
     frame = _with_known_labels(asked, names, task)
@@ -121,6 +76,8 @@ def sit(
     }
     if not broken:
         answers, milliseconds, batch, broken = _ask_all(frame, examinees)
+    if not broken:
+        broken = _unsound(frame, answers["challenger"], examinees["challenger"])
     if broken:
         examinees.pop("challenger", None)
         answers, milliseconds, batch, _ = _ask_all(frame, examinees)
@@ -154,7 +111,7 @@ def sit(
         batch=batch,
         size_bytes={who: served_bytes(folder) for who, folder in folders.items()},
         memory_bytes={
-            who: peak_bytes(folder, contents[:_MAX_BATCH_ROWS]) for who, folder in weighed.items()
+            who: peak_bytes(folder, contents[:MAX_BATCH_ROWS]) for who, folder in weighed.items()
         },
         abstained={
             who: _abstained(answers[who], each)
@@ -178,7 +135,8 @@ def sit(
 
 def served_bytes(folder: Path) -> int:
     """Return the size of a bundle, without its other forms and what only drift reads."""
-    exports = bundle.describe(folder).exports
+    # A form is ONNX: nothing else gets lighter by a word in the description.
+    exports = [each for each in bundle.describe(folder).exports if each.endswith(".onnx")]
     return sum(
         path.stat().st_size
         for path in folder.rglob("*")
@@ -188,22 +146,38 @@ def served_bytes(folder: Path) -> int:
     )
 
 
-def _load(folder: Path) -> Model:
+def _load(folder: Path, task: TaskConfig, who: str) -> Model:
     """Return the model of a bundle, if it can be asked about the test rows."""
-    return TASKS[_verified(folder).task.kind].load(folder)
+    return TASKS[_verified(folder, task, who).task.kind].load(folder)
 
 
-def _try_to_load(folder: Path) -> tuple[Model | None, str]:
+def _try_to_load(folder: Path, task: TaskConfig) -> tuple[Model | None, str]:
     """Return a challenger, or why it does not load."""
-    description = _verified(folder)
+    description = _verified(folder, task, "challenger")
+    if code := code_in(folder):
+        return None, f"the challenger carries what could run as code: {code}"
     try:
         return TASKS[description.task.kind].load(folder), ""
     except Exception as error:  # whatever a broken model breaks, it is the model's fault
         return None, f"the challenger does not load: {_in_a_line(error)}"
 
 
-def _verified(folder: Path) -> bundle.Description:
+def _unsound(frame: pd.DataFrame, answers: NDArray[np.float64], challenger: Examinee) -> str:
+    """Return what is wrong with a challenger that has answered all rows."""
+    try:
+        fault = fault_of(challenger, frame["text"].tolist(), answers)
+    except Exception as error:  # as when loading
+        fault = f"does not answer contents that it may meet: {_in_a_line(error)}"
+    return f"the challenger {fault}" if fault else ""
+
+
+def _verified(folder: Path, task: TaskConfig, who: str) -> bundle.Description:
     description = bundle.verify(folder)
+    if description.task.kind != task.kind:
+        raise BundleError(
+            f"the {who} is a model for {description.task.kind}, the project asks for "
+            f"{task.kind}; they cannot be compared"
+        )
     if description.test_share != TEST_SHARE:
         raise BundleError(
             f"the model in {folder} was trained with a test share of {description.test_share}, "
@@ -251,8 +225,8 @@ def _rows(
     train = frame[frame["split"] == "train"]
     order = np.argsort(unit_interval(train["id"].astype(str), "overfitting"), kind="stable")
     parts.append(train.iloc[np.sort(order[: config.overfitting.rows])])
-    if config.holdout is not None and has_champion:
-        parts.append(_holdout(config.holdout, task))
+    if config.holdout is not None:
+        parts.append(trusted_rows(config.holdout, task))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -266,52 +240,6 @@ def _with_known_labels(frame: pd.DataFrame, names: Sequence[str], task: TaskConf
     if not (frame["split"] == "test").any():
         raise SourceError("no test rows: there is nothing to compare models on")
     return frame
-
-
-def _holdout(config: HoldoutConfig, task: TaskConfig) -> pd.DataFrame:
-    """Return the trusted rows.
-
-    Raises:
-        ConfigError: the file is not the pinned one, or has no such rows.
-    """
-    path = packages.locate(config.path)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != config.sha256:
-        raise ConfigError(
-            f"evaluate.holdout: {path} has the sha256 {found}, not {config.sha256}; "
-            "trusted rows never change: put the file back, or pin it anew if you changed it"
-        )
-    column = "text" if task.content == "text" else "image"
-    readers: dict[str, Any] = {
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False).astype(str),
-        ".parquet": lambda: pd.read_parquet(path).astype(str),
-    }
-    if path.suffix not in readers:
-        raise ConfigError(f"evaluate.holdout: {path} is none of {', '.join(readers)}")
-    try:
-        frame = readers[path.suffix]()
-        contents, labels = frame[column], frame["label"]
-    except (ValueError, KeyError) as error:
-        raise ConfigError(
-            f"evaluate.holdout: {path} has no readable columns {column} and label: {error}"
-        ) from error
-    good = task.known(labels)
-    if not good.all():
-        raise ConfigError(
-            f"evaluate.holdout: {path} has {int((~good).sum())} labels not of the task"
-        )
-    names = [f"holdout-{number}" for number in range(len(frame))]
-    return pd.DataFrame(
-        {
-            "id": names,
-            "group": names,
-            "window": "holdout",
-            "split": "holdout",
-            "text": contents,
-            "label": labels,
-        }
-    )
 
 
 def _ask_all(
@@ -373,7 +301,7 @@ def _batches(contents: Sequence[str], asked: NDArray[np.bool_]) -> list[NDArray[
     rows = np.flatnonzero(asked)
     lengths = [len(contents[row]) for row in rows.tolist()]
     order = rows[np.argsort(lengths, kind="stable")]
-    size = int(np.clip(len(rows) // _BATCHES, 1, _MAX_BATCH_ROWS))
+    size = int(np.clip(len(rows) // _BATCHES, 1, MAX_BATCH_ROWS))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
@@ -440,6 +368,9 @@ def _baselines(
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     current = pd.read_parquet(prepared / "rows.parquet").iloc[: len(vectors)]
     rows = {name: (current["split"] == name).to_numpy() for name in ("train", "valid", "test")}
+    lacking = [name for name, some in rows.items() if not some.any()]
+    if lacking:
+        raise SourceError(f"no {lacking[0]} rows: a first champion has no baseline to beat")
     train, valid = (
         Labelled(vectors[rows[name]], model.targets(current["label"][rows[name]].tolist()))
         for name in ("train", "valid")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from components.evaluate.languages import language
 
@@ -43,9 +44,8 @@ def column_slices(
 ) -> list[Slice]:
     """Return a slice per value of a column, or per quantile bin of its numbers.
 
-    Values are numbers if all that are there read as such and there are more different ones
-    than ``bins``. Missing values are a slice too. Slices below ``min_rows`` are left out,
-    and so is one of all rows.
+    Missing values are a slice too. Slices below ``min_rows`` are left out, and so is one of
+    all rows.
 
     Args:
         name: of the column.
@@ -54,29 +54,53 @@ def column_slices(
         bins: bins for numbers, of about as many rows each.
         found: see ``Slice``.
     """
-    column = pd.Series(list(values), dtype=object)
-    missing = column.isna().to_numpy(bool)
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
-    numeric = np.isfinite(numbers[~missing]).all() and len(np.unique(numbers[~missing])) > bins
-    parts: dict[str, Rows] = {}
-    if numeric:
-        edges = np.unique(np.quantile(numbers[~missing], np.linspace(0, 1, bins + 1)))
-        # A number that is an edge belongs to the bin above, the highest to the last.
-        place = np.searchsorted(edges[1:-1], numbers, side="right")
-        for each, (low, high) in enumerate(pairwise(edges)):
-            title = f"{name} {low:.4g} to {high:.4g} (part {each + 1} of {len(edges) - 1})"
-            parts[title] = (place == each) & ~missing
-    else:
-        texts = column[~missing].astype(str)
-        counts = texts.value_counts()
-        for value in sorted(counts.index[counts >= min_rows]):
-            parts[f"{name} = {value}"] = (column.astype(str) == value).to_numpy(bool) & ~missing
-    parts[f"{name} is missing"] = missing
+    places, names, are_ranges = value_parts(values, bins)
+    counts = np.bincount(places + 1, minlength=len(names) + 1)
+    relation = "" if are_ranges else "= "
+    titles = {place: f"{name} {relation}{each}" for place, each in enumerate(names)}
+    titles[-1] = f"{name} is missing"
     return [
-        Slice(title, rows, found)
-        for title, rows in parts.items()
-        if min_rows <= rows.sum() < len(rows)
+        Slice(title, places == place, found)
+        for place, title in titles.items()
+        if min_rows <= counts[place + 1] < len(places)
     ]
+
+
+def value_parts(
+    values: Sequence[Any], bins: int
+) -> tuple[NDArray[np.int64], tuple[str, ...], bool]:
+    """Return the part of a column that each row is in: of one value, or of a range of numbers.
+
+    Numbers are cut into ranges if there are more different ones than ``bins``. A text that
+    reads as a number is none: a postal code has no order that means something.
+
+    Args:
+        values: ``[n]``; None and NaN are missing.
+        bins: ranges of numbers, of about as many rows each.
+
+    Returns:
+        The number of each row's part ``[n]``, -1 where the value is missing; the names of
+        the parts; and whether they are ranges.
+    """
+    column = pd.Series(list(values), dtype=object)
+    places = np.full(len(column), -1, dtype=np.int64)
+    there = column.notna().to_numpy(bool)
+    known = pd.Series(column[there].tolist())
+    is_number = is_numeric_dtype(known) and not is_bool_dtype(known) and np.isfinite(known).all()
+    if is_number and known.nunique() > bins:
+        numbers = known.to_numpy(float)
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)))
+        # A number that is an edge belongs to the range above, the highest to the last.
+        places[there] = np.searchsorted(edges[1:-1], numbers, side="right")
+        count = len(edges) - 1
+        names = [
+            f"{low:.4g} to {high:.4g} (part {each + 1} of {count})"
+            for each, (low, high) in enumerate(pairwise(edges))
+        ]
+        return places, tuple(names), True
+    texts = known.map(lambda value: f"{value:.12g}" if is_number else str(value))
+    distinct, places[there] = np.unique(texts.to_numpy(str), return_inverse=True)
+    return places, tuple(distinct.tolist()), False
 
 
 def known_slices(
@@ -84,11 +108,12 @@ def known_slices(
 ) -> list[Slice]:
     """Return the slices that are known before any model answers.
 
-    By declared columns, by the window where rows come from several, and for texts by length
-    in characters and by language.
+    By declared columns, by the source and the window where rows come from several, and for
+    texts by length in characters and by language. Of slices of the same rows the first stays.
 
     Args:
-        frame: test rows with the column ``text``, and ``window`` if they have one.
+        frame: test rows with the column ``text``, and ``source`` and ``window`` if they have
+            them.
         columns: names of declared columns.
         content: ``text`` or ``image``.
         min_rows: fewer rows are no slice.
@@ -100,7 +125,9 @@ def known_slices(
     unknown = [name for name in columns if name not in frame.columns]
     if unknown:
         raise ValueError(f"no column {', '.join(unknown)} to slice by")
-    origin = [name for name in ("window",) if name in frame.columns and name not in columns]
+    origin = [
+        name for name in ("source", "window") if name in frame.columns and name not in columns
+    ]
     slices = [
         each
         for name in (*columns, *origin)
@@ -111,4 +138,4 @@ def known_slices(
         lengths, languages = [len(text) for text in texts], [language(text) for text in texts]
         slices += column_slices("characters", lengths, min_rows=min_rows, bins=bins, found="length")
         slices += column_slices("guessed language", languages, min_rows=min_rows, found="language")
-    return slices
+    return list({each.rows.tobytes(): each for each in reversed(slices)}.values())[::-1]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from components.errors import SourceError
 from components.plan import Data
-from components.settings import Section
+from components.settings import Section, digest_of
 from components.sources import open_source
-from components.sources.rows import COLUMNS, fingerprint
+from components.sources.rows import fingerprint, snapshot_schema
 from components.split import content_digest
 
 ROWS = "rows.parquet"
@@ -45,8 +45,9 @@ class IngestReport(Section):
 def ingest(data: Data, folder: Path, config: IngestConfig) -> IngestReport:
     """Write ``rows.parquet`` and a manifest into ``folder``.
 
-    The columns are those of every source and ``window``. Order is that of the
-    windows, then of the source, so that equal content gives equal bytes.
+    The columns are those of every source, the further ones that this one declares, and
+    ``window``. Order is that of the windows, then of the source, so that equal content gives
+    equal bytes.
 
     Raises:
         SourceError: a window no longer has the fingerprint of the plan.
@@ -73,9 +74,11 @@ def ingest(data: Data, folder: Path, config: IngestConfig) -> IngestReport:
         )
         frame = frame[~content.duplicated()].reset_index(drop=True)
     folder.mkdir(parents=True, exist_ok=True)
-    frame.astype(object).to_parquet(folder / ROWS, index=False, schema=_schema())
+    schema = snapshot_schema(data.source.metadata)
+    frame.astype(object).to_parquet(folder / ROWS, index=False, schema=schema)
+    declared = {name: [each.kind, each.required] for name, each in data.source.metadata.items()}
     report = IngestReport(
-        digest=fingerprint(frame, (*COLUMNS, "window")),
+        digest=digest_of([fingerprint(frame, list(frame)), declared]),
         rows=len(frame),
         rows_by_window={
             each.window.name: int((frame["window"] == each.window.name).sum())
@@ -87,9 +90,3 @@ def ingest(data: Data, folder: Path, config: IngestConfig) -> IngestReport:
     )
     (folder / MANIFEST).write_text(report.to_json())
     return report
-
-
-def _schema() -> object:
-    import pyarrow as pa
-
-    return pa.schema([(column, pa.string()) for column in (*COLUMNS, "window")])

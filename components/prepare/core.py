@@ -23,7 +23,7 @@ from pydantic import Field
 
 from components.errors import SourceError
 from components.settings import Section, digest_of
-from components.sources.rows import COLUMNS, fingerprint
+from components.sources.rows import fingerprint
 from components.split import TEST_SHARE, is_test, unit_interval
 from components.tasks import TaskConfig
 
@@ -100,7 +100,7 @@ def prepare(
         if (frame["split"] == split).any()
     }
     return PrepareReport(
-        digest=digest_of([fingerprint(frame, (*COLUMNS, "window", "split")), len(vectors)]),
+        digest=digest_of([fingerprint(frame, list(frame)), len(vectors)]),
         window=window,
         window_end=window_end,
         rows_by_split={split: len(each) for split, each in labels.items()},

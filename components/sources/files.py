@@ -22,12 +22,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import Section
-from components.sources.rows import COLUMNS, Rows
+from components.sources.rows import COLUMNS, Metadata, MetadataColumn, MetadataName, Rows
 from components.split import content_digest, unit_interval
 from components.tasks.image_classification import encode_png
 from components.tasks.model import Content
@@ -50,6 +50,18 @@ def _pattern(text: str) -> str:
     if groups != 1:
         raise ValueError("needs exactly one group in parentheses")
     return text
+
+
+def _named(given: Any) -> Any:
+    """Return further columns by name: of a list, under the names that they have."""
+    if isinstance(given, list):
+        return {str(name): {} for name in given}
+    if isinstance(given, dict):
+        return {
+            name: {"column": each} if isinstance(each, str) else each
+            for name, each in given.items()
+        }
+    return given
 
 
 class Pixels(Section):
@@ -78,6 +90,15 @@ class ColumnNames(Section):
     id: str | None = None
     group: str | None = None
     time: str | None = None
+    metadata: Annotated[
+        Metadata,
+        BeforeValidator(
+            _named,
+            json_schema_input_type=(list[MetadataName] | dict[MetadataName, str | MetadataColumn]),
+        ),
+    ] = {}
+    """Further columns, such as a customer's country, to judge answers by and never to give
+    them: a list of names, ``name: column of the files``, or ``name: {column: …, kind: …}``."""
 
     @model_validator(mode="after")
     def _one_kind_of_content(self) -> ColumnNames:
@@ -93,12 +114,13 @@ class ColumnNames(Section):
 
     @property
     def wanted(self) -> dict[str, str]:
-        """The columns of the files by those of ``COLUMNS``."""
-        names = {name: getattr(self, name) for name in COLUMNS}
+        """The columns of the files by those of the rows."""
+        names = {name: getattr(self, name) for name in ("id", "group", "time", "text", "label")}
         if self.content == "text":
             names["text"] = self.text or "text"
         elif self.image is not None:
             names["text"] = self.image
+        names |= {name: each.column or name for name, each in self.metadata.items()}
         return {name: column for name, column in names.items() if column}
 
 
@@ -107,7 +129,8 @@ class Part(Section):
 
     path: str
     name: str = ""
-    """Put before the row ids, so that ids of different files do not collide."""
+    """Put before the row ids, so that ids of different files do not collide. It is the
+    ``source`` of the rows, too; where the file lies is not, for a file may be moved."""
     at: Day | None = None
     """The day (YYYY-MM-DD) given to all rows of a file that carries no times."""
     share: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0, 1)
@@ -153,6 +176,30 @@ class FilesConfig(Section):
     """Keep so many rows of a window, by a hash of their id, so that one changed row
     never changes which others are kept. None lifts the cap."""
 
+    @model_validator(mode="after")
+    def _further_columns_are_of_one_kind(self) -> FilesConfig:
+        for columns in self._forms:
+            for name, each in columns.metadata.items():
+                first = self.metadata[name]
+                if (each.kind, each.required) != (first.kind, first.required):
+                    raise ValueError(
+                        f"columns.metadata: {name} is declared in two ways; "
+                        "kind and required must be the same for all files"
+                    )
+        return self
+
+    @property
+    def _forms(self) -> list[ColumnNames]:
+        return [part.columns or self.columns for part in self.files]
+
+    @property
+    def metadata(self) -> Metadata:
+        """The further columns of any file; rows of a file without one have nothing in it."""
+        found: Metadata = {}
+        for columns in self._forms:
+            found = {**columns.metadata, **found}
+        return {name: found[name] for name in sorted(found)}
+
     @property
     def roots(self) -> list[tuple[str, str]]:
         """Every folder that files lie in, with what to tell pip when its package is missing."""
@@ -162,7 +209,7 @@ class FilesConfig(Section):
     @property
     def contents(self) -> set[Content]:
         """What rows hold; a project has one kind."""
-        return {(part.columns or self.columns).content for part in self.files}
+        return {columns.content for columns in self._forms}
 
 
 class FilesSource:
@@ -195,7 +242,8 @@ class FilesSource:
             place = pd.Series(unit_interval(frame["id"], "cap"), index=frame.index)
             frame = frame.loc[place.sort_values(kind="stable").index[:cap]]
         frame = frame.sort_values(["_moment", "id"], kind="stable")
-        return Rows(frame[list(COLUMNS)].reset_index(drop=True), left_out)
+        frame = frame[[*COLUMNS, *self._config.metadata]]
+        return Rows(frame.reset_index(drop=True), left_out)
 
     def span(self) -> tuple[str, str] | None:
         """Return the times of the first and the last row, None when rows have no times."""
@@ -234,15 +282,18 @@ class FilesSource:
             raise ConfigError(
                 f"{path} has no column {', '.join(missing)}; "
                 f"it has {', '.join(map(str, raw.columns))}. "
-                + _mend(list(raw.columns), self._config.separator)
+                + _mend(list(raw.columns), self._config.separator, missing, names)
             )
         frame = pd.DataFrame({name: raw[column] for name, column in wanted.items()})
         if names.pixels is not None:
             frame["text"] = _drawn(raw, names.pixels, path)
-        for column in COLUMNS:
+        for column in (*COLUMNS, *self._config.metadata):
             if column not in frame:
                 frame[column] = None
         frame = frame.astype(object).where(frame.notna(), None)
+        frame["source"] = part.name or None
+        for column in self._config.metadata:
+            frame[column] = [(value or "").strip() or None for value in frame[column]]
         if names.image is not None:
             frame["text"] = [_image_file(root, path.parent, each) for each in frame["text"]]
         if names.id is None:
@@ -309,7 +360,7 @@ class FilesSource:
         frame["label"] = labels.where(labels.notna(), None)
 
 
-def _mend(columns: list[str], separator: str) -> str:
+def _mend(columns: list[str], separator: str, missing: list[str], names: ColumnNames) -> str:
     """Say which key is wrong where columns are missing."""
     if len(columns) == 1:
         held = {each: columns[0].count(each) for each in SEPARATORS if each != separator}
@@ -319,6 +370,8 @@ def _mend(columns: list[str], separator: str) -> str:
                 f"It seems to be separated by {likely!r}, not by {separator!r}. "
                 "Mend source.separator."
             )
+    if set(missing) <= {each.column or name for name, each in names.metadata.items()}:
+        return "Mend source.columns.metadata, or give this file columns of its own without it."
     return "Mend source.columns."
 
 

@@ -159,6 +159,11 @@ class ImageClassifier(Classifier):
                 raise SourceError(f"image {place}: {error}") from error
         return examples
 
+    def edge_contents(self) -> list[str]:
+        """Return an image of one black pixel, and a white strip."""
+        black, white = np.zeros((1, 1), dtype=np.uint8), np.full((2, 200, 3), 255, dtype=np.uint8)
+        return [encode_png(black), encode_png(white)]
+
     def inputs(self, examples: Sequence[Example]) -> tuple[NDArray[Any], ...]:
         """Return normalised images, ``float32 [n, 3, h, w]``."""
         images = np.stack(examples).astype(np.float32) / np.float32(255)

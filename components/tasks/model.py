@@ -253,6 +253,10 @@ class Model(ABC):
             vectors: of the rows to answer, ``[n, d]``.
         """
 
+    def edge_contents(self) -> list[str]:
+        """Return contents at the edges of what may be asked; a sound model answers them, too."""
+        return []
+
     @property
     def answer_range(self) -> float:
         """How far apart two answers can be."""

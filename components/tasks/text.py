@@ -38,6 +38,8 @@ Head = Literal["mean-pool", "native"]
 
 _POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 _PUNCTUATION = frozenset(string.punctuation)
+_EDGE_WORDS = 4000
+"""More words than any of the models reads."""
 
 
 class TextTask(Task):
@@ -155,6 +157,11 @@ class TextModel(Model):
     def input_features(self, contents: Sequence[str]) -> Features:
         """Return lengths, and the shares of kinds of characters and unknown tokens."""
         return text_features(contents, self.tokenizer)
+
+    def edge_contents(self) -> list[str]:
+        """Return texts of nothing, of many words, and of the last word that the tokenizer knows."""
+        last = max(self.tokenizer.get_vocab().items(), key=lambda entry: entry[1])[0]
+        return ["", " ", "\u3042\U0001f600", f"{last} " * _EDGE_WORDS]
 
     def cut_contents(self, examples: Sequence[Example]) -> int:
         """Return how many texts reach the limit."""

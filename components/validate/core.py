@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from components.settings import Section
-from components.sources.rows import COLUMNS, fingerprint
+from components.sources.rows import Metadata, declared_metadata, fingerprint
 from components.split import content_digest
 from components.tasks import TaskConfig
 from components.tasks.task import Checks
@@ -73,17 +74,21 @@ def validate(
     """Split a snapshot into good rows and quarantined ones.
 
     Args:
-        snapshot: folder with ``rows.parquet``.
+        snapshot: folder with ``rows.parquet``, whose schema says what further columns are.
         window: name of the current window, which must suffice to train on.
-        folder: gets ``rows.parquet`` with the good rows.
+        folder: gets ``rows.parquet`` with the good rows, numbers of further columns as such.
         quarantine: file that gets the others, in Parquet, with a column ``reasons``.
         task: says which contents and labels are good.
         config: the section ``validate``.
     """
     frame = pd.read_parquet(snapshot / ROWS)
-    reasons = _reasons(frame, task, config)
+    metadata = declared_metadata(snapshot / ROWS)
+    reasons = _reasons(frame, metadata, task, config)
     bad = reasons != ""
     good = frame[~bad].reset_index(drop=True)
+    for name, column in metadata.items():
+        if column.kind == "number":
+            good[name] = numbers_in(good[name])
     folder.mkdir(parents=True, exist_ok=True)
     good.to_parquet(folder / ROWS, index=False)
     quarantine.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +98,7 @@ def validate(
     if refusal and (bad & inside).any():
         refusal += f"; {_quarantined(frame[inside], reasons[inside], task)}"
     return ValidateReport(
-        digest=fingerprint(good, (*COLUMNS, "window")),
+        digest=fingerprint(good, list(good)),
         window=window,
         rows_in=len(frame),
         rows=len(good),
@@ -104,10 +109,18 @@ def validate(
     )
 
 
-def _reasons(frame: pd.DataFrame, task: TaskConfig, config: ValidateConfig) -> pd.Series[str]:
+def numbers_in(values: pd.Series[str]) -> pd.Series[float]:
+    """Return texts as numbers, NaN where there is none or it is not finite."""
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    return numbers.where(np.isfinite(numbers))
+
+
+def _reasons(
+    frame: pd.DataFrame, metadata: Metadata, task: TaskConfig, config: ValidateConfig
+) -> pd.Series[str]:
     """Return the reason codes of each row, joined by commas; empty for a good row."""
     found: dict[int, list[str]] = {}
-    for code, rows in _schema_failures(frame, task, config).items():
+    for code, rows in _schema_failures(frame, metadata, task, config).items():
         for row in rows:
             found.setdefault(row, []).append(code)
     if task.exclusive:
@@ -122,20 +135,26 @@ def _reasons(frame: pd.DataFrame, task: TaskConfig, config: ValidateConfig) -> p
 
 
 def _schema_failures(
-    frame: pd.DataFrame, task: TaskConfig, config: ValidateConfig
+    frame: pd.DataFrame, metadata: Metadata, task: TaskConfig, config: ValidateConfig
 ) -> dict[str, list[int]]:
     """Return the rows that fail each check of the schema, by reason code."""
     import pandera.pandas as pa
 
-    def column(checks: Checks) -> pa.Column:
+    def column(checks: Checks, nullable: bool = False) -> pa.Column:
         wanted = [pa.Check(good, error=code, ignore_na=True) for code, good in checks.items()]
-        return pa.Column(str, wanted, nullable=False)
+        return pa.Column(str, wanted, nullable=nullable)
+
+    def further(name: str) -> pa.Column:
+        readable = {f"unreadable-{name}": lambda values: numbers_in(values).notna()}
+        checks = readable if metadata[name].kind == "number" else {}
+        return column(checks, nullable=not metadata[name].required)
 
     schema = pa.DataFrameSchema(
         {
             "id": column({"duplicate-id": lambda ids: ~ids.duplicated(keep=False)}),
             "text": column(task.content_checks(config.max_characters)),
             "label": column(task.label_checks()),
+            **{name: further(name) for name in metadata},
         }
     )
     if frame.empty:

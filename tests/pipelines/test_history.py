@@ -99,3 +99,20 @@ def test_numbers_that_a_regression_does_not_take_are_counted_and_named(tmp_path)
         labels_of(rated(tmp_path, "x", "7"))
     with pytest.raises(ConfigError, match=r"no row has a label; .* source\.columns\.label"):
         labels_of(rated(tmp_path, "", ""))
+
+
+def test_what_is_odd_about_further_columns_is_told(tmp_path):
+    (tmp_path / "people.csv").write_text("text,label,age,shop\na,1,31,x\nb,2,old,x\nc,3,,x\n")
+    metadata = {"age": {"kind": "number", "required": True}, "shop": {}}
+    source = {
+        "root": str(tmp_path),
+        "files": [{"path": "people.csv"}],
+        "columns": {"metadata": metadata},
+    }
+    task = {"kind": "text-regression", "low": 0, "high": 4}
+    people = ProjectConfig.model_validate({"name": "people", "task": task, "source": source})
+    assert labels_of(people)[1] == [
+        "1 rows have nothing in age, and would be quarantined",
+        "1 rows have what is no number in age, such as 'old', and would be quarantined",
+        "all rows have the same in shop: it tells nothing apart",
+    ]

@@ -287,8 +287,63 @@ PROBLEMS = {
     "column that no row has": (
         [("finetune:\n", "evaluate:\n  slices:\n    columns: [country]\nfinetune:\n")],
         "columns: [country]",
-        "evaluate.slices.columns names no column: 'country'; there are id, group, time, text, "
-        "label, window",
+        "evaluate.slices.columns names no column: 'country'; there are id, group, time, source, "
+        "text, label, window",
+    ),
+    "column that no row has, beside one that is declared": (
+        [
+            ("root: data", "root: data\n  columns: {metadata: {country: Land}}"),
+            (
+                "finetune:\n",
+                "evaluate:\n  fairness: {columns: [country, sex], favourable: good}\nfinetune:\n",
+            ),
+        ],
+        "fairness",
+        "evaluate.fairness.columns names no column: 'sex'; there are id, group, time, source, "
+        "text, label, window, country",
+    ),
+    "label that nobody can wish for": (
+        [
+            ("root: data", "root: data\n  columns: {metadata: [country]}"),
+            (
+                "finetune:\n",
+                "evaluate:\n  fairness:\n    columns: [country]\n    favourable: great\n"
+                "finetune:\n",
+            ),
+        ],
+        "favourable",
+        "evaluate.fairness.favourable names no label: 'great'; there are bad, good",
+    ),
+    "floor out of reach": (
+        [("finetune:\n", "evaluate:\n  floors:\n    accuracy: 90\nfinetune:\n")],
+        "accuracy",
+        "evaluate.floors.accuracy is out of reach: accuracy is 0 to 1, and the floor is 90",
+    ),
+    "further column by a name that rows have": (
+        [("root: data", "root: data\n  columns:\n    metadata:\n      label: x")],
+        "label: x",
+        "source.columns.metadata.label: rows have a column label of their own; name it otherwise, "
+        "such as my_label: {column: label} (got 'label')",
+    ),
+    "further column by no name": (
+        [("root: data", "root: data\n  columns:\n    metadata: ['a,b']")],
+        "metadata",
+        "source.columns.metadata.a,b: is no name for a column: use up to 60 letters, digits and "
+        ". - _ (got 'a,b')",
+    ),
+    "further column of an unknown kind": (
+        [("root: data", "root: data\n  columns:\n    metadata:\n      age: {kind: int}")],
+        "age",
+        "source.columns.metadata.age.kind: input should be 'text' or 'number' (got 'int')",
+    ),
+    "further column that two files declare in two ways": (
+        [
+            ("{path: a.csv, name: a}", "{path: a.csv, columns: {metadata: {age: {kind: number}}}}"),
+            ("root: data", "root: data\n  columns: {metadata: [age]}"),
+        ],
+        "source:",
+        "source: columns.metadata: age is declared in two ways; kind and required must be "
+        "the same for all files",
     ),
     "section is missing": (
         [("task:\n  kind: text-classification\n  labels: [bad, good]\n", "")],
@@ -330,6 +385,19 @@ def test_a_problem_is_told_with_its_line(project, case):
     else:
         line = line_of(path, mark)
     assert found == [f"line {line}: {expected}"]
+
+
+def test_sections_that_do_not_suit_each_other_are_told_at_once(project):
+    path = project(
+        ("  root: data", "  label_bins: {low: [null, 0], high: [0, null]}\n  root: data"),
+        ("epochs: 2", "metric: r2\nevaluate:\n  primary: r2\n  floors: {accuracy: 90}"),
+    )
+    assert [problem.split(" ")[:3] for problem in problems_of(path)] == [
+        ["line", f"{line_of(path, 'label_bins')}:", "source.label_bins"],
+        ["line", f"{line_of(path, 'primary')}:", "evaluate.primary"],
+        ["line", f"{line_of(path, 'floors')}:", "evaluate.floors.accuracy"],
+        ["line", f"{line_of(path, 'metric')}:", "finetune.metric"],
+    ]
 
 
 def test_all_problems_come_at_once_and_each_once(project):

@@ -65,6 +65,29 @@ def test_folds_by_time_learn_from_the_past_alone(frame):
     assert ends[-1] == DAYS[-1]
 
 
+@pytest.mark.parametrize("kind", ["stratified", "grouped", "time"])
+def test_earlier_rows_of_a_group_that_is_judged_rest(frame, kind):
+    frame.loc[60:65, "group"] = [f"g{number}" for number in (0, 0, 7, 14, 21, 29)]
+    rested = 0
+    for split in splits(frame, 4, kind, 0.2):
+        judged = set(frame["group"][:60][np.isin(split[:60], ["valid", "test"])])
+        for group, use in zip(frame["group"][60:66], split[60:66], strict=True):
+            assert use == ("" if group in judged else "rehearsal")
+            rested += group in judged
+    assert rested
+
+
+def test_folds_that_would_learn_from_nothing_are_refused(frame):
+    days = frame.assign(time=[f"2026-01-{5 + number // 20:02d}" for number in range(len(frame))])
+    with pytest.raises(BadInput, match="fold 1 of 2 has no train rows; take fewer folds"):
+        list(splits(days, 2, "time", 0.2))
+    # Every group is there until the last day, so that no fold could come before another.
+    lasting = frame.assign(group=[f"g{number % 30}" for number in range(len(frame))])
+    lasting.loc[30:, "time"] = frame["time"][59]
+    with pytest.raises(BadInput, match="and 5 different ones"):
+        next(splits(lasting, 4, "time", 0.2))
+
+
 def test_what_cannot_be_cut_is_told(frame):
     with pytest.raises(BadInput, match="20 folds need 40 groups of rows or more; there are 30"):
         next(splits(frame, 20, "stratified", 0.2))
@@ -111,3 +134,9 @@ def test_the_command_trains_each_fold_with_each_seed(toy_desk, monkeypatch, caps
     assert found["mean"] == pytest.approx(np.mean(scores))
     assert found["low"] < found["mean"] < found["high"]
     assert main(["evaluate", "toy.yaml", "--folds", "1"]) == 2
+    words[-1] = "1"
+    assert main([*words, "--by", "time", *quick]) == 0
+    report = json.loads(capsys.readouterr().out)
+    past = [each["rows"] for each in report["trainings"]]
+    assert report["folds"] == "time"
+    assert past[0] < past[1]

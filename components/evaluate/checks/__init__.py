@@ -22,6 +22,7 @@ from components.evaluate.checks.primary import primary
 from components.evaluate.checks.robustness import robustness
 from components.evaluate.checks.serving import serving
 from components.evaluate.checks.slices import slices
+from components.evaluate.checks.suspicious import suspicious
 from components.evaluate.config import CheckName, EvaluateConfig
 from components.evaluate.exam import Exam
 
@@ -40,6 +41,7 @@ CHECKS: dict[CheckName, Callable[[Exam, EvaluateConfig], list[Check]]] = {
     "fairness": fairness,
     "holdout": holdout,
     "overfitting": overfitting,
+    "suspicious": suspicious,
 }
 """Name to check, in the order of a report. To add one: a file here, its line, its name in
 ``CheckName``, and its settings in ``EvaluateConfig``."""

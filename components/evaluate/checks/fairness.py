@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from components.evaluate import fairness as rules
 from components.evaluate.check import Check, Part, Standing, skipped
-from components.evaluate.config import EvaluateConfig
+from components.evaluate.config import EvaluateConfig, FairnessConfig
 from components.evaluate.exam import Exam
+from components.evaluate.slices import value_parts
 
+_NAMED = 5
+"""Groups of few rows that a reason names."""
 _STANDING: dict[rules.Standing, Standing] = {
     "fair": "passed",
     "unfair": "failed",
@@ -18,15 +21,19 @@ _STANDING: dict[rules.Standing, Standing] = {
 
 
 def fairness(exam: Exam, config: EvaluateConfig) -> list[Check]:
-    """Return two checks for each declared column: four-fifths, and equal opportunity."""
+    """Return two checks for each declared column: four-fifths, and equal opportunity.
+
+    The groups of a column of numbers, such as ages, are the same ranges as its slices.
+    """
     settings = config.fairness
     if not settings.columns:
         return [skipped("fairness", "evaluate.fairness.columns names none")]
     test, checks = exam.of("test"), []
     for column in settings.columns:
+        places, names, _ = value_parts(exam.rows[column][test].tolist(), config.slices.bins)
         found = rules.fairness(
             column,
-            exam.rows[column][test].tolist(),
+            [None if place < 0 else names[place] for place in places.tolist()],
             exam.targets[test],
             _given(exam)[test],
             exam.groups(test).astype(str).tolist(),
@@ -37,11 +44,12 @@ def fairness(exam: Exam, config: EvaluateConfig) -> list[Check]:
             alpha=config.alpha,
         )
         checks += [
-            _check(f"four-fifths of {column}", found.four_fifths, settings.min_ratio, lowest=True),
+            _check(f"four-fifths of {column}", found.four_fifths, found.left_out, settings),
             _check(
                 f"equal opportunity of {column}",
                 found.equal_opportunity,
-                settings.max_gap,
+                found.left_out,
+                settings,
                 lowest=False,
             ),
         ]
@@ -55,10 +63,26 @@ def _given(exam: Exam) -> NDArray[np.int64]:
     return np.where(left, -1, decided)
 
 
-def _check(name: str, treatments: list[rules.Treatment], limit: float, *, lowest: bool) -> Check:
-    if len(treatments) < 2:
-        reason = f"{name}: fewer than two groups have evaluate.fairness.min_rows rows"
+def _check(
+    name: str,
+    treatments: list[rules.Treatment],
+    left_out: dict[str, int],
+    settings: FairnessConfig,
+    *,
+    lowest: bool = True,
+) -> Check:
+    if len(treatments) + len(left_out) < 2:
+        reason = f"{name}: all test rows are of one group"
         return skipped("fairness", reason).model_copy(update={"name": name})
+    small = ""
+    if left_out:
+        few = ", ".join(f"{group} ({rows})" for group, rows in list(left_out.items())[:_NAMED])
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        small = f"; too few rows to look at: {few}{more}"
+    if len(treatments) < 2:
+        reason = f"{name}: fewer than two groups have {settings.min_rows} test rows{small}"
+        return Check(name=name, check="fairness", verdict="undecided", reason=reason)
+    limit = settings.min_ratio if lowest else settings.max_gap
     parts = [
         Part(
             name=each.group,
@@ -85,6 +109,6 @@ def _check(name: str, treatments: list[rules.Treatment], limit: float, *, lowest
         low=worst.low if worst else None,
         high=worst.high if worst else None,
         threshold=limit,
-        reason=f"{words[verdict]}: {name} {asked}{at}",
+        reason=f"{words[verdict]}: {name} {asked}{at}{small}",
         parts=parts,
     )

@@ -15,6 +15,8 @@ from components.evaluate.exam import Exam
 
 _MIN_BATCHES = 6
 """Fewer leave the median without bounds."""
+_PARTS = 4
+"""Batches by the length of their contents: a median of all is blind to the longest."""
 
 
 def serving(exam: Exam, config: EvaluateConfig) -> list[Check]:
@@ -24,7 +26,9 @@ def serving(exam: Exam, config: EvaluateConfig) -> list[Check]:
     challenger = batch_times(exam, "challenger")
     if exam.has_champion:
         ratios = challenger / batch_times(exam, "champion")
-        checks.append(_latency("latency against champion", ratios, settings.max_latency_ratio, "×"))
+        limit = settings.max_latency_ratio
+        overall = _latency("latency against champion", ratios, limit, "×")
+        checks += [overall, *(_slow_part(ratios, limit) if overall.verdict == "passed" else [])]
     if settings.max_latency_ms is not None:
         checks.append(_latency("latency", challenger, settings.max_latency_ms, " ms"))
     for what, sizes, ratio, limit_mb in (
@@ -42,7 +46,10 @@ def serving(exam: Exam, config: EvaluateConfig) -> list[Check]:
 
 
 def batch_times(exam: Exam, model: str) -> NDArray[np.float64]:
-    """Return the milliseconds per row of each batch that all models answered ``[batches]``."""
+    """Return the milliseconds per row of each batch that all models answered ``[batches]``.
+
+    Batches come in the order of the length of their contents.
+    """
     asked = exam.of("test", "guard", "holdout")
     _, first = np.unique(exam.batch[asked], return_index=True)
     return np.asarray(exam.milliseconds[model][asked][first])
@@ -84,6 +91,33 @@ def _latency(name: str, values: NDArray[np.float64], limit: float, unit: str) ->
         reason=f"{words[verdict]}: {name} {median:.2f}{unit} in [{low:.2f}, {high:.2f}], "
         f"at most {limit:g}{unit}",
     )
+
+
+def _slow_part(ratios: NDArray[np.float64], limit: float) -> list[Check]:
+    """Return a check that fails if one is shown to be too slow on long, or on short, contents.
+
+    A part of few batches varies, so that what may be chance is no finding here.
+    """
+    if len(ratios) < _PARTS * _MIN_BATCHES:
+        return []
+    parts = [median_bounds(each) for each in np.array_split(ratios, _PARTS)]
+    place = max(range(_PARTS), key=lambda part: parts[part][1])
+    median, low, high = parts[place]
+    if low <= limit:
+        return []
+    name = f"latency against champion, part {place + 1} of {_PARTS} by length"
+    return [
+        Check(
+            name=name,
+            check="serving",
+            verdict="failed",
+            measured=median,
+            low=low,
+            high=high,
+            threshold=limit,
+            reason=f"too slow: {name} {median:.2f}× in [{low:.2f}, {high:.2f}], at most {limit:g}×",
+        )
+    ]
 
 
 def _limit(name: str, measured: float, limit: float, unit: str) -> Check:

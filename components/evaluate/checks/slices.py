@@ -64,9 +64,11 @@ def slices(exam: Exam, config: EvaluateConfig) -> list[Check]:
 
 def _known(exam: Exam, of: np.ndarray, config: EvaluateConfig) -> list[Slice]:
     """Return the slices ``[of.sum()]`` that are known before any model answers."""
-    settings = config.slices
+    settings, rows = config.slices, exam.rows
+    if exam.kind == "regression":
+        rows = rows.assign(label=exam.targets)  # as numbers, which texts are never taken for
     return known_slices(
-        exam.rows[of],
+        rows[of],
         settings.columns,
         exam.content,
         min_rows=settings.min_rows,

@@ -191,6 +191,20 @@ def test_one_model_twice_does_not_differ():
         assert detectable_gain(found) is None
 
 
+def test_what_rounding_leaves_is_no_gain():
+    targets = np.random.default_rng(0).normal(0.5, 1, 100)
+    said = np.zeros((100, 1))
+    verdicts = []
+    for nearer in (1e-9, 0.4):
+        a, b = (Scored.of("regression", targets, each) for each in (said, said + nearer))
+        found = compare(a, b, None, ["r2"], alpha=0.05, resamples=500, seed=0)["r2"]
+        assert found.gain > 0
+        # All rows speak for the second model on the whole, by however little.
+        assert found.p_value(0, above=True) < 0.05
+        verdicts.append(superiority(found).verdict)
+    assert verdicts == ["undecided", "passed"]
+
+
 @pytest.mark.parametrize("rows", [60, 400])
 def test_models_that_agree_on_all_rows_may_yet_differ_in_three_per_n(rows):
     """The rule of three, also for accuracy: the bound of what never happened."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -16,8 +18,8 @@ COLUMNS = ("id", "country")
 
 def test_a_check_can_be_made_to_block_or_to_warn():
     assert EvaluateConfig().blocking == BLOCKING
-    config = EvaluateConfig(required=("fairness",), warn=("serving",))
-    assert config.blocking == (BLOCKING | {"fairness"}) - {"serving"}
+    config = EvaluateConfig(required=("calibration",), warn=("serving",))
+    assert config.blocking == (BLOCKING | {"calibration"}) - {"serving"}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,9 @@ def test_a_check_can_be_made_to_block_or_to_warn():
         ({"fairness": {"columns": ["sex"]}}, "favourable"),
         ({"holdout": {"path": "a.csv", "sha256": "short"}}, "sha256"),
         ({"slices": {"colums": []}}, "colums"),
+        ({"required": ["holdout"]}, "required names holdout, but evaluate.holdout asks"),
+        ({"required": ["fairness"]}, "required names fairness, but evaluate.fairness asks"),
+        ({"required": ["robustness"], "robustness": {"rows": 0}}, "required names robustness"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(content, message):
@@ -49,12 +54,12 @@ def test_what_cannot_be_meant_is_refused(content, message):
         (
             {"guarded": {"accuracy": 0.1}},
             NUMBERS,
-            "evaluate.guarded is wrong: accuracy is no metric",
+            "evaluate.guarded.accuracy is wrong: accuracy is no metric",
         ),
         (
             {"floors": {"recall:ugly": 0.1}},
             LABELS,
-            "evaluate.floors is wrong: no metric 'recall:ugly'",
+            "evaluate.floors.recall:ugly is wrong: no metric 'recall:ugly'",
         ),
         (
             {"slices": {"columns": ["county"]}},
@@ -77,31 +82,56 @@ def test_what_cannot_be_meant_is_refused(content, message):
             "evaluate.fairness.favourable names no label: '5'; there is none",
         ),
         (
+            {"floors": {"accuracy": 80}},
+            LABELS,
+            "evaluate.floors.accuracy is out of reach: accuracy is 0 to 1, and the floor is 80",
+        ),
+        (
+            {"guarded": {"accuracy": 3}},
+            LABELS,
+            "evaluate.guarded.accuracy guards nothing: accuracy is 0 to 1, and the margin is 3",
+        ),
+        (
             {"robustness": {"perturbations": ["noise"]}},
             LABELS,
             "evaluate.robustness.perturbations names no perturbation of texts: 'noise'; there",
         ),
     ],
 )
-def test_names_of_nothing_are_refused(content, task, message):
-    config = EvaluateConfig.model_validate(content)
-    with pytest.raises(ValueError, match=message):
-        config.refuse_unknown(task, COLUMNS)
+def test_names_of_nothing_are_told(content, task, message):
+    (problem,) = EvaluateConfig.model_validate(content).unknown(task, COLUMNS)
+    assert re.match(message, problem)
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    wrong = {
+        "primary": "f1",
+        "floors": {"accuracy": 2, "mae": 1},
+        "slices": {"columns": ["county", "sex"]},
+    }
+    problems = list(EvaluateConfig.model_validate(wrong).unknown(LABELS, COLUMNS))
+    assert [problem.split(" ")[0] for problem in problems] == [
+        "evaluate.primary",
+        "evaluate.floors.accuracy",
+        "evaluate.floors.mae",
+        "evaluate.slices.columns",
+        "evaluate.slices.columns",
+    ]
 
 
 def test_known_names_are_accepted():
     config = EvaluateConfig.model_validate(
         {
             "primary": "recall:good",
-            "guarded": {"ece": 0.05},
+            "guarded": {"ece": 0.05, "log_loss": 5},
             "floors": {"accuracy": 0.8},
             "slices": {"columns": ["country"]},
             "fairness": {"columns": ["country"], "favourable": "good"},
             "robustness": {"perturbations": ["typos"]},
         }
     )
-    config.refuse_unknown(LABELS, COLUMNS)
-    EvaluateConfig().refuse_unknown(NUMBERS, ())
+    assert list(config.unknown(LABELS, COLUMNS)) == []
+    assert list(EvaluateConfig().unknown(NUMBERS, ())) == []
 
 
 @pytest.mark.parametrize("task", [LABELS, NUMBERS, TextAnomaly()])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -375,6 +375,42 @@ def test_the_page_shows_verdict_reasons_and_scores(compare, make_bundle, toy_cha
     assert all(f"{row['macro_f1']:.3f}" in page for row in report.scores["challenger"].values())
 
 
+# --- groups of people ---
+
+
+@pytest.fixture
+def unfair(toy, tmp_path):
+    """Prepared rows whose people of one country are nearly all in the negative."""
+    folder = shutil.copytree(toy.second, tmp_path / "unfair")
+    frame = pd.read_parquet(folder / "rows.parquet")
+    draw = np.random.default_rng(0).random(len(frame)) < 0.85
+    negative = (frame["label"] == "negative").to_numpy()
+    frame["country"] = np.where(negative == draw, "fr", "jp")
+    frame.to_parquet(folder / "rows.parquet")
+    return folder
+
+
+FAIR = {"columns": ("country",), "favourable": "positive", "min_rows": 10}
+
+
+@pytest.mark.parametrize(("required", "verdict"), [((), "promote"), (("fairness",), "keep")])
+def test_an_unfair_challenger_is_warned_about_or_kept_out(
+    compare, unfair, toy_champion, make_bundle, required, verdict
+):
+    report = compare(
+        toy_champion, make_bundle(1), prepared=unfair, fairness=FAIR, required=required
+    )
+    assert report.verdict == verdict
+    found = {check.name: check for check in of(report, "fairness")}
+    four_fifths = found["four-fifths of country"]
+    assert four_fifths.verdict == "failed"
+    assert found["equal opportunity of country"].verdict != "failed"
+    page = to_html(report)
+    reason = escape(four_fifths.reason)
+    assert (reason if required else f"Warning: {reason}") in page
+    assert reason.startswith("unfair: four-fifths of country at least 0.8; the worst is fr")
+
+
 # --- broken inputs ---
 
 
@@ -456,6 +492,25 @@ def test_first_champions_of_every_kind_must_beat_the_naive_answer_and_a_probe(
         f"test {title} against {model.probe}",
     }
     assert report.scores.keys() == {"challenger", "naive", "probe"}
+
+
+def test_a_regression_that_always_says_the_mean_is_no_first_champion(
+    judge, case_of, learnt, seal_bundle, tmp_path
+):
+    kind = "text-regression"
+    model = TASKS[kind].load(learnt(kind))
+    mean = rows(case_of(kind).prepared, "train")["label"].astype(float).mean()
+    head: Any = model.network.head
+    head.weight.data.zero_()
+    head.bias.data.fill_(mean)  # the range is -2 to 2, and outputs are quarters of it
+    model.save(tmp_path / "flat")
+    seal_bundle(tmp_path / "flat", task=case_of(kind).task)
+    report = judge(kind, tmp_path / "flat")
+    found = {each.name: each for each in of(report, "baselines")}
+    naive = found["test R² against mean value"]
+    assert naive.measured == pytest.approx(0, abs=1e-6)
+    assert naive.verdict == "undecided"
+    assert report.verdict != "promote"
 
 
 def test_the_naive_answer_to_a_regression_is_the_mean_of_the_training_rows(judge, case_of, learnt):

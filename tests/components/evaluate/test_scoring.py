@@ -170,6 +170,9 @@ def test_trusted_rows_are_answered_by_both(take, make_bundle, trusted, suffix):
     [
         ("txt", {}, "is none of .csv, .jsonl, .parquet"),
         ("csv", {"label": "odd"}, "has 40 labels not of the task"),
+        ("jsonl", {"label": None}, "has 40 labels not of the task"),
+        ("parquet", {"text": None}, "has 40 rows without a good text"),
+        ("csv", {"text": " "}, "has 40 rows without a good text"),
     ],
 )
 def test_a_file_of_something_else_is_refused(take, make_bundle, trusted, suffix, columns, message):

@@ -21,8 +21,8 @@ def test_each_value_with_enough_rows_is_a_slice_and_so_are_missing_ones():
     assert {each.found for each in slices} == {"column"}
 
 
-def test_numbers_are_binned_by_quantiles_also_where_they_are_written_as_text():
-    numbers = [str(each / 10) for each in range(100)] + [None] * 20
+def test_numbers_are_cut_into_ranges_by_quantiles():
+    numbers = [each / 10 for each in range(100)] + [None] * 20
     slices = column_slices("price", numbers, min_rows=10)
     assert sizes(slices) == {
         "price 0 to 2.475 (part 1 of 4)": 25,
@@ -30,6 +30,13 @@ def test_numbers_are_binned_by_quantiles_also_where_they_are_written_as_text():
         "price 4.95 to 7.425 (part 3 of 4)": 25,
         "price 7.425 to 9.9 (part 4 of 4)": 25,
         "price is missing": 20,
+    }
+
+
+def test_a_text_that_reads_as_a_number_is_a_value():
+    codes = ["01067", "01069", "80331", "80333", "20095"] * 20
+    assert sizes(column_slices("postcode", codes, min_rows=10)) == {
+        f"postcode = {code}": 20 for code in sorted(set(codes))
     }
 
 
@@ -85,6 +92,12 @@ def test_known_slices_are_columns_windows_lengths_and_languages():
     assert names["window = 2026-W02"] == 20
     assert names["guessed language = ja"] == names["guessed language = en"] == 40
     assert sum(each.found == "length" for each in slices) == 4
+    frame["source"] = ["web", "shop"] * 30 + [None] * 20
+    frame["weekday"] = frame["shop"]
+    names = sizes(known_slices(frame, ["shop", "weekday"], "image", min_rows=10))
+    assert names["source = web"] == 30
+    # The same rows under another name are no second slice.
+    assert names.keys().isdisjoint({"weekday = north", "window = 2026-W02"})
     only_columns = known_slices(frame, ["shop"], "image", min_rows=10)
     assert {each.found for each in only_columns} == {"column"}
 

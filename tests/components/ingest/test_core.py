@@ -16,6 +16,7 @@ from components.ingest.core import MANIFEST, ROWS, IngestConfig, IngestReport, i
 from components.plan import Data, WindowData
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
+from components.sources.rows import declared_metadata
 from components.split import content_digest
 from components.windows import Window
 
@@ -141,5 +142,33 @@ def test_what_the_source_leaves_out_is_summed_over_the_windows(tmp_path):
 def test_the_snapshot_can_be_read_even_without_rows(tmp_path):
     report = ingest(data_of([], tmp_path), tmp_path / "snapshot", IngestConfig())
     frame = pd.read_parquet(tmp_path / "snapshot" / ROWS)
-    assert list(frame) == ["id", "group", "time", "text", "label", "window"]
+    assert list(frame) == ["id", "group", "time", "source", "text", "label", "window"]
     assert report.rows == len(frame) == 0
+
+
+def test_a_snapshot_says_what_its_further_columns_are(tmp_path):
+    data = data_of([(0, "a", "x"), (1, "b", "y")], tmp_path)
+    digests = set()
+    for number, metadata in enumerate(
+        (
+            {},
+            {"week": {}},
+            {"week": {"kind": "number"}},
+            {"week": {"kind": "number", "required": True}},
+            {"week": {"column": "week", "kind": "number", "required": True}},
+        )
+    ):
+        columns = ColumnNames.model_validate({"time": "when", "id": "id", "metadata": metadata})
+        source = data.source.model_copy(update={"columns": columns})
+        opened = open_source(source)
+        windows = [
+            each.model_copy(update={"fingerprint": opened.read(each.window).fingerprint()})
+            for each in data.windows
+        ]
+        planned = Data(source=source, windows=windows)
+        digests.add(ingest(planned, tmp_path / str(number), IngestConfig()).digest)
+        path = tmp_path / str(number) / ROWS
+        assert declared_metadata(path) == columns.metadata
+        if metadata:
+            assert pd.read_parquet(path)["week"].tolist() == ["0", "1"]
+    assert len(digests) == 4  # under which name the files know it is not the rows' concern

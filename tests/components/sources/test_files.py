@@ -58,9 +58,10 @@ def values(source, column, window=ALL_TIME):
 
 def test_every_row_has_all_columns_as_strings_or_nothing(source):
     opened = source("id,text,label\n7,007,\n8,,1.0\n", columns={"id": "id"})
+    nothing = {"time": None, "source": None}
     assert rows(opened) == [
-        {"id": "7", "group": content_digest("007"), "time": None, "text": "007", "label": None},
-        {"id": "8", "group": content_digest(""), "time": None, "text": None, "label": "1.0"},
+        {"id": "7", "group": content_digest("007"), **nothing, "text": "007", "label": None},
+        {"id": "8", "group": content_digest(""), **nothing, "text": None, "label": "1.0"},
     ]
 
 
@@ -289,7 +290,76 @@ def test_a_cap_counts_what_it_leaves_out_and_keeps_its_choice(source):
     assert len(set(read.frame["id"]) & set(fewer.frame["id"])) >= 29
 
 
+# --- further columns ---
+
+PEOPLE = "text,label,Land,age\na,x,jp, 31 \nb,y, ,\n"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"),
+    [
+        (["Land", "age"], ["Land", "age"]),
+        ({"country": "Land"}, ["country"]),
+        ({"years": {"column": "age", "kind": "number"}, "country": "Land"}, ["country", "years"]),
+        ({"age": {"required": True}}, ["age"]),
+    ],
+)
+def test_declared_columns_travel_with_the_rows_as_they_are_written(source, metadata, names):
+    opened = source(PEOPLE, columns={"metadata": metadata})
+    frame = opened.read(ALL_TIME).frame.sort_values("text")
+    assert list(frame) == [*COLUMNS, *names]
+    found = {"Land": ["jp", None], "country": ["jp", None], "age": ["31", None]}
+    found["years"] = found["age"]
+    assert {name: frame[name].tolist() for name in names} == {name: found[name] for name in names}
+
+
+def test_rows_say_which_named_file_they_come_from(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{name},x\n")
+    parts = [Part(path="a.csv", name="web"), Part(path="b.csv")]
+    opened = FilesSource(FilesConfig(root=str(tmp_path), files=parts))
+    assert {row["text"]: row["source"] for row in rows(opened)} == {"a": "web", "b": None}
+
+
+def test_a_file_without_a_declared_column_is_refused_unless_it_says_so(tmp_path):
+    (tmp_path / "new.csv").write_text("text,label,country\na,x,jp\n")
+    (tmp_path / "old.csv").write_text("text,label\nb,y\n")
+    columns = ColumnNames.model_validate({"metadata": ["country"]})
+    new, old = Part(path="new.csv"), Part(path="old.csv")
+    config = FilesConfig(root=str(tmp_path), files=[new, old], columns=columns)
+    with pytest.raises(ConfigError, match=r"old.csv has no column country.*columns of its own"):
+        FilesSource(config).read(ALL_TIME)
+    old = old.model_copy(update={"columns": ColumnNames()})
+    opened = FilesSource(config.model_copy(update={"files": [new, old]}))
+    assert {row["text"]: row["country"] for row in rows(opened)} == {"a": "jp", "b": None}
+
+
 # --- fingerprints ---
+
+
+def test_the_fingerprint_follows_declared_columns(source):
+    other = PEOPLE.replace("jp", "fr")
+    of = [
+        source(content, name, columns={"metadata": metadata}).read(ALL_TIME).fingerprint()
+        for metadata, name, content in (
+            ([], "rows.csv", PEOPLE),
+            (["Land"], "rows.csv", PEOPLE),
+            ({"country": "Land"}, "rows.csv", PEOPLE),
+            (["Land"], "other.csv", other),
+            (["Land", "age"], "rows.csv", PEOPLE),
+        )
+    ]
+    assert len(set(of)) == 5
+    assert source(other, "other.csv").read(ALL_TIME).fingerprint() == of[0]
+    columns = {"metadata": ["age", "Land"]}
+    assert source(PEOPLE, columns=columns).read(ALL_TIME).fingerprint() == of[4]
+
+
+def test_a_number_and_the_text_that_shows_it_are_not_the_same():
+    values = [["1.0"], [1.0], [float("nan")], [None], ["-"], [1]]
+    digests = [fingerprint(pd.DataFrame({"a": each}), ["a"]) for each in values]
+    assert len(set(digests)) == 4  # nothing is nothing, and 1 is 1.0
+    assert fingerprint(pd.DataFrame({"b": ["1.0"]}), ["b"]) != digests[0]
 
 
 def test_the_fingerprint_follows_the_content_and_nothing_else(source):

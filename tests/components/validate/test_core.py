@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.sources.rows import MetadataColumn, snapshot_schema
 from components.tasks.image_classification import ImageClassification, encode_png
 from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification
@@ -30,11 +31,13 @@ def rows_of(*cells, window=WINDOW):
     return [(id_, f"of {id_}", None, text, label, window) for id_, text, label in cells]
 
 
-def run(rows, folder, task=TASK, **config):
+def run(rows, folder, task=TASK, metadata=None, **config):
     """Validate rows; return the report, the good rows and the quarantine."""
     (folder / "snapshot").mkdir()
-    schema = pa.schema([(column, pa.string()) for column in COLUMNS])
-    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema)
+    declared = {name: MetadataColumn(**each) for name, each in (metadata or {}).items()}
+    names = (*COLUMNS, *declared)
+    records = [dict(zip(names, row, strict=True)) for row in rows]
+    table = pa.Table.from_pylist(records, snapshot_schema(declared))
     pq.write_table(table, folder / "snapshot" / "rows.parquet")
     report = validate(
         folder / "snapshot",
@@ -138,8 +141,8 @@ def test_good_rows_keep_their_order_and_their_content(check):
     rows = [*many(3, "x", window="2026-01-05"), *rows_of(("bad", None, "x")), *many(3, "y")]
     _, good, quarantined = check(rows)
     expected = [row for row in rows if row[0] != "bad"]
-    assert [tuple(row) for row in good.to_numpy()] == expected
-    assert [tuple(row)[:-1] for row in quarantined.to_numpy()] == [rows[3]]
+    assert [tuple(row) for row in good[list(COLUMNS)].to_numpy()] == expected
+    assert [tuple(row) for row in quarantined[list(COLUMNS)].to_numpy()] == [rows[3]]
 
 
 def test_the_digest_follows_the_good_rows_only(tmp_path):
@@ -308,3 +311,43 @@ def test_one_image_with_two_labels_is_quarantined(check):
     _, kept, quarantined = check(rows_of(("a", png(1), "x"), ("b", png(1), "y")), SEEN)
     assert kept.empty
     assert quarantined["reasons"].tolist() == ["conflicting-labels"] * 2
+
+
+# --- further columns ---
+
+AGES = ["31", "4.5", None, "old", "inf", "1e3"]
+
+
+def aged(ages):
+    found = rows_of(*((f"{place}", f"text {place}", "x") for place in range(len(ages))))
+    return [(*row, age) for row, age in zip(found, ages, strict=True)]
+
+
+def test_numbers_of_further_columns_must_be_numbers_and_become_such(check):
+    report, good, bad = check(aged(AGES), metadata={"age": {"kind": "number"}})
+    assert report.reasons == {"unreadable-age": 2}
+    np.testing.assert_equal(good["age"].tolist(), [31.0, 4.5, np.nan, 1000.0])
+    assert bad["age"].tolist() == ["old", "inf"]
+
+
+def test_a_further_column_may_be_required(check):
+    report, good, bad = check(aged(AGES), metadata={"age": {"required": True}})
+    assert report.reasons == {"missing-age": 1}
+    assert good["age"].tolist() == ["31", "4.5", "old", "inf", "1e3"]
+    assert bad["age"].tolist() == [None]
+
+
+@pytest.mark.parametrize("kind", ["text", "number"])
+def test_a_further_column_may_hold_nothing_at_all(check, kind):
+    report, good, _ = check(aged([None] * 3), metadata={"age": {"kind": kind}})
+    assert (report.rows, report.quarantined) == (3, 0)
+    assert good["age"].isna().all()
+
+
+def test_the_digest_follows_what_a_further_column_is(tmp_path):
+    digests = set()
+    for place, metadata in enumerate(({}, {"kind": "number"})):
+        (tmp_path / str(place)).mkdir()
+        found = run(aged(["1", "2"]), tmp_path / str(place), metadata={"age": metadata})
+        digests.add(found[0].digest)
+    assert len(digests) == 2

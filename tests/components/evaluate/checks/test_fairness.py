@@ -32,6 +32,29 @@ def test_a_group_that_is_refused_is_treated_unfairly(make_exam):
     assert "the worst is b with 0." in found[0].reason
 
 
+def test_groups_of_few_rows_are_named_and_decide_nothing(make_exam):
+    def few(count):
+        return {"group_of": np.where(np.arange(count) < 10, "b", "a")}
+
+    exam = make_exam({"challenger": 0.95}, rows={"test": 400}, columns=few)
+    for found in fairness(exam, CONFIG):
+        assert found.verdict == "undecided"
+        assert found.reason.endswith("too few rows to look at: b (10)")
+
+
+def test_groups_of_a_column_of_numbers_are_ranges(make_exam):
+    def ages(count):
+        return {"group_of": 18 + np.arange(count) % 60.0}
+
+    exam = make_exam({"challenger": 0.95}, rows={"test": 4000}, columns=ages)
+    old = (exam.rows["group_of"] > 62).to_numpy()
+    exam.decided["challenger"][old] = 0
+    found = fairness(exam, CONFIG)
+    assert {each.verdict for each in found} == {"failed"}
+    worst = min(found[0].parts, key=lambda part: part.measured or 0.0)
+    assert worst.name.endswith("to 77 (part 4 of 4)")
+
+
 def test_without_declared_groups_nothing_is_asked(make_exam):
     (found,) = fairness(make_exam({"challenger": 0.95}), EvaluateConfig())
     assert found.verdict == "skipped"

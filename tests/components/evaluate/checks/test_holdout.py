@@ -5,7 +5,8 @@ import pytest
 from components.evaluate.checks.holdout import holdout
 from components.evaluate.config import EvaluateConfig, HoldoutConfig
 
-CONFIG = EvaluateConfig(holdout=HoldoutConfig(path="trusted.csv", sha256="0" * 64))
+TRUSTED = HoldoutConfig(path="trusted.csv", sha256="0" * 64)
+CONFIG = EvaluateConfig(holdout=TRUSTED)
 ROWS = {"test": 100, "holdout": 500}
 
 
@@ -15,6 +16,19 @@ def test_poisoned_labels_show_on_trusted_rows(make_exam, challenger, verdict):
     (found,) = holdout(make_exam(right, rows=ROWS), CONFIG)
     assert found.verdict == verdict
     assert found.name == "hold-out F1 against champion"
+
+
+@pytest.mark.parametrize(("floor", "verdict"), [(0.75, "passed"), (0.95, "failed")])
+def test_a_first_champion_must_reach_the_floor_on_trusted_rows(make_exam, floor, verdict):
+    config = EvaluateConfig(holdout=TRUSTED.model_copy(update={"floor": floor}))
+    (found,) = holdout(make_exam({"challenger": 0.85}, rows=ROWS), config)
+    assert (found.name, found.verdict) == (f"holdout F1 of at least {floor}", verdict)
+
+
+def test_a_file_of_other_labels_shows_nothing(make_exam):
+    exam = make_exam({"challenger": 0.9, "champion": 0.8}, rows={"test": 100})
+    (found,) = holdout(exam, CONFIG)
+    assert found.verdict == "undecided"
 
 
 def test_without_a_file_or_a_champion_nothing_is_asked(make_exam):

@@ -9,8 +9,19 @@ from components.evaluate.config import EvaluateConfig
 @pytest.mark.parametrize(("train", "verdict"), [(0.82, "passed"), (0.99, "failed")])
 def test_training_rows_that_are_answered_much_better_are_remembered(make_exam, train, verdict):
     right = {"challenger": {"test": 0.8, "guard": 0.8, "valid": 0.8, "train": train}}
-    (found,) = overfitting(make_exam(right), EvaluateConfig())
-    assert (found.verdict, found.threshold) == (verdict, 0.1)
+    found, _ = overfitting(make_exam(right), EvaluateConfig())
+    assert (found.name, found.verdict, found.threshold) == (
+        "training-validation gap",
+        verdict,
+        0.1,
+    )
+
+
+@pytest.mark.parametrize(("valid", "verdict"), [(0.82, "passed"), (0.99, "failed")])
+def test_a_model_that_was_trained_on_validation_rows_too_is_told(make_exam, valid, verdict):
+    right = {"challenger": {"test": 0.8, "guard": 0.8, "valid": valid, "train": 0.99}}
+    _, found = overfitting(make_exam(right), EvaluateConfig())
+    assert (found.name, found.verdict) == ("validation-test gap", verdict)
 
 
 def test_without_training_rows_nothing_is_asked(make_exam):

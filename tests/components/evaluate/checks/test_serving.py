@@ -29,6 +29,18 @@ def test_timings_that_vary_too_much_decide_nothing(make_exam):
     assert "vary too much" in latency.reason
 
 
+def test_a_model_that_is_slow_on_long_contents_alone_is_too_slow(make_exam):
+    exam = make_exam(BOTH)
+    last = exam.batch[exam.of("test", "guard")].max()
+    exam.milliseconds["challenger"][(exam.batch > 0.74 * last) & (exam.batch <= last)] *= 3
+    latency, part, _ = serving(exam, EvaluateConfig())
+    assert latency.verdict == "passed"
+    assert (part.name[-21:], part.verdict) == ("part 4 of 4 by length", "failed")
+    assert part.low is not None and part.low > 1.5
+    exam.milliseconds["challenger"][exam.batch == last // 2] *= 3  # one slow batch is chance
+    assert len(serving(exam, EvaluateConfig())) == 3
+
+
 @pytest.mark.parametrize(("size", "verdict"), [(1_400_000, "passed"), (1_600_000, "failed")])
 def test_size_is_a_ratio_of_what_is_served(make_exam, size, verdict):
     exam = make_exam(BOTH, size_bytes={"champion": 1_000_000, "challenger": size})
