@@ -61,7 +61,7 @@ def test_a_stopped_retrain_leaves_nothing_behind_and_is_done_by_the_next_run(toy
     )
     try:
         _until(lambda: toy_desk.trained() > 1 or watched.poll() is not None, "the retrain to begin")
-        assert watched.poll() is None, watched.communicate()
+        assert watched.poll() is None, watched.communicate()[0]
         _until(lambda: _is_training(toy_desk.home), "a first step of training")
         assert watched.poll() is None
         assert _below(toy_desk.home)

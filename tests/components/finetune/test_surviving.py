@@ -52,7 +52,7 @@ def check(taken, deaths):
         assert child[0] == (death - 1) // INTERVAL * INTERVAL + 1
 
 
-@pytest.mark.parametrize("method", ["full", "gradual"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "gradual"])
 def test_a_killed_training_resumes_and_ends_with_the_same_weights(killed, method):
     whole, expected = killed("whole", method, [])
     total = whole[0][-1]
