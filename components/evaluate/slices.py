@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.evaluate.languages import language
+from components.languages import language
 
 Rows = NDArray[np.bool_]
 

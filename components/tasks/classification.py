@@ -195,6 +195,12 @@ class Classifier(Model):
         """Return the confidence: the probability of the label that is answered."""
         return {"confidence": answers.max(1)}
 
+    answers_are_probabilities: ClassVar[bool] = True
+
+    def answer_categories(self, answers: NDArray[np.float64]) -> dict[str, list[str]]:
+        """Return the label that is answered."""
+        return {"answer": self.decisions(answers)}
+
     def scores(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> dict[str, float]:
         """Return macro F1, accuracy and log loss."""
         from sklearn.metrics import f1_score

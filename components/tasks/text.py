@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import BundleError
+from components.languages import language
 from components.tasks.model import Content, Example, Features, Model, Network
 from components.tasks.task import Checks, Task
 from components.tasks.tokenizer import PlainTokenizer
@@ -151,6 +152,10 @@ class TextModel(Model):
     def input_features(self, contents: Sequence[str]) -> Features:
         """Return lengths, and the shares of kinds of characters and unknown tokens."""
         return text_features(contents, self.tokenizer)
+
+    def input_categories(self, contents: Sequence[str]) -> dict[str, list[str]]:
+        """Return the guessed language of each text."""
+        return {"language": [language(content) for content in contents]}
 
     def cut_contents(self, examples: Sequence[Example]) -> int:
         """Return how many texts reach the limit."""
