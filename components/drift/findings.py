@@ -227,16 +227,10 @@ def _vectors(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterator[
             found = tool.compare(
                 reference,
                 current,
-                reference_rows=_worth(reference, profile.vector_groups),
-                current_rows=_worth(current, groups),
+                reference_groups=profile.vector_groups,
+                current_groups=groups,
             )
             yield _Test("embedding", "embedding", detector, found)
-
-
-def _worth(vectors: NDArray[np.float32], groups: NDArray[np.int64]) -> float:
-    """Return how many independent rows vectors are worth: the mean over some components."""
-    chosen = range(0, vectors.shape[1], max(1, vectors.shape[1] // 16))
-    return float(np.mean([effective_rows(vectors[:, i].astype(float), groups) for i in chosen]))
 
 
 def _groups(frame: pd.DataFrame) -> NDArray[np.int64]:

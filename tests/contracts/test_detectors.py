@@ -71,7 +71,7 @@ def test_false_alarms_are_as_frequent_as_the_p_value_says(name):
     assert np.median(p_values) < 0.75  # it is not silent always
 
 
-@pytest.mark.parametrize("name", TESTS)
+@pytest.mark.parametrize("name", [*NUMBERS, *CATEGORIES])
 def test_fewer_independent_rows_are_less_significant(name):
     reference, current = drawn(name, 0), drawn(name, 1, 0.3)
     alone = DETECTORS[name].compare(reference, current)
@@ -125,6 +125,21 @@ def test_vectors_that_never_change_are_no_drift_and_another_width_is_refused(nam
     assert found.p_value >= 0.5
     with pytest.raises(ValueError, match="vectors of 3 and of 2 components"):
         DETECTORS[name].compare(same, np.ones((60, 2)))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_rows_that_are_alike_because_of_their_document_are_no_drift(name):
+    generator, groups = np.random.default_rng(0), np.repeat(np.arange(30), 10)
+    alarms = {"with": 0, "without": 0}
+    for _ in range(40):
+        sides = [
+            generator.normal(size=(30, 8))[groups] + 0.5 * generator.normal(size=(300, 8))
+            for _ in range(2)
+        ]
+        told = {"reference_groups": groups, "current_groups": groups}
+        alarms["with"] += DETECTORS[name].compare(*sides, **told).p_value < 0.05
+        alarms["without"] += DETECTORS[name].compare(*sides).p_value < 0.05
+    assert alarms["with"] <= 6 < alarms["without"]
 
 
 @pytest.mark.parametrize("name", TESTS)

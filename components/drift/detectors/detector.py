@@ -38,9 +38,10 @@ class Detector:
             ``vectors``: ``[n, d]`` with ``[m, d]``; ``stream``: values in the order of time.
         min_rows: fewer rows on either side say nothing.
         threshold: the effect from which a difference counts, if nothing else is said.
-        run: the function, or the class of a stream's detector. Functions take
-            ``reference_rows`` and ``current_rows``, how many independent rows each side is
-            worth, see ``components.distribution.effective_rows``.
+        run: the function, or the class of a stream's detector. Functions of numbers and
+            categories take ``reference_rows`` and ``current_rows``, how many independent
+            rows each side is worth (``components.distribution.effective_rows``), those of
+            vectors ``reference_groups`` and ``current_groups``.
     """
 
     kind: Kind
@@ -48,9 +49,9 @@ class Detector:
     threshold: float
     run: Callable[..., Comparison] | Callable[..., Stream]
 
-    def compare(self, reference: NDArray[Any], current: NDArray[Any], **rows: float) -> Comparison:
+    def compare(self, reference: NDArray[Any], current: NDArray[Any], **options: Any) -> Comparison:
         """Compare two samples; not for streams."""
-        found = self.run(reference, current, **rows)
+        found = self.run(reference, current, **options)
         assert isinstance(found, Comparison)
         return found
 

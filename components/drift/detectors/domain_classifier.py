@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from components.distribution import effective_rows
 from components.drift.detectors.detector import Comparison
 
 RIDGE = 1e-2
@@ -14,8 +15,8 @@ def domain_classifier(
     reference: NDArray[np.float32],
     current: NDArray[np.float32],
     *,
-    reference_rows: float | None = None,
-    current_rows: float | None = None,
+    reference_groups: NDArray[np.int64] | None = None,
+    current_groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Return how well a linear classifier tells two samples apart, on rows it did not see.
@@ -29,8 +30,9 @@ def domain_classifier(
     ----------
     reference, current
         ``[n, d]`` and ``[m, d]``.
-    reference_rows, current_rows
-        How many independent rows the samples are worth.
+    reference_groups, current_groups
+        Number of each row's group ``[n]`` and ``[m]``. A group is in one half only: a
+        document that was learnt would be known by its other sentences.
     seed
         Of the halves.
 
@@ -62,24 +64,25 @@ def domain_classifier(
     if reference.shape[1] != current.shape[1]:
         raise ValueError(f"vectors of {reference.shape[1]} and of {current.shape[1]} components")
     generator = np.random.default_rng(seed)
-    learnt, ranked = zip(
-        *(
-            np.array_split(np.asarray(side, np.float64)[generator.permutation(len(side))], 2)
-            for side in (reference, current)
-        ),
-        strict=True,
-    )
+    learnt, ranked, alike = [], [], []
+    for side, groups in ((reference, reference_groups), (current, current_groups)):
+        groups = np.arange(len(side)) if groups is None else groups
+        place = generator.permutation(int(groups.max()) + 1)[groups]
+        second = place > np.median(place)
+        learnt.append(np.asarray(side, np.float64)[~second])
+        ranked.append(np.asarray(side, np.float64)[second])
+        alike.append(groups[second])
+    if min(len(side) for side in ranked) == 0:  # one group is a side
+        return Comparison(0.5, 0.0, 1.0)
     means = [side.mean(0) for side in learnt]
     apart = np.concatenate([side - mean for side, mean in zip(learnt, means, strict=True)])
     within = apart.T @ apart / len(apart)
     width = float(np.trace(within)) / len(within) or 1.0  # 0: each side repeats one row
     direction = np.linalg.solve(within + RIDGE * width * np.eye(len(within)), means[1] - means[0])
-    ranks = rankdata(np.concatenate([side @ direction for side in ranked]))
+    scores = [side @ direction for side in ranked]
+    ranks = rankdata(np.concatenate(scores))
     sizes = [len(side) for side in ranked]
     area = float((ranks[sizes[0] :].sum() / sizes[1] - (sizes[1] + 1) / 2) / sizes[0])
-    rows = (
-        sizes[0] * (reference_rows or n) / n,
-        sizes[1] * (current_rows or m) / m,
-    )
+    rows = [effective_rows(*side) for side in zip(scores, alike, strict=True)]
     error = np.sqrt((rows[0] + rows[1] + 1) / (12 * rows[0] * rows[1]))
     return Comparison(area, 2 * area - 1, float(norm.sf((area - 0.5) / error)))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from components.distribution import effective_rows
 from components.drift.detectors.detector import Comparison
 
 BANDWIDTH_ROWS = 200
+LOOKED_AT = 16
+"""So many components tell how alike the rows of a group are."""
 
 
 def mmd(
     reference: NDArray[np.float32],
     current: NDArray[np.float32],
     *,
-    reference_rows: float | None = None,
-    current_rows: float | None = None,
+    reference_groups: NDArray[np.int64] | None = None,
+    current_groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Return the squared maximum mean discrepancy with a Gaussian kernel.
@@ -29,8 +32,8 @@ def mmd(
     ----------
     reference, current
         ``[n, d]`` and ``[m, d]``.
-    reference_rows, current_rows
-        How many independent rows the samples are worth.
+    reference_groups, current_groups
+        Number of each row's group ``[n]`` and ``[m]``; rows of a group count as fewer.
     seed
         Of the pairing.
 
@@ -78,6 +81,14 @@ def mmd(
     x1, x2, y1, y2 = x[:half], x[half : 2 * half], y[:half], y[half : 2 * half]
     terms = kernel(x1, x2) + kernel(y1, y2) - kernel(x1, y2) - kernel(x2, y1)
     discrepancy = float(terms.mean())
-    independent = min((reference_rows or n) / n, (current_rows or m) / m) * half
-    error = float(terms.std(ddof=1)) / np.sqrt(independent)
+    worth = min(_worth(reference, reference_groups), _worth(current, current_groups))
+    error = float(terms.std(ddof=1)) / np.sqrt(worth * half)
     return Comparison(discrepancy, discrepancy, float(norm.sf(discrepancy / error)))
+
+
+def _worth(vectors: NDArray[np.float32], groups: NDArray[np.int64] | None) -> float:
+    """Return the share of rows that count as independent: the mean over some components."""
+    if groups is None:
+        return 1.0
+    chosen = vectors[:, :: max(1, vectors.shape[1] // LOOKED_AT)].astype(np.float64)
+    return float(np.mean([effective_rows(each, groups) for each in chosen.T])) / len(vectors)
