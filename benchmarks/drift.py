@@ -269,16 +269,16 @@ def _draws(pool: Pool, kind: str, seed: int) -> Iterator[tuple[str, Sides]]:
     elif kind == "vectors":
         first, second = (generator.normal(size=(n, 16)) for n in (REFERENCE_ROWS, CURRENT_ROWS))
         yield "gaussian", Sides(first, second, None)
-        sides = [pool.vectors[side] for side in rows]
-        yield "embedding", Sides(*sides, groups)
+        yield "embedding", Sides(pool.vectors[rows[0]], pool.vectors[rows[1]], groups)
     else:
         shares = np.array([0.5, 0.3, 0.15, 0.04, 0.01])
         drawn = [generator.multinomial(n, shares) for n in (REFERENCE_ROWS, CURRENT_ROWS)]
-        yield "multinomial", Sides(*(each.astype(float) for each in drawn), None)
+        yield "multinomial", Sides(drawn[0].astype(float), drawn[1].astype(float), None)
         values = pool.numbers["tokens"]
         sides = [values[side] for side in rows]
         worth = [effective_rows(*pair) for pair in zip(sides, groups, strict=True)]
-        yield "tokens", Sides(*binned(np.sort(sides[0]), sides[1]), worth)
+        counts = binned(np.sort(sides[0]), sides[1])
+        yield "tokens", Sides(counts[0], counts[1], worth)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ have not. On big data everything moves; what hurts is worth a retrain.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,9 @@ class DriftConfig(Section):
     """What looks at the embeddings as a whole."""
     errors: tuple[StreamDetector, ...] = ("page-hinkley",)
     """What looks at the stream of errors, or of confidence where no labels have come."""
-    min_effect: dict[str, float] = {}
+    min_effect: dict[
+        NumberDetector | CategoryDetector | VectorDetector, Annotated[float, Field(gt=0)]
+    ] = {}
     """Effect from which a change counts, by detector, where it is not the detector's own."""
     false_discovery_rate: float = Field(default=0.01, gt=0, lt=1)
     min_rows: int = Field(default=100, ge=10)
@@ -187,7 +189,7 @@ def _choice(config: DriftConfig) -> Choice:
         numbers=config.numbers,
         categories=config.categories,
         vectors=config.vectors,
-        min_effect=config.min_effect,
+        min_effect={str(name): effect for name, effect in config.min_effect.items()},
         rate=config.false_discovery_rate,
     )
 

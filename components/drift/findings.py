@@ -113,6 +113,8 @@ def schema_changes(profile: Profile, frame: pd.DataFrame) -> list[str]:
         elif not pd.api.types.is_numeric_dtype(frame[name]):
             changes.append(f"column {name} was numbers and is {frame[name].dtype}")
     changes += [f"column {name} is missing" for name in profile.categories if name not in frame]
+    if not len(profile.vectors):  # an older profile does not know all that is collected today
+        return changes
     known = {*profile.numbers, *profile.categories, *OUTPUTS_FROM, "answer"}
     for name in frame:
         if name not in known and not str(name).startswith((EMBEDDING, PROBABILITY)):

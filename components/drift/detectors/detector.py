@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,18 +63,18 @@ class Detector:
         return found
 
 
-class Stream:
+class Stream(ABC):
     """A detector that looks at values one after the other and remembers what it saw.
 
     A subclass takes its parameters by keyword; all of them have defaults.
     """
 
+    @abstractmethod
     def update(self, values: Numbers) -> list[int]:
         """Look at further values ``[n]``; return the indices in them that raised an alarm.
 
         A detector begins anew behind an alarm.
         """
-        raise NotImplementedError
 
 
 def binned(reference: Numbers, current: Numbers, bins: int = 10) -> tuple[Numbers, Numbers]:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from safetensors.numpy import save_file
 from scipy.stats import false_discovery_control
 
 from components.drift.core import DriftConfig, DriftReport, detect, to_metrics
@@ -307,6 +311,25 @@ def test_the_same_rows_give_the_same_report(look):
     report = look(shift=0.4, errors=[1, 0] * 100)
     assert look(shift=0.4, errors=[1, 0] * 100) == report
     assert DriftReport.from_json(report.to_json()) == report
+
+
+def test_a_window_is_compared_with_a_profile_of_the_first_schema_too(look, tmp_path):
+    look(shift=1.0, errors=[1, 0] * 100)
+    generator = np.random.default_rng(0)
+    columns = {name: np.sort(generator.normal(size=400)) for name in COMPONENTS}
+    save_file(columns, tmp_path / "profile.safetensors")
+    old = {"schema_version": 1, "window": "2026-01-05", "error_rate": 0.2, "error_rows": 400}
+    (tmp_path / "profile.json").write_text(json.dumps(old))
+    report = detect(tmp_path, tmp_path, DriftConfig())
+    assert {each.name for each in report.findings if each.moved} >= set(COMPONENTS)
+    assert report.schema_changes == []
+    assert report.hurts
+    assert report.estimated is None
+
+
+def test_an_effect_of_a_detector_that_there_is_not_is_refused():
+    with pytest.raises(ValidationError, match="kolmogorov-smirnow"):
+        DriftConfig.model_validate({"min_effect": {"kolmogorov-smirnow": 0.2}})
 
 
 def test_a_bundle_without_a_profile_is_a_bundle_error(look, tmp_path):
