@@ -37,7 +37,7 @@ from components.drift.detectors.kolmogorov_smirnov import kolmogorov_smirnov
 from components.drift.detectors.page_hinkley import PageHinkley
 from components.drift.findings import Choice, compared
 from components.packages import locate
-from components.profile import Profile, embedding_features, group_numbers
+from components.profile import Columns, Profile, embedding_features, group_numbers
 from components.proportion import lower_bound
 
 Floats = NDArray[np.float64]
@@ -344,12 +344,12 @@ def _verdicts(pool: Pool, windows: int) -> Iterator[Figure]:
     for seed in range(windows):
         then, now = pool.windows(seed)
         features = {name: values[then] for name, values in pool.numbers.items()}
-        nothing: dict[str, Floats] = {}
         profile = Profile.of(
             "then",
-            inputs=(features, pool.groups[then]),
-            outputs=(nothing, pool.groups[then]),
-            categories={"language": pool.languages[then].tolist()},
+            inputs=Columns(
+                features, {"language": pool.languages[then].tolist()}, pool.groups[then]
+            ),
+            outputs=Columns({}, {}, pool.groups[then]),
             errors=np.zeros(1),
             vectors=pool.vectors[then],
             answers=None,

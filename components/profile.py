@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.distribution import Distribution, effective_rows
+from components.distribution import Distribution, effective_category_rows, effective_rows
 from components.errors import BundleError
 
 SCHEMA_VERSION = 2
@@ -47,6 +47,21 @@ class Answers:
     probabilities: NDArray[np.float64]
     decided: NDArray[np.int64]
     targets: NDArray[np.int64] | None
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What can be watched of some rows.
+
+    Attributes:
+        numbers: an array ``[n]`` per name.
+        categories: a list ``[n]`` per name.
+        groups: number of each row's group ``[n]``.
+    """
+
+    numbers: Mapping[str, NDArray[np.float64]]
+    categories: Mapping[str, Sequence[str]]
     groups: NDArray[np.int64]
 
 
@@ -83,9 +98,8 @@ class Profile:
         cls,
         window: str,
         *,
-        inputs: tuple[Mapping[str, NDArray[np.float64]], NDArray[np.int64]],
-        outputs: tuple[Mapping[str, NDArray[np.float64]], NDArray[np.int64]],
-        categories: Mapping[str, Sequence[str]],
+        inputs: Columns,
+        outputs: Columns,
         errors: NDArray[np.float64],
         vectors: NDArray[np.float32],
         answers: Answers | None,
@@ -94,21 +108,24 @@ class Profile:
 
         Args:
             window: name of the window that it was trained on.
-            inputs: features of the training rows, an array ``[n]`` each, and their groups.
-            outputs: features of the answers to validation rows ``[v]``, and their groups.
-            categories: of training or validation rows.
+            inputs: of the training rows ``[n]``.
+            outputs: of the answers to validation rows ``[v]``.
             errors: on the validation rows ``[v]``, 0 to 1.
             vectors: embeddings of the training rows ``[n, d]``.
             answers: to the validation rows, if they are probabilities.
         """
-        numbers, independent = {}, {}
-        for features, groups in (inputs, outputs):
-            for name, values in features.items():
+        numbers, categories, independent = {}, {}, {}
+        for side in (inputs, outputs):
+            for name, values in side.numbers.items():
                 numbers[name] = Distribution(values)
                 finite = np.isfinite(values)
                 if numbers[name].rows:
-                    worth = effective_rows(values[finite], groups[finite])
+                    worth = effective_rows(values[finite], side.groups[finite])
                     independent[name] = worth / numbers[name].rows
+            for name, kinds in side.categories.items():
+                categories[name] = counts_of(kinds)
+                worth = effective_category_rows(kinds, side.groups)
+                independent[name] = worth / max(1, len(kinds))
         chosen = sampled(len(vectors))
         return cls(
             window,
@@ -116,9 +133,9 @@ class Profile:
             len(errors),
             numbers,
             independent,
-            {name: counts_of(values) for name, values in categories.items()},
+            categories,
             vectors[chosen],
-            inputs[1][: len(vectors)][chosen],
+            inputs.groups[: len(vectors)][chosen],
             answers,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.distribution import Distribution, effective_rows
+from components.distribution import Distribution, effective_category_rows, effective_rows
 from components.drift.detectors import DETECTORS
 from components.drift.detectors.detector import Comparison, binned
 from components.profile import (
@@ -158,7 +158,8 @@ def _numbers(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterator[
             then, now = (
                 np.array([each.rows, each.missing], np.float64) for each in (reference, current)
             )
-            yield from _counted(f"{name} (missing)", then, now, choice.categories)
+            there = effective_rows(finite.astype(np.float64), groups) / len(raw)
+            yield from _counted(f"{name} (missing)", then, now, choice.categories, there, there)
         current_rows = effective_rows(raw[finite], groups[finite])
         for detector in choice.numbers:
             tool = DETECTORS[detector]
@@ -189,14 +190,15 @@ def _categories(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterat
     for name, known in profile.categories.items():
         if name not in frame:
             continue
-        current = counts_of(frame[name].fillna("(missing)").astype(str).tolist())
+        values = frame[name].fillna("(missing)").astype(str).tolist()
+        current = counts_of(values)
         kinds = sorted({*known, *current})
         before, now = (
             np.array([side.get(kind, 0) for kind in kinds], np.float64) for side in (known, current)
         )
-        codes = pd.Categorical(frame[name].astype(str), categories=kinds).codes
-        worth = effective_rows(np.asarray(codes, np.float64), groups) / max(1, len(frame))
-        yield from _counted(name, before, now, choice.categories, worth)
+        worth = effective_category_rows(values, groups) / len(values)
+        there = profile.independent.get(name, 1.0)
+        yield from _counted(name, before, now, choice.categories, there, worth)
 
 
 def _counted(
@@ -204,12 +206,16 @@ def _counted(
     reference: NDArray[np.float64],
     current: NDArray[np.float64],
     detectors: Sequence[str],
-    worth: float = 1.0,
+    reference_worth: float,
+    current_worth: float,
 ) -> Iterator[_Test]:
     for detector in detectors:
         if min(reference.sum(), current.sum()) >= DETECTORS[detector].min_rows:
             found = DETECTORS[detector].compare(
-                reference, current, current_rows=current.sum() * worth
+                reference,
+                current,
+                reference_rows=reference.sum() * reference_worth,
+                current_rows=current.sum() * current_worth,
             )
             yield _Test(name, _watched(name), detector, found)
 

@@ -28,7 +28,7 @@ from components.finetune.start import (
     start_head,
 )
 from components.page import curve_plot, page, paragraph, section, table, verdict
-from components.profile import Answers, Profile, group_numbers
+from components.profile import Answers, Columns, Profile, group_numbers
 from components.settings import Section
 from components.split import TEST_SHARE
 from components.tasks import TASKS, TaskConfig
@@ -433,9 +433,12 @@ def profile_of(
     groups = group_numbers(valid["group"])
     profile = Profile.of(
         str(frame["window"].iloc[0]),
-        inputs=(model.input_features(contents), group_numbers(frame["group"][train])),
-        outputs=(model.answer_features(answers), groups),
-        categories={**model.input_categories(contents), **model.answer_categories(answers)},
+        inputs=Columns(
+            model.input_features(contents),
+            model.input_categories(contents),
+            group_numbers(frame["group"][train]),
+        ),
+        outputs=Columns(model.answer_features(answers), model.answer_categories(answers), groups),
         errors=model.errors(targets, answers),
         vectors=vectors[train[: len(vectors)]],
         answers=Answers(answers, model.decided(answers), targets.astype(np.int64), groups)

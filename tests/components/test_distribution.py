@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import distribution
-from components.distribution import Distribution, distributions_of, effective_rows
+from components.distribution import (
+    Distribution,
+    distributions_of,
+    effective_category_rows,
+    effective_rows,
+)
 
 VALUES = st.lists(st.floats(width=32) | st.integers(-3, 3).map(float), max_size=50).map(np.array)
 
@@ -96,6 +101,14 @@ def test_rows_without_groups_are_all_independent():
 
 def test_rows_of_one_group_are_worth_one():
     assert effective_rows(np.arange(20.0), np.zeros(20, np.int64)) == 1
+
+
+def test_categories_are_worth_as_many_rows_as_documents_if_each_has_one():
+    groups = np.repeat(np.arange(40), 5)
+    kinds = np.random.default_rng(0).choice(["de", "en", "fr"], 40)[groups]
+    assert effective_category_rows(kinds.tolist(), groups) == pytest.approx(40)
+    assert effective_category_rows(kinds.tolist(), None) == 200
+    assert effective_category_rows([], groups[:0]) == 0
 
 
 @pytest.mark.parametrize(("within", "expected"), [(0.0, 1000), (0.5, 1000 / 5.5), (1.0, 100)])

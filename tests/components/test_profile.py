@@ -12,6 +12,7 @@ from components.errors import BundleError
 from components.profile import (
     VECTOR_ROWS,
     Answers,
+    Columns,
     Profile,
     as_frame,
     embedding_features,
@@ -30,9 +31,12 @@ def saved(tmp_path):
     groups = np.array([0, 0, 1, 2], np.int64)
     Profile.of(
         "2026-01-05",
-        inputs=({"characters": np.array([3.0, 1.0, np.nan, 2.0])}, groups),
-        outputs=({"confidence": np.array([0.9, 0.6, 0.8, 0.7])}, np.arange(4)),
-        categories={"language": ["en", "de", "en", "en"]},
+        inputs=Columns(
+            {"characters": np.array([3.0, 1.0, np.nan, 2.0])},
+            {"language": ["de", "de", "en", "en"]},
+            groups,
+        ),
+        outputs=Columns({"confidence": np.array([0.9, 0.6, 0.8, 0.7])}, {}, np.arange(4)),
         errors=np.array([0.0, 1.0, 0.0, 0.0]),
         vectors=np.arange(8, dtype=np.float32).reshape(4, 2),
         answers=Answers(
@@ -51,11 +55,12 @@ def test_a_profile_comes_back_as_it_was(saved):
     np.testing.assert_array_equal(profile.numbers["characters"].values, [1, 2, 3])
     assert profile.numbers["characters"].missing == 1
     np.testing.assert_array_equal(profile.numbers["confidence"].values, [0.6, 0.7, 0.8, 0.9])
-    assert profile.independent.keys() == {"characters", "confidence"}
-    assert profile.independent["confidence"] == 1
-    assert profile.categories == {"language": {"de": 1, "en": 3}}
+    assert profile.independent.keys() == {"characters", "confidence", "language"}
+    assert profile.independent["confidence"] == 1 > profile.independent["language"]
+    assert profile.categories == {"language": {"de": 2, "en": 2}}
     np.testing.assert_array_equal(profile.vectors, [[0, 1], [2, 3], [4, 5], [6, 7]])
     np.testing.assert_array_equal(profile.vector_groups, [0, 0, 1, 2])
+    assert profile.answers is not None and profile.answers.targets is not None
     np.testing.assert_array_equal(profile.answers.probabilities[1], [0.6, 0.4])
     np.testing.assert_array_equal(profile.answers.decided, [0, 0, 1, 1])
     np.testing.assert_array_equal(profile.answers.targets, [0, 1, 1, 1])

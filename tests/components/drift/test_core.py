@@ -16,7 +16,7 @@ from components.drift.evidently_report import evidently_html
 from components.drift.findings import benjamini_hochberg
 from components.drift.report import SHOWN_COMPONENTS, to_html
 from components.errors import BundleError
-from components.profile import Answers, Profile
+from components.profile import Answers, Columns, Profile
 
 WIDTH = 30
 COMPONENTS = [f"embedding_{number:03d}" for number in range(WIDTH)]
@@ -42,9 +42,14 @@ def look(tmp_path):
         generator = np.random.default_rng(seed)
         profile = Profile.of(
             "2026-01-05",
-            inputs=({"characters": generator.normal(100, 20, 400).round()}, np.arange(400)),
-            outputs=({"confidence": generator.beta(8, 2, 400)}, np.arange(400)),
-            categories={"answer": generator.choice(["no", "yes"], 400).tolist()},
+            inputs=Columns(
+                {"characters": generator.normal(100, 20, 400).round()}, {}, np.arange(400)
+            ),
+            outputs=Columns(
+                {"confidence": generator.beta(8, 2, 400)},
+                {"answer": generator.choice(["no", "yes"], 400).tolist()},
+                np.arange(400),
+            ),
             errors=np.repeat([1.0, 0.0], [round(400 * error_rate), 400 - round(400 * error_rate)]),
             vectors=generator.normal(size=(400, WIDTH)).astype(np.float32),
             answers=answers,
