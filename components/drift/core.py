@@ -49,6 +49,8 @@ _KINDS: dict[tuple[bool, bool], Kind] = {
 class DriftConfig(Section):
     """Section ``drift``."""
 
+    false_discovery_rate: float = Field(default=0.01, gt=0, lt=1)
+    """Share of what is said to have moved that moved by chance, at most, on average."""
     numbers: tuple[NumberDetector, ...] = ("kolmogorov-smirnov",)
     """What looks at columns of numbers and at each component of the embeddings."""
     categories: tuple[CategoryDetector, ...] = ("chi-squared",)
@@ -61,7 +63,6 @@ class DriftConfig(Section):
         NumberDetector | CategoryDetector | VectorDetector, Annotated[float, Field(gt=0)]
     ] = {}
     """Effect from which a change counts, by detector, where it is not the detector's own."""
-    false_discovery_rate: float = Field(default=0.01, gt=0, lt=1)
     min_rows: int = Field(default=100, ge=10)
     """Fewer rows are not enough for a verdict."""
     score: Score = "accuracy"
