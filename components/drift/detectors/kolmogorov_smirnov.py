@@ -74,13 +74,15 @@ def ks_distance(reference: Numbers, current: Numbers) -> float:
         raise ValueError("both samples need values")
     current = np.sort(current)
     upto = np.searchsorted(reference, current, side="right")
-    before = upto
-    if (reference[np.maximum(upto, 1) - 1] == current).any():
-        before = np.searchsorted(reference, current, side="left")
-    own = np.arange(m + 1) / m
-    above = float((own[1:] - upto / n).max())
-    below = float((before / n - own[:-1]).max())
-    return max(0.0, above, below)
+    tied = (reference.take(upto - 1, mode="wrap") == current).any()
+    before = np.searchsorted(reference, current, side="left") if tied else upto
+    # In whole numbers, n m times the distance, so that nothing is rounded.
+    own = np.arange(0, n * m, n)
+    below = int((before * m - own).max())
+    upto *= m
+    own -= upto
+    above = int(own.max()) + n
+    return max(0, above, below) / (n * m)
 
 
 def ks_p_value(distance: float, reference_rows: float, current_rows: float) -> float:
