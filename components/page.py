@@ -164,6 +164,71 @@ def curve_plot(curves: Mapping[str, Sequence[float]], across: str = "epoch") -> 
     return _svg(width, height, marks)
 
 
+def stream_plot(values: Sequence[float], threshold: float, alarms: Sequence[int]) -> str:
+    """Return a statistic over time as a line, its threshold, and where it raised alarms.
+
+    Args:
+        values: one for each row, or for every so many.
+        threshold: above which an alarm is raised.
+        alarms: places in ``values``.
+    """
+    width, height, left, bottom = 640, 180, 60, 30
+    floor, high = height - bottom, max([threshold, *values]) * 1.1 or 1.0
+
+    def across(place: float) -> float:
+        return left + (width - left - 20) * place / max(1, len(values) - 1)
+
+    def up(value: float) -> float:
+        return floor * (1 - value / high)
+
+    points = " ".join(f"{across(at):.1f},{up(value):.1f}" for at, value in enumerate(values))
+    level = f"{up(threshold):.1f}"
+    marks = [
+        f'<line x1="{left}" x2="{left}" y1="0" y2="{floor}" stroke="currentColor"/>',
+        f'<line x1="{left}" x2="{width - 20}" y1="{floor}" y2="{floor}" stroke="currentColor"/>',
+        f'<line x1="{left}" x2="{width - 20}" y1="{level}" y2="{level}" stroke="currentColor" '
+        'stroke-dasharray="6 4"/>',
+        f'<polyline points="{points}" fill="none" stroke="#57f" stroke-width="1.5"/>',
+        _label(left - 6, up(threshold) + 4, f"{threshold:g}", "end"),
+        _label(left - 6, floor, "0", "end"),
+    ]
+    for alarm in alarms:
+        x = f"{across(alarm):.1f}"
+        marks.append(
+            f'<line class="alarm" x1="{x}" x2="{x}" y1="0" y2="{floor}" stroke="var(--bad)"/>'
+        )
+    return _svg(width, height, marks)
+
+
+def share_plot(rows: Sequence[tuple[str, float, float]], names: tuple[str, str]) -> str:
+    """Return shares of two sides by bin or category, side by side, as SVG.
+
+    Args:
+        rows: ``(bin, share of the one side, share of the other)``.
+        names: of the sides.
+    """
+    width, left, step = 640, 180, 30
+    most = max((share for _, *shares in rows for share in shares), default=0.0) or 1.0
+    scale = (width - left - 60) / most
+    marks = [
+        f'<rect x="{left}" y="2" width="12" height="12" fill="{_SHADES[0]}" opacity="0.5"/>',
+        _label(left + 18, 13, names[0], "start"),
+        f'<rect x="{left + 180}" y="2" width="12" height="12" fill="{_SHADES[1]}"/>',
+        _label(left + 198, 13, names[1], "start"),
+    ]
+    for index, (name, *shares) in enumerate(rows):
+        y = 24 + step * index
+        marks.append(_label(left - 8, y + 16, name, "end"))
+        for side, share in enumerate(shares):
+            opacity = (0.5, 1)[side]
+            marks.append(
+                f'<rect x="{left}" y="{y + 11 * side}" width="{max(0.5, share * scale):.1f}" '
+                f'height="10" fill="{_SHADES[side]}" opacity="{opacity}"/>'
+            )
+        marks.append(_label(left + max(shares) * scale + 6, y + 16, f"{shares[1]:.0%}", "start"))
+    return _svg(width, 28 + step * len(rows), marks)
+
+
 def scatter_plot(points: Sequence[tuple[str, float, float]], across: str, up: str) -> str:
     """Return named points ``(name, x, y)`` as SVG; the axes carry what they count."""
     width, height, left, bottom = 640, 320, 60, 40

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,13 @@ from components import bundle
 from components.collect.answers import KeptAnswers
 from components.errors import SourceError
 from components.plan import Live, WindowData
-from components.profile import as_frame, embedding_features
+from components.profile import DECIDED, PROBABILITY, as_frame, embedding_features
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
 from components.split import content_digest, is_test, unit_interval
 from components.store import Store
 from components.tasks import TASKS, TaskConfig
+from components.tasks.model import Model
 
 CURRENT = "current.parquet"
 ERRORS = "errors.parquet"
@@ -64,10 +66,12 @@ def collect(
 ) -> CollectReport:
     """Write ``current.parquet`` and ``errors.parquet``.
 
-    ``current.parquet`` has ``id``, ``is_test``, ``answer`` and a column per feature of
-    content, embedding and answer for each row of the current window; of a row that is left
-    to a person, ``answer`` is what the model leans to. ``errors.parquet``
-    has ``id``, ``window`` and ``error`` (0 to 1) for each labelled row.
+    ``current.parquet`` has ``id``, ``group``, ``is_test``, ``answer`` and a column per
+    feature of content, embedding and answer for each row of the current window; of a row that
+    is left to a person, ``answer`` is what the model leans to. ``errors.parquet`` has ``id``,
+    ``group``, ``window`` and ``error`` (0 to 1) for each labelled row. Where answers are
+    probabilities, both have them as ``probability_0`` and so on, with the index of the decision
+    as ``decided``, and errors that of the label as ``target``.
 
     Args:
         live: the plan's part for production.
@@ -94,14 +98,18 @@ def collect(
         **model.input_features(contents),
         **embedding_features(vectors_of(contents)),
         **model.answer_features(answers),
+        **_probabilities(model, answers),
     }
     current = pd.concat(
         [
             pd.DataFrame(
                 {
                     "id": rows["id"].to_numpy(),
+                    "group": rows["group"].to_numpy(),
                     "is_test": is_test(rows["group"]),
                     "answer": model.decisions(answers),
+                    **model.input_categories(contents),
+                    **model.answer_categories(answers),
                 }
             ),
             as_frame(features),
@@ -111,7 +119,7 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     current.to_parquet(folder / CURRENT, index=False)
     errors = [_errors(kept, source, each, task, config) for each in live.labelled]
-    stream = pd.concat(errors) if errors else pd.DataFrame({"id": [], "window": [], "error": []})
+    stream = pd.concat(errors) if errors else _no_errors()
     stream.to_parquet(folder / ERRORS, index=False)
     windows = [each.window.name for each in live.labelled]
     return CollectReport(
@@ -158,12 +166,27 @@ def _errors(
     rows = _sample(source, planned, task, config)
     answers = kept.of(planned.fingerprint, rows["text"].tolist())
     labelled = task.known(rows["label"])
-    rows = rows[labelled]
+    rows, answers = rows[labelled], answers[labelled]
     targets = kept.model.targets(rows["label"].tolist())
     return pd.DataFrame(
         {
             "id": rows["id"],
+            "group": rows["group"],
             "window": planned.window.name,
-            "error": kept.model.errors(targets, answers[labelled]),
+            "error": kept.model.errors(targets, answers),
+            **_probabilities(kept.model, answers),
+            **({"target": targets} if kept.model.answers_are_probabilities else {}),
         }
     )
+
+
+def _no_errors() -> pd.DataFrame:
+    return pd.DataFrame({"id": [], "group": [], "window": [], "error": []})
+
+
+def _probabilities(model: Model, answers: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return what the champion's performance is estimated from, if it can be."""
+    if not model.answers_are_probabilities:
+        return {}
+    columns = {f"{PROBABILITY}{index}": answers[:, index] for index in range(answers.shape[1])}
+    return {**columns, DECIDED: model.decided(answers)}

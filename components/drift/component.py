@@ -15,6 +15,7 @@ def drift(
     config: str,
     report: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
+    evidently: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Compare with the champion's profile; ``digest`` and ``code`` are for the cache key."""
@@ -22,11 +23,15 @@ def drift(
 
     from components import bundle, home, step
     from components.drift import core
+    from components.drift.evidently_report import evidently_html
+    from components.drift.report import to_html
 
     with step.running("drift") as log:
         settings = core.DriftConfig.from_json(config)
-        result = core.detect(bundle.fetch(home.store(), champion), Path(collected.path), settings)
+        profile, rows = bundle.fetch(home.store(), champion), Path(collected.path)
+        result = core.detect(profile, rows, settings)
         log.hand_over(result, report.path)
-        Path(page.path).write_text(core.to_html(result, window, settings))
+        Path(page.path).write_text(to_html(result, profile, rows, window, settings))
+        Path(evidently.path).write_text(evidently_html(profile, rows, settings.evidently))
         metrics.metadata.update(core.to_metrics(result))
         Path(metrics.path).write_text(step.as_json(metrics.metadata))

@@ -1,85 +1,134 @@
-"""Compare production with the champion's profile: features by KS, errors by Page-Hinkley.
+"""Compare production with the champion's profile: has it moved, and does it hurt?
 
-With hundreds of features some are significant by chance, and with many rows a
-difference too small to matter is significant too. So a feature counts as moved only
-when it is significant after Benjamini-Hochberg and its distance is large enough.
+*Moved* says that inputs, embeddings or answers are not distributed as they were. *Hurts*
+says that the champion got worse: measured where labels have come, and estimated where they
+have not. On big data everything moves; what hurts is worth a retrain.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.drift.kolmogorov_smirnov import kolmogorov_smirnov
-from components.drift.page_hinkley import page_hinkley
-from components.page import bar_plot, page, paragraph, section, verdict
-from components.profile import EMBEDDING, Profile
+from components.drift.detectors import DETECTORS
+from components.drift.detectors.detector import Stream
+from components.drift.detectors.page_hinkley import PageHinkley
+from components.drift.findings import Choice, Finding, Level, compared, schema_changes
+from components.drift.performance import (
+    Performance,
+    Reconciled,
+    Score,
+    estimated,
+    measured,
+    of_errors,
+    reconciled,
+)
+from components.profile import DECIDED, PROBABILITY, Answers, Profile, group_numbers
 from components.settings import Section
 
-SHOWN_COMPONENTS = 12
+NumberDetector = Literal[
+    "kolmogorov-smirnov", "wasserstein", "population-stability", "jensen-shannon"
+]
+CategoryDetector = Literal["chi-squared", "g-test", "population-stability", "jensen-shannon"]
+VectorDetector = Literal["mmd", "domain-classifier"]
+StreamDetector = Literal["page-hinkley", "adwin", "ddm"]
+Kind = Literal["none", "data", "concept", "data and concept"]
+_KINDS: dict[tuple[bool, bool], Kind] = {
+    (False, False): "none",
+    (True, False): "data",
+    (False, True): "concept",
+    (True, True): "data and concept",
+}
 
 
 class DriftConfig(Section):
     """Section ``drift``."""
 
     false_discovery_rate: float = Field(default=0.01, gt=0, lt=1)
-    min_distance: float = Field(default=0.15, ge=0, le=1)
-    """A feature has moved only if its KS distance is at least this."""
+    """Share of what is said to have moved that moved by chance, at most, on average."""
+    numbers: tuple[NumberDetector, ...] = ("kolmogorov-smirnov",)
+    """What looks at columns of numbers and at each component of the embeddings."""
+    categories: tuple[CategoryDetector, ...] = ("chi-squared",)
+    """What looks at answers, languages and other kinds."""
+    vectors: tuple[VectorDetector, ...] = ("domain-classifier",)
+    """What looks at the embeddings as a whole."""
+    errors: tuple[StreamDetector, ...] = ("page-hinkley",)
+    """What looks at the stream of errors, or of confidence where no labels have come."""
+    min_effect: dict[
+        NumberDetector | CategoryDetector | VectorDetector, Annotated[float, Field(gt=0)]
+    ] = {}
+    """Effect from which a change counts, by detector, where it is not the detector's own."""
     min_rows: int = Field(default=100, ge=10)
     """Fewer rows are not enough for a verdict."""
+    score: Score = "accuracy"
+    """What performance is measured by, of a classifier."""
+    max_drop: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the score that may be lost before it hurts."""
+    evidently: bool = False
+    """Write Evidently's report as a second page; it needs the package evidently."""
     error_tolerance: float = Field(default=0.05, ge=0, lt=1)
     """Page-Hinkley's delta: a rise of the error rate that is tolerated."""
     error_threshold: float = Field(default=20.0, gt=0)
     """Page-Hinkley's threshold: more means fewer false alarms and a longer delay."""
 
 
-class Feature(Section):
-    """The test of one feature."""
-
-    name: str
-    distance: float
-    p_value: float
-    moved: bool
-
-
 class DriftReport(Section):
-    """Whether inputs moved, and whether errors rose."""
+    """Whether the inputs moved, and whether it hurts: two findings, not one."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     window: str
+    """The window that the champion was trained on, with which this one is compared."""
     rows: int
+    needed_rows: int
+    """Fewer rows are not enough for a verdict."""
     enough: bool
-    """Whether there were rows enough for a verdict on the features."""
-    drifted: bool
-    """Inputs moved or errors rose: something speaks for a retrain."""
+    """Whether there were rows enough for a verdict on the inputs."""
     moved: bool
-    """At least one feature moved."""
+    """At least one feature of inputs, embeddings or answers moved."""
+    hurts: bool | None
+    """Whether the champion got worse by more than is tolerated; None: it cannot be told."""
+    kind: Kind
+    """Data drift: what comes in moved. Concept drift: errors rose more than that explains."""
+    drifted: bool
+    """Inputs moved or it hurts: something speaks for a retrain."""
+    level: Level
+    """The highest of all findings; 3 where it hurts."""
     moved_features: int
-    features: list[Feature]
-    """All features, the most distant first."""
+    watched_features: int
+    findings: list[Finding]
+    """All that is watched, the largest effect first."""
+    schema_changes: list[str]
+    """How the columns differ from those of the profile, in words."""
+    measured: Performance | None
+    """Of the newest window whose labels have come."""
+    estimated: Performance | None
+    """Of this window, whose labels have not come."""
+    reconciled: list[Reconciled]
+    """Estimates of earlier windows beside what was measured, in the order of time."""
     labelled_rows: int
     error_rate_before: float
     """On the validation rows, when the champion was trained."""
     error_rate: float | None
     """On the labelled rows since; None without any."""
     error_alarm_row: int | None
-    """Where in the labelled rows Page-Hinkley first raised the alarm."""
+    """Where in the labelled rows a detector first raised the alarm."""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
+        harm = {True: "hurts", False: "does not hurt", None: "harm unknown"}[self.hurts]
         if not self.enough:
-            return f"not enough data: {self.rows} rows"
-        worst = self.features[0]
-        state = "drifted" if self.drifted else "quiet"
-        return (
-            f"{state}: {self.moved_features} of {len(self.features)} features moved, "
-            f"most {worst.name} by {worst.distance:.2f}"
-        )
+            return f"not enough data: {self.rows} rows, {self.needed_rows} are needed; {harm}"
+        worst = next((each for each in self.findings if each.p_value is not None), None)
+        state = "moved" if self.moved else "quiet"
+        most = f", most {worst.name} by {worst.effect:.2f}" if worst else ""
+        share = f"{self.moved_features} of {self.watched_features} features moved"
+        return f"{state}, {harm}: {share}{most}"
 
 
 def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
@@ -92,28 +141,43 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
 
     Raises:
         BundleError: the bundle has no readable profile.
+        ConfigError: a detector needs a package that is not installed.
     """
     reference = Profile.load(profile)
     frame = pd.read_parquet(current / "current.parquet")
-    errors = pd.read_parquet(current / "errors.parquet")["error"].to_numpy(np.float64)
+    labelled = pd.read_parquet(current / "errors.parquet")
+    errors = labelled["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
-    features = _features(reference, frame, config) if enough else []
-    moved_features = sum(feature.moved for feature in features)
-    alarm, _ = page_hinkley(
-        errors,
-        delta=config.error_tolerance,
-        threshold=config.error_threshold,
-        prior_mean=reference.error_rate,
-        prior_count=reference.error_rows,
-    )
+    findings = compared(reference, frame, _choice(config)) if enough else []
+    moved = sorted({each.name for each in findings if each.moved})
+    streams, alarm = _streams(reference, frame, errors, config)
+    since = _newest(labelled, config.min_rows)
+    seen = _measured(reference, since, config)
+    guessed = _estimated(reference, frame, config) if enough else None
+    checked = _reconciled(reference, labelled, config)
+    hurts = _hurts(bool(moved), alarm is not None, seen, guessed)
+    changes = schema_changes(reference, frame) if enough else []
+    rose = alarm is not None or bool(seen and seen.hurts)
+    # Errors that the answers did not foresee: the same inputs mean something else now.
+    surprised = bool(checked) and checked[-1].measured < checked[-1].low
+    watched = {each.name for each in findings}
     return DriftReport(
         window=reference.window,
         rows=len(frame),
+        needed_rows=config.min_rows,
         enough=enough,
-        drifted=moved_features > 0 or alarm is not None,
-        moved=moved_features > 0,
-        moved_features=moved_features,
-        features=features,
+        moved=bool(moved),
+        hurts=hurts,
+        kind=_KINDS[bool(moved), rose and (surprised or not moved)],
+        drifted=bool(moved) or bool(hurts),
+        level=_level([*findings, *streams], hurts, changes),
+        moved_features=len(moved),
+        watched_features=len(watched),
+        findings=[*findings, *streams],
+        schema_changes=changes,
+        measured=seen,
+        estimated=guessed,
+        reconciled=checked,
         labelled_rows=len(errors),
         error_rate_before=reference.error_rate,
         error_rate=float(errors.mean()) if len(errors) else None,
@@ -121,84 +185,151 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     )
 
 
-def _features(reference: Profile, frame: pd.DataFrame, config: DriftConfig) -> list[Feature]:
-    tests = {
-        name: kolmogorov_smirnov(values, frame[name].to_numpy(np.float64))
-        for name, values in reference.features.items()
-        if name in frame
-    }
-    significant = benjamini_hochberg(
-        np.array([p_value for _, p_value in tests.values()]), config.false_discovery_rate
+def _choice(config: DriftConfig) -> Choice:
+    return Choice(
+        numbers=config.numbers,
+        categories=config.categories,
+        vectors=config.vectors,
+        min_effect={str(name): effect for name, effect in config.min_effect.items()},
+        rate=config.false_discovery_rate,
     )
-    features = [
-        Feature(
-            name=name,
-            distance=distance,
-            p_value=p_value,
-            moved=bool(chosen) and distance >= config.min_distance,
-        )
-        for (name, (distance, p_value)), chosen in zip(tests.items(), significant, strict=True)
-    ]
-    return sorted(features, key=lambda feature: -feature.distance)
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
-    """Tell which hypotheses to reject so that at most ``rate`` of them are false on average.
+def _level(findings: list[Finding], hurts: bool | None, changes: list[str]) -> Level:
+    levels: list[Level] = [each.level for each in findings]
+    return max([*levels, 3 if hurts else 0, 2 if changes else 0])
 
-    Benjamini & Hochberg (1995), Journal of the Royal Statistical Society B 57.
-    """
-    count = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    passes = p_values[order] <= rate * np.arange(1, count + 1) / count
-    rejected = np.zeros(count, dtype=bool)
-    if passes.any():
-        rejected[order[: int(np.flatnonzero(passes)[-1]) + 1]] = True
-    return rejected
+
+def _hurts(
+    moved: bool, alarm: bool, seen: Performance | None, guessed: Performance | None
+) -> bool | None:
+    """Tell whether it hurts, from what was measured of earlier rows and estimated of these."""
+    said = [each.hurts for each in (seen, guessed) if each is not None]
+    if alarm or True in said:
+        return True
+    if guessed is not None:
+        return guessed.hurts
+    # What was measured says nothing of rows that are not like those.
+    return False if said == [False] and not moved else None
 
 
 def to_metrics(report: DriftReport) -> dict[str, float]:
     """Return the findings as flat numbers for Kubeflow's metrics view."""
     metrics = {
-        "drifted": float(report.drifted),
+        "moved": float(report.moved),
         "moved_features": float(report.moved_features),
-        "largest_distance": max((feature.distance for feature in report.features), default=0.0),
+        "level": float(report.level),
     }
+    for each in report.findings:
+        name = f"largest_{each.detector.replace('-', '_')}"
+        metrics[name] = max(each.effect, metrics.get(name, each.effect))
+    for performance in (report.measured, report.estimated):
+        if performance is not None:
+            score = performance.score.replace(" ", "_").replace("_-_", "_minus_")
+            metrics[f"{performance.source}_{score}"] = performance.now
+    if report.hurts is not None:
+        metrics["hurts"] = float(report.hurts)
     if report.error_rate is not None:
         metrics["error_rate"] = report.error_rate
     return metrics
 
 
-def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
-    """Return the report as a page."""
-    mood = "bad" if report.drifted else "good" if report.enough else "open"
-    named = [each for each in report.features if not each.name.startswith(EMBEDDING)]
-    components = [each for each in report.features if each.name.startswith(EMBEDDING)]
-    rates = f"validation error rate {report.error_rate_before:.3f}"
-    if report.error_rate is None:
-        errors = f"No labels have come since the champion was trained; {rates}."
-    else:
-        alarm = (
-            "Page-Hinkley is quiet"
-            if report.error_alarm_row is None
-            else f"Page-Hinkley raised the alarm at row {report.error_alarm_row:,}"
+def stream_of(name: StreamDetector, config: DriftConfig, before: float, rows: int) -> Stream:
+    """Return a detector for a stream from 0 to 1 whose mean was ``before`` in ``rows`` rows."""
+    if name == "page-hinkley":
+        return PageHinkley(
+            delta=config.error_tolerance,
+            threshold=config.error_threshold,
+            prior_mean=before,
+            prior_count=rows,
         )
-        errors = (
-            f"{alarm}: error rate {report.error_rate:.3f} over {report.labelled_rows:,} "
-            f"labelled rows, {rates}."
+    return DETECTORS[name].stream()
+
+
+def _streams(
+    profile: Profile, frame: pd.DataFrame, errors: NDArray[np.float64], config: DriftConfig
+) -> tuple[list[Finding], int | None]:
+    """Return what the detectors of streams say, and the row of the first alarm of errors.
+
+    Without labels they look at how unsure the champion is instead, which raises no alarm of
+    errors, but counts as a finding.
+    """
+    stream, before, rows, what = errors, profile.error_rate, profile.error_rows, "error"
+    if not len(errors):
+        confidence = profile.numbers.get("confidence")
+        if confidence is None or not confidence.rows or "confidence" not in frame:
+            return [], None
+        unsure = 1 - frame["confidence"].to_numpy(np.float64)
+        stream, what = unsure[np.isfinite(unsure)], "confidence"
+        before, rows = 1 - float(confidence.values.mean()), confidence.rows
+    findings, first = [], []
+    for name in config.errors:
+        if len(stream) < DETECTORS[name].min_rows:
+            continue
+        alarms = stream_of(name, config, float(before), rows).update(stream)
+        first += alarms[:1]
+        rise = float(stream.mean() - before)
+        findings.append(
+            Finding(
+                name=f"{what} over time",
+                watched="error" if what == "error" else "answer",
+                detector=name,
+                statistic=float(len(alarms)),
+                effect=rise,
+                threshold=config.error_tolerance,
+                p_value=None,
+                moved=bool(alarms),
+                level=0 if not alarms else 3 if what == "error" else 1,
+            )
         )
-    return page(
-        f"Drift in window {window}",
-        verdict(report.headline, mood),
-        section("Errors", paragraph(errors)),
-        section(
-            f"Inputs and answers, by KS distance to window {report.window}",
-            bar_plot([(each.name, each.distance) for each in named], config.min_distance),
-        ),
-        section(
-            f"Embedding, the most distant of {len(components)} components",
-            bar_plot(
-                [(each.name, each.distance) for each in components[:SHOWN_COMPONENTS]],
-                config.min_distance,
-            ),
-        ),
+    return findings, min(first) if first and what == "error" else None
+
+
+def _newest(labelled: pd.DataFrame, min_rows: int) -> pd.DataFrame:
+    """Return the rows of the newest window with labels enough, or all if none has."""
+    for window in reversed(labelled["window"].unique().tolist() if "window" in labelled else []):
+        rows = labelled[labelled["window"] == window]
+        if len(rows) >= min_rows:
+            return rows
+    return labelled
+
+
+def _answers(frame: pd.DataFrame) -> Answers | None:
+    """Return a classifier's answers, None of another kind of model."""
+    if DECIDED not in frame or not len(frame):
+        return None
+    names = [name for name in frame if str(name).startswith(PROBABILITY)]
+    return Answers(
+        frame[names].to_numpy(np.float64),
+        frame[DECIDED].to_numpy(np.int64),
+        frame["target"].to_numpy(np.int64) if "target" in frame else None,
+        group_numbers(frame["group"]),
     )
+
+
+def _measured(profile: Profile, rows: pd.DataFrame, config: DriftConfig) -> Performance | None:
+    now = _answers(rows)
+    if profile.answers is not None and now is not None and now.targets is not None:
+        return measured(profile.answers, now, config.score, config.max_drop)
+    if not len(rows):
+        return None
+    groups = group_numbers(rows["group"]) if "group" in rows else np.arange(len(rows))
+    errors = rows["error"].to_numpy(np.float64)
+    return of_errors(profile.error_rate, profile.error_rows, errors, groups, config.max_drop)
+
+
+def _estimated(profile: Profile, frame: pd.DataFrame, config: DriftConfig) -> Performance | None:
+    now = _answers(frame)
+    if profile.answers is None or now is None:
+        return None
+    return estimated(profile.answers, now, config.score, config.max_drop)
+
+
+def _reconciled(profile: Profile, labelled: pd.DataFrame, config: DriftConfig) -> list[Reconciled]:
+    found = []
+    for window in labelled["window"].unique().tolist() if "window" in labelled else []:
+        rows = labelled[labelled["window"] == window]
+        now = _answers(rows)
+        if profile.answers is not None and now is not None and len(rows) >= config.min_rows:
+            found.append(reconciled(str(window), profile.answers, now, config.score))
+    return found

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from components.evaluate.languages import language
+from components.languages import language
 
 Rows = NDArray[np.bool_]
 

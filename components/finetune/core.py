@@ -30,7 +30,7 @@ from components.finetune.start import (
     start_head,
 )
 from components.page import curve_plot, page, paragraph, section, table, verdict
-from components.profile import Profile, embedding_features
+from components.profile import Answers, Columns, Profile, group_numbers
 from components.settings import Section
 from components.split import TEST_SHARE
 from components.tasks import TASKS, TaskConfig
@@ -469,13 +469,22 @@ def profile_of(
     # The embeddings are those of the current window's rows, which come first.
     vectors = load_file(prepared / "embeddings.safetensors")["vectors"]
     train = (frame["split"] == "train").to_numpy()
-    features = {
-        **model.input_features(frame["text"][train].tolist()),
-        **embedding_features(vectors[train[: len(vectors)]]),
-        **model.answer_features(answers),
-    }
-    error_rate = float(np.mean(model.errors(targets, answers)))
-    profile = Profile(features, error_rate, len(valid), str(frame["window"].iloc[0]))
+    contents = frame["text"][train].tolist()
+    groups = group_numbers(valid["group"])
+    profile = Profile.of(
+        str(frame["window"].iloc[0]),
+        inputs=Columns(
+            model.input_features(contents),
+            model.input_categories(contents),
+            group_numbers(frame["group"][train]),
+        ),
+        outputs=Columns(model.answer_features(answers), model.answer_categories(answers), groups),
+        errors=model.errors(targets, answers),
+        vectors=vectors[train[: len(vectors)]],
+        answers=Answers(answers, model.decided(answers), targets.astype(np.int64), groups)
+        if model.answers_are_probabilities
+        else None,
+    )
     return profile, model.scores(targets, answers)
 
 

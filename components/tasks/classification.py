@@ -66,7 +66,7 @@ class Classifier(Model):
     metric: ClassVar[str] = "macro_f1"
     gate_metric: ClassVar[str] = "macro_f1"
     naive: ClassVar[str] = "majority class"
-    gives_probabilities: ClassVar[bool] = True
+    answers_are_probabilities: ClassVar[bool] = True
     """Or mere scores, which no temperature calibrates and no cost can be expected of."""
 
     @property
@@ -143,7 +143,7 @@ class Classifier(Model):
         calibrate: bool,
     ) -> DecisionRule | None:
         """Return temperature and operating point."""
-        calibrate = calibrate and self.gives_probabilities
+        calibrate = calibrate and self.answers_are_probabilities
         return DecisionRule.fit(answers, targets, self.labels, aim, calibrate=calibrate)
 
     def decided(self, answers: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -219,6 +219,10 @@ class Classifier(Model):
     def answer_features(self, answers: NDArray[np.float64]) -> Features:
         """Return the confidence: the probability of the most probable label."""
         return {"confidence": answers.max(1)}
+
+    def answer_categories(self, answers: NDArray[np.float64]) -> dict[str, list[str]]:
+        """Return the label that is answered."""
+        return {"answer": self.decisions(answers)}
 
     def scores(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> dict[str, float]:
         """Return macro F1, accuracy and log loss."""

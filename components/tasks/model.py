@@ -233,6 +233,17 @@ class Model(ABC):
     def input_features(self, contents: Sequence[str]) -> Features:
         """Return what can be said of contents without a network, an array ``[n]`` per name."""
 
+    def input_categories(self, contents: Sequence[str]) -> dict[str, list[str]]:
+        """Return what kinds contents are of, a list ``[n]`` per name; none, unless a task says."""
+        return {}
+
+    def answer_categories(self, answers: NDArray[np.float64]) -> dict[str, list[str]]:
+        """Return what kinds answers are of, a list ``[n]`` per name; none, unless a task says."""
+        return {}
+
+    answers_are_probabilities: ClassVar[bool] = False
+    """Whether answers ``[n, k]`` say how probable each class is, and ``decided`` is its index."""
+
     @abstractmethod
     def responses(self, answers: NDArray[np.float64]) -> list[dict[str, Any]]:
         """Return each answer as a client gets it: strings, floats, or floats by name."""

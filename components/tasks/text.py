@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import BundleError
+from components.languages import language
 from components.tasks.model import Content, Example, Features, Model, Network, rule_in
 from components.tasks.task import Checks, Task
 from components.tasks.tokenizer import PlainTokenizer
@@ -162,6 +163,10 @@ class TextModel(Model):
         """Return texts of nothing, of many words, and of the last word that the tokenizer knows."""
         last = max(self.tokenizer.get_vocab().items(), key=lambda entry: entry[1])[0]
         return ["", " ", "\u3042\U0001f600", f"{last} " * _EDGE_WORDS]
+
+    def input_categories(self, contents: Sequence[str]) -> dict[str, list[str]]:
+        """Return the guessed language of each text."""
+        return {"language": [language(content) for content in contents]}
 
     def cut_contents(self, examples: Sequence[Example]) -> int:
         """Return how many texts reach the limit."""

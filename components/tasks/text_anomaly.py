@@ -72,7 +72,8 @@ class TextAnomalyDetector(Classifier, TextModel):
     metric: ClassVar[str] = "auroc"
     probe: ClassVar[str] = "distance from the base's normal rows"
     fits_head: ClassVar[bool] = True
-    gives_probabilities: ClassVar[bool] = False
+    # They rank rows by their distance, and nothing makes them as probable as they say.
+    answers_are_probabilities: ClassVar[bool] = False
 
     @staticmethod
     def facts_of(task: Any) -> dict[str, Any]:

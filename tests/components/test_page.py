@@ -18,7 +18,9 @@ from components.page import (
     paragraph,
     picture,
     section,
+    share_plot,
     square_plot,
+    stream_plot,
     table,
     verdict,
 )
@@ -149,3 +151,27 @@ def test_a_picture_is_part_of_the_page_and_has_a_tile_for_each_weight():
 
 def test_a_mood_colours_a_cell():
     assert '<td class="good">passed</td>' in table(("",), [(Said("passed", "good"),)])
+
+
+def test_a_stream_shows_its_threshold_and_its_alarms():
+    values = [0.0, 5.0, 21.0, 0.0, 3.0]
+    drawn = ElementTree.fromstring(stream_plot(values, 20, [2]))
+    lines = [each for each in drawn.iter() if each.attrib.get("class") == "alarm"]
+    points = next(each for each in drawn.iter() if "points" in each.attrib).attrib["points"]
+    places = [tuple(map(float, point.split(","))) for point in points.split()]
+    assert len(places) == len(values)
+    assert [float(line.attrib["x1"]) for line in lines] == [places[2][0]]
+    assert min(places, key=lambda place: place[1]) == places[2]
+    dashed = next(each for each in drawn.iter() if "stroke-dasharray" in each.attrib)
+    assert places[2][1] < float(dashed.attrib["y1"]) < places[1][1]
+
+
+def test_shares_of_two_sides_stand_side_by_side():
+    drawn = ElementTree.fromstring(
+        share_plot([("a <b>", 0.5, 0.25), ("c", 0.5, 0.75)], ("then", "now"))
+    )
+    widths = [
+        float(each.attrib["width"]) for each in drawn.iter() if each.attrib.get("height") == "10"
+    ]
+    assert widths == pytest.approx([share * widths[0] for share in (1, 0.5, 1, 1.5)], abs=0.1)
+    assert "a <b>" in [each.text for each in drawn.iter()]

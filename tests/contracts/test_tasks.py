@@ -33,7 +33,7 @@ def test_what_is_trained_and_saved_answers_the_same_when_loaded(case_of, kind, m
     # Profile and scores were made of the answers that the model gave before it was saved.
     profile = Profile.load(tmp_path / "bundle")
     for name, values in model.answer_features(answers).items():
-        np.testing.assert_allclose(np.sort(values), profile.features[name], atol=1e-5)
+        np.testing.assert_allclose(np.sort(values), profile.numbers[name].values, atol=1e-5)
     scores = model.scores(model.targets(valid["label"].tolist()), answers)
     assert scores == pytest.approx(report.scores, abs=1e-4)
     assert tuple(scores) == model.score_names

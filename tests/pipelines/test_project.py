@@ -661,14 +661,14 @@ def test_an_override_replaces_one_value(project):
         path,
         [
             "finetune.epochs=3",
-            "drift.min_distance = 0.4",
+            "drift.max_drop = 0.4",
             "task.labels=[x, y, z]",
             "description=a = b",
             "finetune.epochs=4",
         ],
     )
     assert config.finetune.epochs == 4, "the last one wins"
-    assert config.drift.min_distance == 0.4, "of a section that the file does not have"
+    assert config.drift.max_drop == 0.4, "of a section that the file does not have"
     assert config.task.label_names == ("x", "y", "z")
     assert config.description == "a = b"
     assert config.finetune.base == load(path).finetune.base

@@ -168,15 +168,22 @@ def test_the_profile_remembers_training_rows_and_the_confidence_on_validation_ro
     texts = frame["text"][frame["split"] == "train"]
     assert profile.window == "2026-01-12"
     assert profile.error_rate == pytest.approx(1 - report.scores["accuracy"])
-    np.testing.assert_array_equal(profile.features["characters"], sorted(map(len, texts)))
+    characters = profile.numbers["characters"].values
+    np.testing.assert_array_equal(characters, sorted(map(len, texts)))
     vectors = load_file(toy.second / "embeddings.safetensors")["vectors"]
     train_rows = (frame["split"] == "train").to_numpy()[: len(vectors)]
-    np.testing.assert_allclose(
-        profile.features["embedding_007"], np.sort(vectors[train_rows, 7]), atol=1e-7
-    )
-    valid = frame["text"][frame["split"] == "valid"].tolist()
-    confidence = TextClassifier.load(tmp_path / "bundle").predict(valid).max(1)
-    np.testing.assert_allclose(profile.features["confidence"], np.sort(confidence), atol=1e-6)
+    np.testing.assert_array_equal(profile.vectors, vectors[train_rows])
+    valid = frame[frame["split"] == "valid"]
+    model = TextClassifier.load(tmp_path / "bundle")
+    probabilities = model.predict(valid["text"].tolist())
+    confidence = np.sort(probabilities.max(1))
+    np.testing.assert_allclose(profile.numbers["confidence"].values, confidence, atol=1e-6)
+    assert sum(profile.categories["answer"].values()) == len(valid)
+    assert sum(profile.categories["language"].values()) == len(texts)
+    assert profile.answers is not None
+    np.testing.assert_allclose(profile.answers.probabilities, probabilities, atol=1e-6)
+    expected = model.targets(valid["label"].tolist())
+    np.testing.assert_array_equal(profile.answers.targets, expected)
 
 
 def test_test_and_guard_rows_have_no_influence(finetuned, toy, tmp_path):

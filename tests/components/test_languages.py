@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluate.languages import language
+from components.languages import language
 
 TEXTS = {
     "en": "I have not seen the other film, but this one was as good as they say it is.",
