@@ -8,6 +8,7 @@ when it is significant after Benjamini-Hochberg and its distance is large enough
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -37,30 +38,76 @@ class DriftConfig(Section):
     """Page-Hinkley's threshold: more means fewer false alarms and a longer delay."""
 
 
-class Feature(Section):
-    """The test of one feature."""
+Level = Literal[0, 1, 2, 3]
+"""Of an alert: 3 at once, 2 within a day, 1 in the weekly review, 0 is none."""
+
+Watched = Literal["input", "embedding", "answer", "confidence", "error"]
+
+
+class Finding(Section):
+    """One thing that is watched, and what a detector says of it."""
 
     name: str
-    distance: float
-    p_value: float
+    watched: Watched
+    detector: str
+    """Its name in ``DETECTORS``."""
+    statistic: float
+    effect: float
+    """How large the change is, from 0 (none) to 1, whatever the number of rows."""
+    threshold: float
+    """The effect from which a change counts."""
+    p_value: float | None
+    """How probable so large a statistic is without a change; None: the detector has none."""
     moved: bool
+    """Both significant, among all that is watched, and large enough."""
+    level: Level
+
+
+class Performance(Section):
+    """How good the champion is now, beside how good it was when it was trained."""
+
+    source: Literal["measured", "estimated"]
+    """From labels that have come since, or from the answers to this window alone."""
+    score: str
+    """``accuracy``, or another score of which more is better."""
+    rows: int
+    before: float
+    now: float
+    low: float
+    high: float
+    """Interval of ``now`` at 95 %."""
+    drop: float
+    """Share of ``before`` that is lost; negative where the champion got better."""
+    hurts: bool | None
+    """Whether the drop counts; None where the interval leaves it open."""
 
 
 class DriftReport(Section):
-    """Whether inputs moved, and whether errors rose."""
+    """Whether the inputs moved, and whether it hurts: two findings, not one."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     window: str
+    """The window that the champion was trained on, with which this one is compared."""
     rows: int
+    needed_rows: int
+    """Fewer rows are not enough for a verdict."""
     enough: bool
-    """Whether there were rows enough for a verdict on the features."""
-    drifted: bool
-    """Inputs moved or errors rose: something speaks for a retrain."""
+    """Whether there were rows enough for a verdict on the inputs."""
     moved: bool
-    """At least one feature moved."""
+    """At least one feature of inputs, embeddings, answers or confidence moved."""
+    hurts: bool | None
+    """Whether the champion got worse by more than is tolerated; None: it cannot be told."""
+    drifted: bool
+    """Inputs moved or it hurts: something speaks for a retrain."""
+    level: Level
+    """The highest of all findings."""
     moved_features: int
-    features: list[Feature]
-    """All features, the most distant first."""
+    findings: list[Finding]
+    """All that is watched, the largest effect first."""
+    measured: Performance | None
+    """Of the labels that have come since the champion was trained."""
+    estimated: Performance | None
+    """Of this window, whose labels have not come."""
     labelled_rows: int
     error_rate_before: float
     """On the validation rows, when the champion was trained."""
@@ -72,13 +119,14 @@ class DriftReport(Section):
     @property
     def headline(self) -> str:
         """The one thing to see."""
+        harm = {True: "hurts", False: "does not hurt", None: "harm unknown"}[self.hurts]
         if not self.enough:
-            return f"not enough data: {self.rows} rows"
-        worst = self.features[0]
-        state = "drifted" if self.drifted else "quiet"
+            return f"not enough data: {self.rows} rows, {self.needed_rows} are needed; {harm}"
+        worst = self.findings[0]
+        state = "moved" if self.moved else "quiet"
         return (
-            f"{state}: {self.moved_features} of {len(self.features)} features moved, "
-            f"most {worst.name} by {worst.distance:.2f}"
+            f"{state}, {harm}: {self.moved_features} of {len(self.findings)} features moved, "
+            f"most {worst.name} by {worst.effect:.2f}"
         )
 
 
@@ -109,11 +157,16 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     return DriftReport(
         window=reference.window,
         rows=len(frame),
+        needed_rows=config.min_rows,
         enough=enough,
         drifted=moved_features > 0 or alarm is not None,
         moved=moved_features > 0,
+        hurts=True if alarm is not None else None,
+        level=3 if alarm is not None else 1 if moved_features else 0,
         moved_features=moved_features,
-        features=features,
+        findings=features,
+        measured=None,
+        estimated=None,
         labelled_rows=len(errors),
         error_rate_before=reference.error_rate,
         error_rate=float(errors.mean()) if len(errors) else None,
@@ -121,7 +174,7 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     )
 
 
-def _features(reference: Profile, frame: pd.DataFrame, config: DriftConfig) -> list[Feature]:
+def _features(reference: Profile, frame: pd.DataFrame, config: DriftConfig) -> list[Finding]:
     tests = {
         name: kolmogorov_smirnov(values, frame[name].to_numpy(np.float64))
         for name, values in reference.features.items()
@@ -131,15 +184,20 @@ def _features(reference: Profile, frame: pd.DataFrame, config: DriftConfig) -> l
         np.array([p_value for _, p_value in tests.values()]), config.false_discovery_rate
     )
     features = [
-        Feature(
+        Finding(
             name=name,
-            distance=distance,
+            watched="embedding" if name.startswith(EMBEDDING) else "input",
+            detector="kolmogorov-smirnov",
+            statistic=distance,
+            effect=distance,
+            threshold=config.min_distance,
             p_value=p_value,
             moved=bool(chosen) and distance >= config.min_distance,
+            level=1 if chosen and distance >= config.min_distance else 0,
         )
         for (name, (distance, p_value)), chosen in zip(tests.items(), significant, strict=True)
     ]
-    return sorted(features, key=lambda feature: -feature.distance)
+    return sorted(features, key=lambda feature: -feature.effect)
 
 
 def benjamini_hochberg(p_values: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
@@ -161,7 +219,7 @@ def to_metrics(report: DriftReport) -> dict[str, float]:
     metrics = {
         "drifted": float(report.drifted),
         "moved_features": float(report.moved_features),
-        "largest_distance": max((feature.distance for feature in report.features), default=0.0),
+        "largest_distance": max((each.effect for each in report.findings), default=0.0),
     }
     if report.error_rate is not None:
         metrics["error_rate"] = report.error_rate
@@ -171,8 +229,8 @@ def to_metrics(report: DriftReport) -> dict[str, float]:
 def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
     """Return the report as a page."""
     mood = "bad" if report.drifted else "good" if report.enough else "open"
-    named = [each for each in report.features if not each.name.startswith(EMBEDDING)]
-    components = [each for each in report.features if each.name.startswith(EMBEDDING)]
+    named = [each for each in report.findings if not each.name.startswith(EMBEDDING)]
+    components = [each for each in report.findings if each.name.startswith(EMBEDDING)]
     rates = f"validation error rate {report.error_rate_before:.3f}"
     if report.error_rate is None:
         errors = f"No labels have come since the champion was trained; {rates}."
@@ -192,12 +250,12 @@ def to_html(report: DriftReport, window: str, config: DriftConfig) -> str:
         section("Errors", paragraph(errors)),
         section(
             f"Inputs and answers, by KS distance to window {report.window}",
-            bar_plot([(each.name, each.distance) for each in named], config.min_distance),
+            bar_plot([(each.name, each.effect) for each in named], config.min_distance),
         ),
         section(
             f"Embedding, the most distant of {len(components)} components",
             bar_plot(
-                [(each.name, each.distance) for each in components[:SHOWN_COMPONENTS]],
+                [(each.name, each.effect) for each in components[:SHOWN_COMPONENTS]],
                 config.min_distance,
             ),
         ),

@@ -206,12 +206,12 @@ def test_drift_is_quiet_on_a_week_like_the_one_that_was_learned_and_not_on_anoth
     gather(toy_champion, 1, labelled=[1])
     same = detect(toy_champion, tmp_path / "collected", DriftConfig())
     assert not same.drifted
-    assert len(same.features) == 6 + 32 + 1
+    assert len(same.findings) == 6 + 32 + 1
     assert same.error_rate == pytest.approx(0, abs=0.05)
     gather(toy_champion, 2, labelled=[1])
     other = detect(toy_champion, tmp_path / "collected", DriftConfig())
     assert other.moved
-    moved = {feature.name for feature in other.features if feature.moved}
+    moved = {feature.name for feature in other.findings if feature.moved}
     assert {"characters", "upper_share", "digit_share", "unknown_share"} <= moved
 
 
@@ -252,7 +252,7 @@ def test_every_kind_of_task_is_collected_and_compared_with_its_profile(
     assert errors["error"].between(0, 1).all()
     found = detect(champion, folder, DriftConfig())
     profile = Profile.load(champion)
-    assert {feature.name for feature in found.features} == set(profile.features)
+    assert {feature.name for feature in found.findings} == set(profile.features)
     assert found.error_rate == pytest.approx(expected.mean(), abs=1e-5)
 
 

@@ -65,7 +65,7 @@ def test_is_quiet_when_nothing_changed(look):
     # Of windows in which nothing moved, one in a hundred may look as if something had.
     assert sum(report.drifted for report in reports) <= 2
     assert sum(report.moved_features for report in reports) <= 2
-    assert reports[0].headline.startswith("quiet: 0 of 31 features moved, most ")
+    assert reports[0].headline.startswith("quiet, harm unknown: 0 of 31 features moved, most ")
 
 
 @pytest.mark.parametrize("count", [1, 10, 31])
@@ -73,31 +73,31 @@ def test_is_alarmed_by_exactly_the_features_that_moved(look, count):
     shifted = FEATURES[:count]
     report = look(shift=1.0, shifted=shifted)
     assert report.drifted and report.moved
-    assert {feature.name for feature in report.features if feature.moved} == set(shifted)
+    assert {feature.name for feature in report.findings if feature.moved} == set(shifted)
     assert report.moved_features == count
-    assert report.headline.startswith(f"drifted: {count} of 31 features moved")
+    assert report.headline.startswith(f"moved, harm unknown: {count} of 31 features moved")
 
 
 def test_a_difference_that_is_significant_but_small_is_no_drift(look):
     report = look(rows=20_000, shift=0.15)
-    assert min(feature.p_value for feature in report.features) < 1e-3
-    assert max(feature.distance for feature in report.features) < 0.15
+    assert min(feature.p_value for feature in report.findings) < 1e-3
+    assert max(feature.effect for feature in report.findings) < 0.15
     assert not report.moved
     assert look(rows=20_000, shift=0.15, min_distance=0.01).moved
 
 
 def test_features_come_with_the_most_distant_first(look):
     report = look(shift=0.5, shifted=FEATURES[3:5])
-    distances = [feature.distance for feature in report.features]
+    distances = [feature.effect for feature in report.findings]
     assert distances == sorted(distances, reverse=True)
-    assert {feature.name for feature in report.features[:2]} == set(FEATURES[3:5])
+    assert {feature.name for feature in report.findings[:2]} == set(FEATURES[3:5])
 
 
 def test_too_few_rows_give_no_verdict_on_the_inputs(look):
     report = look(rows=99, shift=5.0)
     assert not report.enough and not report.moved and not report.drifted
-    assert report.features == []
-    assert report.headline == "not enough data: 99 rows"
+    assert report.findings == []
+    assert report.headline == "not enough data: 99 rows, 100 are needed; harm unknown"
     assert look(rows=100, shift=5.0).moved
 
 
@@ -142,14 +142,14 @@ def test_metrics_and_page_say_what_was_found(look):
     metrics = to_metrics(report)
     assert metrics["drifted"] == 1
     assert metrics["moved_features"] == 31
-    assert metrics["largest_distance"] == report.features[0].distance
+    assert metrics["largest_distance"] == report.findings[0].effect
     assert metrics["error_rate"] == 1
     page = to_html(report, "2026-01-12", config)
     assert "Drift in window 2026-01-12" in page
     assert f'<p class="verdict bad">{report.headline}' in page
     assert f"alarm at row {report.error_alarm_row}" in page
     # Everything with a name, but not every component of the embedding.
-    assert page.count('class="over"') == 1 + SHOWN_COMPONENTS < len(report.features)
+    assert page.count('class="over"') == 1 + SHOWN_COMPONENTS < len(report.findings)
 
 
 @pytest.mark.parametrize(("rows", "mood"), [(300, "good"), (50, "open")])
