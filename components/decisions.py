@@ -2,7 +2,7 @@
 
 A decision is written once and never changed. ::
 
-    {prefix}/decisions/{window}/{run}.json
+    {prefix} / decisions / {window} / {run}.json
 
 Windows are in the order of their names, which are days; within one, the clock decides.
 """
@@ -23,6 +23,7 @@ READ_PER_WINDOW = 50
 """Decisions of one window that are read: of hourly looks at a week, the last two days."""
 
 Action = Literal["retrain", "label", "wait"]
+Verdict = Literal["passes", "refuses", "overridden", "not asked"]
 
 
 class Rule(Section):
@@ -38,7 +39,7 @@ class Rule(Section):
     rule: str
     measured: str
     threshold: str
-    verdict: Literal["passes", "refuses", "overridden", "not asked"]
+    verdict: Verdict
 
 
 class Decision(Section):

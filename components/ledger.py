@@ -135,6 +135,7 @@ class Series(Generic[RecordT]):
         return last
 
     def has(self, number: int) -> bool:
+        """Tell whether there is a record of this number."""
         return self._store.exists(self._name(number))
 
     def read(self, number: int) -> RecordT:

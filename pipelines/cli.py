@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shlex
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -21,6 +22,9 @@ from rich.text import Text
 from components.errors import BadInput, ConfigError, TokiwaError
 from pipelines import runners
 from pipelines.project import SUFFIXES, ProjectConfig, load, shipped_projects
+
+if TYPE_CHECKING:
+    from components.decisions import Decision
 
 app = typer.Typer(
     name="tokiwa",
@@ -42,6 +46,7 @@ Window = Annotated[
     str,
     typer.Option(help="First day of a window; latest: the last with rows; now: the last whole."),
 ]
+Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
 
 
 @app.command()
@@ -65,9 +70,61 @@ def monitor(
     as_json: AsJson = False,
     verbose: Verbose = False,
     no_cache: NoCache = False,
+    retrain: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Ask for a retrain, and say why.")
+    ] = None,
 ) -> None:
     """Look for drift in a window, and retrain if need be."""
-    _run_graph("monitoring", project, window, overrides, as_json, verbose, no_cache)
+    request = f"{getpass.getuser()}: {retrain}" if retrain else ""
+    _run_graph("monitoring", project, window, overrides, as_json, verbose, no_cache, request)
+
+
+@app.command()
+def why(
+    project: Project,
+    window: Annotated[
+        str | None, typer.Argument(help="First day of a window; the last decided by default.")
+    ] = None,
+    played: Annotated[
+        str | None, typer.Option("--replay", help="Id of a replay, to explain its decisions.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a window led to a retrain, or did not."""
+    from pipelines.history import decisions_of
+
+    decisions, made = decisions_of(load(project, overrides or ()), window or "", played or "")
+    if as_json:
+        _print_json([each.model_dump(mode="json") for each in decisions])
+        return
+    _print_decision(decisions[-1], made)
+    if len(decisions) > 1:
+        out.print(
+            f"the last of {len(decisions)} looks at this window; --json shows all", style="dim"
+        )
+
+
+@app.command()
+def freeze(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop all retrains and promotions of a project."""
+    _set_frozen(project, reason, overrides, as_json, frozen=True)
+
+
+@app.command()
+def thaw(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Allow retrains and promotions again."""
+    _set_frozen(project, reason, overrides, as_json, frozen=False)
 
 
 @app.command()
@@ -178,6 +235,7 @@ def evaluate(
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show the champion, the last runs and open events."""
     from components import home
+    from components.freeze import Freeze
     from components.registry import without_password
     from pipelines.history import replay_of, state_of
 
@@ -203,6 +261,8 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
             soft_wrap=True,
         )
         _print_replays(project, [replay_of(champion)])
+    if state["frozen"]:
+        out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
     _print_table(("run", "window", "result", "reason"), state["runs"])
     _print_table(("event", "owner", "state", "detail"), state["events"])
 
@@ -379,7 +439,6 @@ def adopt(
 
 
 Version = Annotated[str, typer.Argument(help="Of a challenger, see `tokiwa candidates`.")]
-Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
 
 
 @app.command()
@@ -483,13 +542,20 @@ def _run_graph(
     as_json: bool,
     verbose: bool,
     no_cache: bool,
+    request: str = "",
 ) -> None:
     from pipelines.history import page_of
 
     config = _ready(project, overrides, window)
     with _watching(f"{graph} of {config.name}", verbose, as_json) as watch:
         done = runners.run_project(
-            config, graph, window=window, cause="manual", caching=not no_cache, watch=watch
+            config,
+            graph,
+            window=window,
+            cause="manual",
+            caching=not no_cache,
+            request=request,
+            watch=watch,
         )
     outcome, page = done.outcome, page_of(done, "notify", "page")
     if as_json:
@@ -497,6 +563,39 @@ def _run_graph(
         return
     out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
     out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _set_frozen(
+    project: str, reason: str, overrides: list[str] | None, as_json: bool, *, frozen: bool
+) -> None:
+    from pipelines.promotion import set_frozen
+
+    config = load(project, overrides or ())
+    held = set_frozen(config, reason, frozen=frozen)
+    if as_json:
+        _print_json(held.model_dump(mode="json"))
+        return
+    out.print(f"{config.name} is {held.words}", markup=False, soft_wrap=True)
+
+
+def _print_decision(decision: Decision, played: str) -> None:
+    """Explain a decision in plain words: every trigger, and every rule with its measure."""
+    mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
+    where = f" in the replay {played}" if played else ""
+    out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
+    said = f"decided by run {decision.run} at {decision.at}{where}"
+    out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
+    _print_table(
+        ("trigger", "says"),
+        [
+            {"trigger": name, "says": reason or "nothing"}
+            for name, reason in decision.triggers.items()
+        ],
+    )
+    if decision.rules:
+        out.print()
+    columns = ("rule", "verdict", "measured", "threshold")
+    _print_table(columns, [each.model_dump() for each in decision.rules])
 
 
 def _ready(project: str, overrides: list[str] | None, window: str = "latest") -> ProjectConfig:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from components import home
 from components.errors import SourceError
+from components.freeze import Freezes
 from components.ledger import Entry, Ledger
 from components.page import link, page, paragraph, section, table
 from components.resolve.core import windows_with_rows
@@ -79,6 +80,7 @@ def replay(
 
     Raises:
         SourceError: there are no rows.
+        Frozen: it would publish a champion, and somebody stopped all promotions.
         StepFailed: a step failed; the windows before it stand.
     """
     played = new_run_id()
@@ -86,6 +88,8 @@ def replay(
     # The alias follows the project's ledger, not this one.
     quiet = project.deploy.model_copy(update={"mirror_alias": False})
     rehearsal = project.model_copy(update={"deploy": quiet})
+    if publish:
+        Freezes(home.store(), project.ledger).refuse("a replay that publishes its champion")
     expected = Ledger(home.store(), project.ledger).generation
     source = open_source(project.source)
     calendar = windows_with_rows(project.resolve, source, datetime.now(UTC))[:windows]
@@ -104,6 +108,7 @@ def replay(
                 cause="manual",
                 ledger=ledger,
                 caching=caching,
+                clock=window.end,
                 watch=watch,
             )
         results.append(_result(window, names, run, source, project.task))
@@ -124,8 +129,10 @@ def publish_champion(
     """Make a replay's last champion the project's, if it is not so already.
 
     Raises:
+        Frozen: somebody stopped all promotions.
         StalePromotion: the project's champion moved since the replay began.
     """
+    Freezes(home.store(), project.ledger).refuse("the publication of a replay")
     last, own = played.head(), Ledger(home.store(), project.ledger)
     if last is None:
         return None

@@ -75,6 +75,8 @@ def conclude(
         result = "waiting"
         reason = f"version {deployed['version']} passed the gate and waits for approval: "
         reason += f"tokiwa promote {project} {deployed['version']} --reason …"
+        if deployed.get("frozen"):
+            reason += f"; first thaw the project, {deployed['frozen']}"
     elif deployed:
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""

@@ -78,7 +78,7 @@ class ProbeConfig(Section):
 
     min_rows: int = Field(default=200, ge=20)
     """With fewer new labelled rows it is not asked."""
-    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    min_gain: float = Field(default=0.01, ge=0, lt=1)
     """Skip a retrain whose gain in accuracy is shown to be at most this."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """How sure it must be to skip: one-sided."""
@@ -93,6 +93,8 @@ class GovernorConfig(Section):
     """What to do when inputs moved and performance is known not to be hurt."""
     min_labelled_rows: int = Field(default=0, ge=0)
     """So many labelled rows must have come that the champion was not trained on."""
+    max_attempts: int = Field(default=3, ge=1)
+    """How often one event may be tried, if its retrains die."""
     cooldown_hours: float = Field(default=24.0, ge=0)
     """Between two retrains, from decision to decision."""
     backoff: float = Field(default=2.0, ge=1, le=10)

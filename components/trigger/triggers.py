@@ -41,15 +41,18 @@ class Finding(Section):
     def read(cls, report: Path) -> Finding:
         """Read what matters from the drift step's report."""
         found = json.loads(report.read_text())
-        rate, before = found["error_rate"], found["error_rate_before"]
+        seen = [each for each in (found["measured"], found["estimated"]) if each]
+        # What hurts is what counts; of two that do not, the one that rests on labels.
+        worst = next((each for each in seen if each["hurts"]), seen[0] if seen else None)
         return cls(
             summary=found["headline"],
             enough=found["enough"],
             moved=found["moved"],
             moved_features=found["moved_features"],
-            hurts=None if rate is None else found["error_alarm_row"] is not None,
-            performance_before=1 - before,
-            performance=None if rate is None else 1 - rate,
+            hurts=found["hurts"],
+            performance_before=worst["before"] if worst else None,
+            performance=worst["now"] if worst else None,
+            measured=worst is None or worst["source"] == "measured",
             labelled_rows=found["labelled_rows"],
         )
 

@@ -8,6 +8,7 @@ from components import bundle
 from components.deploy.core import DeployConfig, deploy, parity
 from components.errors import BundleError, StalePromotion
 from components.evaluate.core import EvaluateConfig, evaluate
+from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import ALIAS
 from components.serve.model import MAX_CHARACTERS, BundleModel
@@ -24,6 +25,7 @@ class World:
         self.folder = folder
         self.store = LocalStore(folder / "objects")
         self.ledger = Ledger(self.store, "projects/demo")
+        self.freezes = Freezes(self.store, "projects/demo")
         self.registry = registry
         self.digests, self.versions = {}, {}
         for seed in (1, 2):
@@ -55,6 +57,7 @@ class World:
             reason="better than champion",
             store=self.store,
             ledger=self.ledger,
+            freezes=self.freezes,
             registry=self.registry,
             config=DeployConfig(**config),
         )
