@@ -2,20 +2,20 @@
 
 A decision is written once and never changed. ::
 
-    {prefix} / decisions / {window} / {run}.json
+    {prefix}/decisions/{window}/{time, UTC}-{run}.json      one look at a window
 
 Windows are in the order of their names, which are days; within one, the clock decides.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from components.errors import LedgerError
 from components.ledger import Moment
 from components.settings import Section
-from components.store import ObjectMissing, Store
+from components.store import Store
 
 READ_WINDOWS = 60
 """How far back a governor looks: more windows than any of its rules asks about."""
@@ -89,16 +89,17 @@ class Decisions:
         self._store, self._folder = store, f"{prefix}/decisions" if prefix else "decisions"
 
     def keep(self, decision: Decision) -> None:
-        """Keep a decision; a second one of the same run on the same window changes nothing."""
-        key = self._key(decision.window, decision.run)
+        """Keep a decision; a second one of the same run and clock changes nothing."""
+        at = datetime.fromisoformat(decision.at).astimezone(UTC)
+        key = f"{self._folder}/{decision.window}/{at:%Y%m%dt%H%M%S}-{decision.run}.json"
         self._store.create_if_absent(key, decision.to_json().encode())
 
     def of(self, window: str, run: str) -> Decision | None:
         """Return what a run decided about a window, None if it did not yet."""
-        try:
-            return self._read(self._key(window, run))
-        except ObjectMissing:
-            return None
+        for key in self._store.list(f"{self._folder}/{window}/"):
+            if key.rsplit("/", 1)[1].partition("-")[2] == f"{run}.json":
+                return self._read(key)
+        return None
 
     def recent(self, window: str = "") -> list[Decision]:
         """Return the decisions of the last windows, in the order of windows and time.
@@ -113,12 +114,8 @@ class Decisions:
                 by_window.setdefault(key.rsplit("/", 2)[1], []).append(key)
         out: list[Decision] = []
         for name in sorted(by_window)[-READ_WINDOWS:]:
-            read = [self._read(key) for key in sorted(by_window[name])[-READ_PER_WINDOW:]]
-            out += sorted(read, key=lambda each: datetime.fromisoformat(each.at))
+            out += [self._read(key) for key in sorted(by_window[name])[-READ_PER_WINDOW:]]
         return out
-
-    def _key(self, window: str, run: str) -> str:
-        return f"{self._folder}/{window}/{run}.json"
 
     def _read(self, key: str) -> Decision:
         content = self._store.get(key)

@@ -78,7 +78,7 @@ class ProbeConfig(Section):
 
     min_rows: int = Field(default=200, ge=20)
     """With fewer new labelled rows it is not asked."""
-    min_gain: float = Field(default=0.01, ge=0, lt=1)
+    min_gain: float = Field(default=0.02, ge=0, lt=1)
     """Skip a retrain whose gain in accuracy is shown to be at most this."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """How sure it must be to skip: one-sided."""

@@ -26,7 +26,9 @@ def found():
 def decided():
     """A decision of the past; a number of days counts from noon of 2026-01-12."""
 
-    def make(days=-7.0, *, retrain=False, fired="drift", champion=CHAMPION, run="", window="", **of):
+    def make(
+        days=-7.0, *, retrain=False, fired="drift", champion=CHAMPION, run="", window="", **of
+    ):
         at = NOON + timedelta(days=days)
         given = {
             "window": window or f"{at:%Y-%m-%d}",

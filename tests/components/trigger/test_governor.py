@@ -93,9 +93,7 @@ def test_what_moved_without_harm_is_for_the_policy_to_say(
     verdict, found, hurts, unhurt, fired, expected
 ):
     finding = found(moved=True, hurts=hurts, performance=0.89)
-    got, measured = verdict(
-        "harm", finding=finding, policy={"moved_unhurt": unhurt}, fired=fired
-    )
+    got, measured = verdict("harm", finding=finding, policy={"moved_unhurt": unhurt}, fired=fired)
     assert got == expected
     if expected == "refuses":
         assert "moved, but performance is not hurt (measured 0.890, was 0.900)" in measured
