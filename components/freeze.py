@@ -59,7 +59,13 @@ class Freezes:
             if last is not None and last.frozen == frozen:
                 return last
             number = last.number + 1 if last else 1
-            said = Freeze(number=number, frozen=frozen, by=by, reason=reason, at=at.isoformat())
+            said = Freeze(
+                number=number,
+                frozen=frozen,
+                by=by,
+                reason=reason,
+                at=at.isoformat(timespec="seconds"),
+            )
             if self._series.create(number, said):
                 return said
 

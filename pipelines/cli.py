@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+SHOWN_CONFLICTS = 20
 out = Console(highlight=False, emoji=False)
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
@@ -503,6 +505,92 @@ def reject(
         _print_json(said.model_dump(mode="json"))
         return
     out.print(f"version {version} is turned down by {said.by}: {said.reason}", markup=False)
+
+
+label = typer.Typer(
+    name="label",
+    help="Have rows labelled by people, and take their labels in.",
+    no_args_is_help=True,
+)
+app.add_typer(label)
+
+
+@label.command()
+def export(
+    project: Project,
+    window: Window = "latest",
+    rows: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 200,
+    output: Annotated[Path | None, typer.Option("--out", help="The file of JSON lines.")] = None,
+    form: Annotated[
+        Literal["lines", "label-studio"],
+        typer.Option(help="lines: for doccano, Prodigy and the like."),
+    ] = "lines",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the most telling rows of a window that have no label, for annotation tools."""
+    from pipelines.labelling import export as export_rows
+    from pipelines.progress import counting
+
+    config = _ready(project, overrides, window)
+    path = output or Path(f"{config.name}-{window}.jsonl")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {path.parent}")
+    with counting(quiet=as_json) as progress:
+        done = export_rows(config, project, window, rows, path, form, progress)
+    if as_json:
+        _print_json({"file": str(path), **asdict(done)})
+        return
+    out.print(
+        f"wrote {path}: the {done.rows} most telling of {done.unlabelled} rows without a label "
+        f"in window {done.window}\nnext: label them, then "
+        f"tokiwa label import {_quoted(project)} FILE",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@label.command(name="import")
+def import_labels(
+    project: Project,
+    files: Annotated[
+        list[Path], typer.Argument(help="What annotation tools wrote; one each, or all in one.")
+    ],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take labels in, and say where annotators disagree."""
+    from pipelines.labelling import summary, take_in
+
+    report = take_in(load(project, overrides or ()), files)
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+        return
+    for line in summary(report):
+        out.print(line, markup=False, soft_wrap=True)
+    agreed = [
+        {
+            "annotators": f"{each.first}, {each.second}",
+            "rows": each.rows,
+            "agreed": f"{each.agreed:.0%}",
+            "Cohen's kappa": "–" if each.kappa is None else f"{each.kappa:.2f}",
+        }
+        for each in report.agreements
+    ]
+    _print_table(("annotators", "rows", "agreed", "Cohen's kappa"), agreed)
+    conflicts = [*report.conflicts, *report.against_source]
+    _print_table(
+        ("row", "said"),
+        [
+            {
+                "row": each.row,
+                "said": ", ".join(f"{who}: {what}" for who, what in each.said.items()),
+            }
+            for each in conflicts[:SHOWN_CONFLICTS]
+        ],
+    )
+    if len(conflicts) > SHOWN_CONFLICTS:
+        out.print(f"and {len(conflicts) - SHOWN_CONFLICTS} more; --json shows all", style="dim")
 
 
 @app.command()

@@ -403,6 +403,7 @@ def _anchored(
         for number, part in enumerate(source.files)
     ]
     root = anchored(source.root, ("source", "root"))
+    labels_of = source.labels_of or config.ledger
     bases = tuple(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
         for number, each in enumerate(finetune.base)
@@ -421,7 +422,9 @@ def _anchored(
         evaluate = evaluate.model_copy(update={"holdout": holdout})
     return config.model_copy(
         update={
-            "source": source.model_copy(update={"root": root, "files": files}),
+            "source": source.model_copy(
+                update={"root": root, "files": files, "labels_of": labels_of}
+            ),
             "finetune": finetune.model_copy(update=changed),
             "evaluate": evaluate,
         }

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from components import bundle
 from components.decisions import Action, Decision, Decisions, Rule
 from components.freeze import Freezes
+from components.labels import Labels
 from components.ledger import Events, EventState
 from components.records import Records
 from components.store import Store
@@ -66,6 +67,8 @@ def decide(
     states = events.all()
     decided = [each for each in decisions.recent() if each.run != run]
     past = [_as_it_ended(each, states, now) for each in decided]
+    imported = Labels(store, ledger).rows_in(window)
+    finding = finding.model_copy(update={"labelled_rows": finding.labelled_rows + imported})
     learnt_until = _learnt_until(champion, store) if "schedule" in config.on else None
     evidence = _evidence(finding, past, champion, now, request, learnt_until)
     triggers = {cause: TRIGGERS[cause](evidence, config) or "" for cause in config.on}
