@@ -162,8 +162,9 @@ def _words(line: Any, default: str) -> Iterator[Word]:
 
 def _row(line: dict[str, Any]) -> str:
     for place in (line, line.get("data"), line.get("meta"), line.get("metadata")):
-        if isinstance(place, dict) and isinstance(place.get("row"), str | int):
-            return str(place["row"])
+        row = place.get("row") if isinstance(place, dict) else None
+        if isinstance(row, str | int) and not isinstance(row, bool):
+            return str(row)
     raise ValueError("has no `row`, which says what it is about; export the rows again")
 
 

@@ -13,9 +13,9 @@ def telling_rows(
 
     A row stands for the step that the last layer of the model would take if its own answer
     were right: as long as the model is unsure, and in the direction of the row's embedding.
-    Rows are drawn far from those that were drawn already (k-means++), so that they are both
-    uncertain and different. Of models that answer with a number, nothing is known of how sure
-    they are, and rows are drawn to be different alone.
+    Rows are drawn far from those that were drawn already (k-means++), and from no step at all,
+    so that they are both uncertain and different. Of models that answer with a number, nothing
+    is known of how sure they are, and rows are drawn to be different alone.
 
     Args:
         vectors: embeddings ``[n, d]``.
@@ -36,7 +36,7 @@ def telling_rows(
     # |s ⊗ v|² and the product of two of them need no outer product.
     lengths = (steps**2).sum(1) * (vectors.astype(np.float64) ** 2).sum(1)
     chosen = [int(lengths.argmax())]
-    distances = np.full(rows, np.inf)
+    distances = lengths.copy()
     while True:
         last = chosen[-1]
         products = (steps @ steps[last]) * (vectors @ vectors[last]).astype(np.float64)

@@ -116,7 +116,7 @@ def export(
     contents = frame["text"].tolist()
     answers = model.predict(contents)
     embeddings = KeptEmbeddings(store, plan.bases.models[0], task, plan.code)
-    vectors = embeddings.vectors(current.fingerprint, contents, progress)
+    vectors = embeddings.vectors(current.kept_as, contents, progress)
     chosen = telling_rows(vectors, answers, count)
     decisions = model.decisions(answers)
     asked = [

@@ -83,7 +83,7 @@ def resolve(
         plan.code,
         current.window.name,
         current.window.end,
-        current.fingerprint,
+        current.kept_as,
         this_run,
         now.isoformat(),
     )

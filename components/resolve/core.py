@@ -24,6 +24,7 @@ from components.packages import locate
 from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
+from components.sources.rows import fingerprint
 from components.store import Store
 from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
@@ -214,7 +215,12 @@ def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str
 
 def _fingerprint(source: Source, window: Window) -> WindowData:
     rows = source.read(window)
-    return WindowData(window=window, fingerprint=rows.fingerprint(), rows=len(rows.frame))
+    return WindowData(
+        window=window,
+        fingerprint=rows.fingerprint(),
+        rows=len(rows.frame),
+        contents=fingerprint(rows.frame, ("id", "text")),
+    )
 
 
 def _labelled(

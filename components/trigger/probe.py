@@ -171,7 +171,7 @@ def _rows(
         frame = frame[task.known(frame["label"]) & frame["text"].notna().to_numpy(bool)]
         place = np.sort(np.argsort(unit_interval(frame["id"], "probe"), kind="stable")[:wanted])
         frame = frame.iloc[place]
-        there, found = kept.known(planned.fingerprint, frame["text"].tolist())
+        there, found = kept.known(planned.kept_as, frame["text"].tolist())
         if len(found):
             frames.append(frame[there])
             vectors.append(found)
