@@ -26,6 +26,7 @@ from pipelines.project import SUFFIXES, ProjectConfig, load, shipped_projects
 
 if TYPE_CHECKING:
     from components.decisions import Decision
+    from pipelines.histories import Shape
 
 app = typer.Typer(
     name="tokiwa",
@@ -138,12 +139,26 @@ def replay(
     as_json: AsJson = False,
     verbose: Verbose = False,
     no_cache: NoCache = False,
+    policies: Annotated[
+        list[Path] | None,
+        typer.Option("--policy", help="Compare policies: YAML with the keys of trigger. Repeat."),
+    ] = None,
+    history: Annotated[
+        Literal["abrupt", "gradual", "recurring", "none"] | None,
+        typer.Option(help="Play a year resampled from the rows instead, which changes so."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the history.")] = 0,
 ) -> None:
     """Play the project's windows in order: train, watch, retrain where the world moved."""
     from components import home
     from pipelines import replay as replays
 
     config = _ready(project, overrides)
+    if policies or history:
+        _compare_policies(
+            config, policies or [], history, seed, windows, not no_cache, verbose, as_json
+        )
+        return
 
     def watching(title: str) -> AbstractContextManager[runners.Watch]:
         return _watching(title, verbose, as_json)
@@ -651,6 +666,55 @@ def _run_graph(
         return
     out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
     out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _compare_policies(
+    config: ProjectConfig,
+    paths: Sequence[Path],
+    history: Shape | None,
+    seed: int,
+    windows: int | None,
+    caching: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Play policies, by default the project's own, and show how they compare."""
+    from components import home
+    from pipelines import replay as replays
+    from pipelines.backtest import HEADER, rows_of, to_html
+    from pipelines.progress import counting
+    from pipelines.project import load_policy
+    from pipelines.simulation import backtest_of
+
+    if len({path.stem for path in paths}) < len(paths):
+        raise BadInput("policies are told apart by the names of their files; two are the same")
+    policies = {path.stem: load_policy(path) for path in paths} or {"project": config.trigger}
+    if history is None:
+
+        def watching(title: str) -> AbstractContextManager[runners.Watch]:
+            return _watching(title, verbose, as_json)
+
+        found = replays.backtest(
+            config, policies, windows=windows, caching=caching, watching=watching
+        )
+    else:
+        with counting(quiet=as_json) as progress:
+            found = backtest_of(config, policies, history, seed, windows, progress)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+        return
+    page = home.home() / "reports" / f"{config.name}-policies.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    title = f"Policies of {config.name}"
+    page.write_text(to_html(title, found, config.task.score_title), encoding="utf-8")
+    _print_table(HEADER, rows_of(found))
+    out.print(
+        f"saved and regret: beside the oracle, which retrains on every window\n"
+        f"the world changed in: {', '.join(found.windows[each] for each in found.changes) or '–'}\n"
+        f"report: {_relative(page)}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _set_frozen(

@@ -111,6 +111,7 @@ class ProjectConfig(Section):
         self.evaluate.refuse_unknown(self.task, (*COLUMNS, "window"))
         return self
 
+    @model_validator(mode="after")
     def _finetuning_suits_the_task(self) -> ProjectConfig:
         task, finetune = self.task, self.finetune
         known = (*TASKS[task.kind].score_names, LOSS)
@@ -232,9 +233,36 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
     else:
         config = _anchored(config, path.parent, origins, problems)
     if problems or config is None:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise ConfigError(f"{path} has {count}:\n" + "\n".join(f"  {each}" for each in problems))
+        raise ConfigError(_all_of(path, problems))
     return config
+
+
+def load_policy(path: Path) -> TriggerConfig:
+    """Read a policy: a YAML file with the keys of a project's section ``trigger``.
+
+    Raises:
+        ConfigError: every problem of the file, each with its line.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no policy file {path}")
+    problems: list[str] = []
+    tree, lines = _parse(path, problems)
+    section = ("trigger",)
+    origins = {(*section, *place): f"line {line}" for place, line in lines.items()}
+    try:
+        policy = TriggerConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += [
+            _problem({**each, "loc": (*section, *each["loc"])}, origins) for each in error.errors()
+        ]
+    if problems:
+        raise ConfigError(_all_of(path, problems))
+    return policy
+
+
+def _all_of(path: Path, problems: Sequence[str]) -> str:
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    return f"{path} has {count}:\n" + "\n".join(f"  {each}" for each in problems)
 
 
 def _parse(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place, int]]:

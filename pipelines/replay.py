@@ -8,9 +8,10 @@ the last champion is published to the project's ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,9 @@ from components.resolve.core import windows_with_rows
 from components.settings import Section
 from components.sources import Source, open_source
 from components.tasks import TaskConfig
+from components.trigger.config import TriggerConfig
 from components.windows import Window
+from pipelines.backtest import ALWAYS, ORACLE, Backtest, Point, compare
 from pipelines.history import page_of
 from pipelines.project import ProjectConfig
 from pipelines.runners import Run, Watch, new_run_id, run_project
@@ -53,6 +56,8 @@ class WindowResult(Section):
     """Accuracy or R² of the champion before, on the window's test rows; None without one."""
     score_after: float | None
     """Of the champion afterwards, on the same rows."""
+    device_hours: float
+    """What the training cost, also if it was kept from an earlier run; 0 without one."""
     seconds: float
     report: str
     """The page of the run."""
@@ -117,6 +122,51 @@ def replay(
     return results
 
 
+def backtest(
+    project: ProjectConfig,
+    policies: Mapping[str, TriggerConfig],
+    *,
+    windows: int | None,
+    caching: bool,
+    watching: Callable[[str], AbstractContextManager[Watch]],
+) -> Backtest:
+    """Play policies over the same windows, and an oracle that retrains on each; publish nothing.
+
+    What several of them train is trained once: the cache shares it.
+
+    Raises:
+        SourceError: there are no rows.
+        StepFailed: a step failed.
+    """
+    points = {}
+    for name, policy in {**policies, ORACLE: ALWAYS}.items():
+        results = replay(
+            project.model_copy(update={"trigger": policy}),
+            windows=windows,
+            publish=False,
+            caching=caching,
+            watching=partial(_titled, watching, name),
+        )
+        points[name] = [
+            Point(
+                window=each.window,
+                # Nobody served in the first window.
+                score=each.score_before,
+                retrained=bool(each.trigger) and number > 0,
+                device_hours=each.device_hours if number else 0.0,
+                score_after=each.score_after,
+            )
+            for number, each in enumerate(results)
+        ]
+    return compare(points)
+
+
+def _titled(
+    watching: Callable[[str], AbstractContextManager[Watch]], policy: str, title: str
+) -> AbstractContextManager[Watch]:
+    return watching(f"{policy}, {title}")
+
+
 def names_in(project: ProjectConfig, window: Window) -> str:
     """Return the names of the files that are played in a window."""
     names = [part.name for part in project.source.files if part.at == window.name]
@@ -162,6 +212,7 @@ def _result(window: Window, names: str, run: Run, source: Source, task: TaskConf
     elif "collect" in run.steps:
         answers = run.steps["collect"].artifact("collected") / "current.parquet"
         before = score_on_test(answers, source.read(window).frame, task)
+    trained = "finetune" in run.steps
     after = scores["challenger"]["test"][name] if outcome["result"] == "promoted" else before
     return WindowResult(
         window=window.name,
@@ -172,6 +223,7 @@ def _result(window: Window, names: str, run: Run, source: Source, task: TaskConf
         champion=outcome["champion_version"],
         score_before=before,
         score_after=after,
+        device_hours=run.steps["finetune"].content()["device_hours"] if trained else 0.0,
         seconds=round(run.seconds, 1),
         report=str(page_of(run, "notify", "page")),
     )

@@ -45,6 +45,7 @@ def trigger(
             store=store,
             ledger=ledger,
             config=core.TriggerConfig.from_json(config),
+            learnt_until=core.end_of_training(champion, store),
             probe=lambda policy: probe.ask(
                 Data.from_json(data),
                 Live.from_json(live),

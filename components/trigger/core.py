@@ -21,7 +21,7 @@ from components.trigger.config import Cause, GovernorConfig, ProbeConfig, Trigge
 from components.trigger.governor import Said, Situation, Spent, as_rule, govern, refusals
 from components.trigger.triggers import TRIGGERS, Evidence, Finding
 
-__all__ = ["TRIGGERS", "Finding", "TriggerConfig", "decide"]
+__all__ = ["TRIGGERS", "Finding", "TriggerConfig", "decide", "end_of_training"]
 
 Probe = Callable[[ProbeConfig], Said]
 """Asks whether a retrain could win; see ``components.trigger.probe``."""
@@ -39,6 +39,7 @@ def decide(
     ledger: str,
     config: TriggerConfig,
     probe: Probe,
+    learnt_until: datetime | None = None,
 ) -> Decision:
     """Return whether to retrain, with all reasons; a retrain has claimed its event.
 
@@ -56,6 +57,7 @@ def decide(
         ledger: prefix of the project's ledger, or of a replay's.
         config: the section ``trigger``.
         probe: asked last, of what nothing else refuses.
+        learnt_until: end of the window that the champion was trained on, if it is known.
 
     Raises:
         LedgerError: what was decided earlier cannot be read.
@@ -69,7 +71,6 @@ def decide(
     past = [_as_it_ended(each, states, now) for each in decided]
     imported = Labels(store, ledger).rows_in(window)
     finding = finding.model_copy(update={"labelled_rows": finding.labelled_rows + imported})
-    learnt_until = _learnt_until(champion, store) if "schedule" in config.on else None
     evidence = _evidence(finding, past, champion, now, request, learnt_until)
     triggers = {cause: TRIGGERS[cause](evidence, config) or "" for cause in config.on}
     fired = {cause: reason for cause, reason in triggers.items() if reason}
@@ -142,7 +143,7 @@ def _evidence(
     )
 
 
-def _learnt_until(champion: str, store: Store) -> datetime | None:
+def end_of_training(champion: str, store: Store) -> datetime | None:
     """Return the end of the window that the champion was trained on, if it is known."""
     content = store.get(f"{bundle.key_of(champion)}/{bundle.DESCRIPTION}")
     end = bundle.Description.from_json(content.decode()).lineage.get("window_end", "")

@@ -24,18 +24,13 @@ class Finding(Section):
     """Whether the champion is worse than it was, beyond chance; None if nothing can tell."""
     performance_before: float | None = None
     performance: float | None = None
-    """Such as accuracy, 0 to 1; None without labels and without an estimate."""
+    """Such as accuracy; None without labels and without an estimate."""
+    drop: float | None = None
+    """Share of the performance before that was lost."""
     measured: bool = True
     """By labels; else estimated without them."""
     labelled_rows: int = 0
     """Labelled rows that the champion was not trained on."""
-
-    @property
-    def relative_drop(self) -> float | None:
-        """By what share performance fell, None if it is not known."""
-        if self.performance is None or not self.performance_before:
-            return None
-        return (self.performance_before - self.performance) / self.performance_before
 
     @classmethod
     def read(cls, report: Path) -> Finding:
@@ -52,6 +47,7 @@ class Finding(Section):
             hurts=found["hurts"],
             performance_before=worst["before"] if worst else None,
             performance=worst["now"] if worst else None,
+            drop=worst["drop"] if worst else None,
             measured=worst is None or worst["source"] == "measured",
             labelled_rows=found["labelled_rows"],
         )
@@ -82,7 +78,7 @@ def on_manual(evidence: Evidence, config: TriggerConfig) -> str | None:
 
 def on_performance(evidence: Evidence, config: TriggerConfig) -> str | None:
     """Fire when the champion got worse by more than chance, or is below the floor."""
-    found, drop = evidence.finding, evidence.finding.relative_drop
+    found, drop = evidence.finding, evidence.finding.drop
     if found.performance is None:
         return None
     how = "measured" if found.measured else "estimated"

@@ -17,7 +17,11 @@ def found():
     """What drift found: nothing, unless said otherwise."""
 
     def make(**changes):
-        return Finding(**{"moved": False, "performance_before": 0.9, **changes})
+        given = {"moved": False, "performance_before": 0.9, **changes}
+        if "performance" in given:
+            before = given["performance_before"]
+            given.setdefault("drop", (before - given["performance"]) / before)
+        return Finding(**given)
 
     return make
 

@@ -16,13 +16,13 @@ from components.ledger import Events
 from components.records import Records
 from components.store import LocalStore
 from components.trigger.config import GovernorConfig
-from components.trigger.core import Finding, TriggerConfig, decide
+from components.trigger.core import Finding, TriggerConfig, decide, end_of_training
 
 NOON = datetime(2026, 1, 12, 12, tzinfo=UTC)
 CALM = Finding(moved=False, performance_before=0.9, summary="quiet")
 MOVED = CALM.model_copy(update={"moved": True, "moved_features": 7})
-WORSE = CALM.model_copy(update={"hurts": True, "performance": 0.6})
-BOTH = MOVED.model_copy(update={"hurts": True, "performance": 0.6})
+WORSE = CALM.model_copy(update={"hurts": True, "performance": 0.6, "drop": 1 / 3})
+BOTH = MOVED.model_copy(update={"hurts": True, "performance": 0.6, "drop": 1 / 3})
 HARMLESS = MOVED.model_copy(update={"hurts": False, "performance": 0.89})
 LEDGER = "projects/demo"
 PROCESSES, DELIVERIES = 8, 100
@@ -50,6 +50,7 @@ def ask(disk):
         window="",
         days=0.0,
         request="",
+        learnt_until=None,
         probe=(True, "it may gain", "2 points"),
         governor=None,
         **config,
@@ -66,6 +67,7 @@ def ask(disk):
             ledger=LEDGER,
             config=TriggerConfig(**config, governor=GovernorConfig(**governor or {})),
             probe=lambda policy: probe,
+            learnt_until=learnt_until,
         )
 
     return run
@@ -274,24 +276,24 @@ def test_only_labels_that_came_since_the_last_retrain_make_volume(ask, events):
     assert ask(enough, run="run-3", days=14, **volume).retrain
 
 
-def test_a_schedule_counts_from_what_was_learnt_or_the_last_retrain(ask, events, disk, tiny_task):
-    champion = "d" * 64
-    learnt = bundle.Description(
-        task=tiny_task,
-        recipe={},
-        lineage={"window_end": (NOON - timedelta(days=20)).isoformat()},
-        scores={},
-        test_share=0.2,
-        examples=[],
-    )
-    disk.put(f"{bundle.key_of(champion)}/{bundle.DESCRIPTION}", learnt.to_json().encode())
-    monthly = {"on": ("schedule",), "champion": champion}
+def test_a_schedule_counts_from_what_was_learnt_or_the_last_retrain(ask, events):
+    monthly = {"on": ("schedule",), "learnt_until": NOON - timedelta(days=20)}
     assert not ask(CALM, **monthly).retrain
     first = ask(CALM, run="run-2", days=10, **monthly)
     assert (first.retrain, first.reason) == (True, "the last retrain is 30 days ago")
     events.close(first.event, "run-2", "done")
     assert not ask(CALM, run="run-3", days=39, **monthly).retrain
     assert ask(CALM, run="run-4", days=40, **monthly).retrain
+
+
+def test_the_end_of_the_training_is_read_from_the_bundle(disk, tiny_task):
+    for champion, lineage in (("c" * 64, {}), ("d" * 64, {"window_end": NOON.isoformat()})):
+        learnt = bundle.Description(
+            task=tiny_task, recipe={}, lineage=lineage, scores={}, test_share=0.2, examples=[]
+        )
+        disk.put(f"{bundle.key_of(champion)}/{bundle.DESCRIPTION}", learnt.to_json().encode())
+    assert end_of_training("c" * 64, disk) is None
+    assert end_of_training("d" * 64, disk) == NOON
 
 
 def test_every_training_counts_for_the_budget(ask, disk, events):

@@ -61,11 +61,11 @@ def test_a_trigger_fires_from_its_threshold_on(found, cause, finding, evidence, 
     assert said is None if reason is None else said.startswith(reason)
 
 
-def test_performance_that_was_nothing_cannot_fall(found):
-    for before in (None, 0.0):
-        finding = found(performance_before=before, performance=0.1, hurts=True)
-        assert finding.relative_drop is None
-        assert TRIGGERS["performance"](Evidence(finding), CONFIG) is None
+def test_a_score_below_nothing_falls_by_what_the_report_says(found):
+    """As minus the mean error does, of which more is better as well."""
+    finding = found(performance_before=-0.5, performance=-0.8, drop=0.6, hurts=True)
+    said = TRIGGERS["performance"](Evidence(finding), CONFIG)
+    assert said == "measured performance fell by 60.0%, from -0.500 to -0.800"
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,5 @@ def test_the_drift_report_is_read_for_what_matters(
     assert (finding.moved, finding.hurts, finding.moved_features) == (True, True, 3)
     assert (finding.performance, finding.measured) == (performance, is_measured)
     assert finding.performance_before == (0.9 if performance else None)
+    assert finding.drop == (0.22 if performance else None)
     assert (finding.labelled_rows, finding.summary) == (400, "moved, hurts")
