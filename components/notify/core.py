@@ -133,7 +133,12 @@ def to_html(outcome: Outcome, config: NotifyConfig) -> str:
     parts = [verdict(outcome.headline, mood), table(("", ""), facts)]
     trigger = outcome.records.get("trigger")
     if trigger:
-        parts.append(section("Trigger", paragraph(trigger["reason"])))
+        rules = [
+            [rule[column] for column in ("rule", "verdict", "measured", "threshold")]
+            for rule in trigger["rules"]
+        ]
+        said = [table(("rule", "verdict", "measured", "asked for"), rules)] if rules else []
+        parts.append(section("Trigger", paragraph(trigger["reason"]), *said))
     registered = outcome.records.get("register")
     if registered:
         parts.append(section("Gate", *map(paragraph, registered["checks"])))
