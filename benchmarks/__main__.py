@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from benchmarks import export, finetune, gate, loop
+from benchmarks import export, finetune, gate, loop, policies
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "finetune": finetune,
     "export": export,
     "gate": gate,
+    "policies": policies,
 }
 
 

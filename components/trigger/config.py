@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from components.settings import Section
 
-Cause = Literal["manual", "performance", "drift", "volume", "schedule"]
+Cause = Literal["manual", "drift", "performance", "volume", "schedule"]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY, _TIME = "|".join(_DAYS), r"(?:[01]\d|2[0-3]):[0-5]\d|24:00"
@@ -119,7 +119,7 @@ class GovernorConfig(Section):
 class TriggerConfig(Section):
     """Section ``trigger``, which is a project's policy."""
 
-    on: tuple[Cause, ...] = ("manual", "performance", "drift")
+    on: tuple[Cause, ...] = ("manual", "drift", "performance")
     """What may start a retrain; the first that fires names the cause. Empty for nothing."""
     relative_drop: float = Field(default=0.05, gt=0, lt=1)
     """``performance`` fires when it fell by this share of what it was."""

@@ -153,8 +153,13 @@ def end_of_training(champion: str, store: Store) -> datetime | None:
 def _as_it_ended(decision: Decision, states: Mapping[str, EventState], now: datetime) -> Decision:
     """Return a decision, without its retrain if that died: it is as if it had not begun."""
     state = states.get(decision.event)
-    lives = state is not None and (state.state == "done" or _is_held(state, now))
-    return decision if lives else decision.model_copy(update={"retrain": False})
+    if (
+        state is not None
+        and state.owner == decision.run
+        and (state.state == "done" or _is_held(state, now))
+    ):
+        return decision
+    return decision.model_copy(update={"retrain": False})
 
 
 def _is_held(state: EventState, now: datetime) -> bool:

@@ -155,6 +155,17 @@ def test_a_failed_or_dead_retrain_is_taken_over_without_a_pause(ask, events):
     )
 
 
+def test_an_event_that_was_taken_over_was_one_retrain_in_vain(ask, events):
+    event = ask(MOVED, run="run-1").event
+    events.close(event, "run-1", "failed")
+    assert ask(MOVED, run="run-2").event == event
+    events.close(event, "run-2", "done")
+    again = ask(MOVED, run="run-3", days=1.9)
+    (cooldown,) = (rule for rule in again.rules if rule.rule == "cooldown")
+    assert cooldown.verdict == "refuses"
+    assert cooldown.threshold == "48 hours, after 1 retrain of this champion in vain"
+
+
 def test_the_lease_is_as_long_as_configured(ask, events):
     event = ask(MOVED, lease_hours=2).event
     (state,) = events.states(event)
