@@ -91,6 +91,7 @@ def monitoring_of(workers: int = 0):
                 champion=resolved.outputs["champion"],
                 code=resolved.outputs["code"],
                 window=resolved.outputs["window"],
+                window_end=resolved.outputs["window_end"],
                 now=resolved.outputs["now"],
                 request=request,
                 run=resolved.outputs["run"],

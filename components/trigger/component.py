@@ -15,6 +15,7 @@ def trigger(
     champion: str,
     code: str,
     window: str,
+    window_end: str,
     now: str,
     request: str,
     run: str,
@@ -46,6 +47,7 @@ def trigger(
             ledger=ledger,
             config=core.TriggerConfig.from_json(config),
             learnt_until=core.end_of_training(champion, store),
+            seen_until=datetime.fromisoformat(window_end),
             probe=lambda policy: probe.ask(
                 Data.from_json(data),
                 Live.from_json(live),

@@ -119,7 +119,7 @@ class GovernorConfig(Section):
 class TriggerConfig(Section):
     """Section ``trigger``, which is a project's policy."""
 
-    on: tuple[Cause, ...] = ("manual", "drift", "performance")
+    on: tuple[Cause, ...] = ("manual", "drift", "performance", "schedule")
     """What may start a retrain; the first that fires names the cause. Empty for nothing."""
     relative_drop: float = Field(default=0.05, gt=0, lt=1)
     """``performance`` fires when it fell by this share of what it was."""
@@ -127,8 +127,8 @@ class TriggerConfig(Section):
     """``performance`` fires when it is below this."""
     volume_rows: int = Field(default=1000, ge=1)
     """``volume`` fires when so many labelled rows are new."""
-    schedule_days: float = Field(default=30.0, gt=0)
-    """``schedule`` fires when the last retrain is so long ago."""
+    schedule_days: float = Field(default=28.0, gt=0)
+    """``schedule`` fires when the champion has learnt nothing of the last so many days."""
     lease_hours: float = Field(default=24.0, gt=0)
     """After so long without an end, a claimed retrain counts as dead."""
     governor: GovernorConfig = GovernorConfig()

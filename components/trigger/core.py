@@ -40,6 +40,7 @@ def decide(
     config: TriggerConfig,
     probe: Probe,
     learnt_until: datetime | None = None,
+    seen_until: datetime | None = None,
 ) -> Decision:
     """Return whether to retrain, with all reasons; a retrain has claimed its event.
 
@@ -58,6 +59,8 @@ def decide(
         config: the section ``trigger``.
         probe: asked last, of what nothing else refuses.
         learnt_until: end of the window that the champion was trained on, if it is known.
+        seen_until: end of the window that was looked at; a schedule goes by the time of the
+            rows, so that old windows can be looked at late. The present by default.
 
     Raises:
         LedgerError: what was decided earlier cannot be read.
@@ -71,7 +74,8 @@ def decide(
     past = [_as_it_ended(each, states, now) for each in decided]
     imported = Labels(store, ledger).rows_in(window)
     finding = finding.model_copy(update={"labelled_rows": finding.labelled_rows + imported})
-    evidence = _evidence(finding, past, champion, now, request, learnt_until)
+    until = min(now, seen_until or now)
+    evidence = _evidence(finding, past, champion, until, request, learnt_until)
     triggers = {cause: TRIGGERS[cause](evidence, config) or "" for cause in config.on}
     fired = {cause: reason for cause, reason in triggers.items() if reason}
     cause = next(iter(fired), "")
@@ -126,19 +130,19 @@ def _evidence(
     finding: Finding,
     past: Sequence[Decision],
     champion: str,
-    now: datetime,
+    until: datetime,
     request: str,
     learnt_until: datetime | None,
 ) -> Evidence:
     retrains = [each for each in past if each.retrain]
     in_vain = [each.labelled_rows for each in retrains if each.champion == champion]
     moments = [datetime.fromisoformat(each.at) for each in retrains]
-    if learnt_until is not None and learnt_until <= now:
+    if learnt_until is not None and learnt_until <= until:
         moments.append(learnt_until)
     return Evidence(
         finding=finding,
         new_labels=max(0, finding.labelled_rows - max(in_vain, default=0)),
-        days=max((now - max(moments)) / timedelta(days=1), 0.0) if moments else None,
+        days=max((until - max(moments)) / timedelta(days=1), 0.0) if moments else None,
         request=request,
     )
 
@@ -207,7 +211,8 @@ def _probed(
     """Ask the probe where the labelled rows are those that speak for a retrain."""
     if policy is None:
         return None, "the policy has no probe", "no probe"
-    if "volume" not in fired and not ("performance" in fired and finding.measured):
+    by_labels = "performance" in fired and finding.measured
+    if not by_labels and "volume" not in fired and "schedule" not in fired:
         return None, "the rows that speak for a retrain have no labels yet", "labels to probe"
     return probe(policy)
 

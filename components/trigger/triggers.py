@@ -60,8 +60,8 @@ class Evidence:
     Attributes:
         finding: of the drift step.
         new_labels: labelled rows that came since the last retrain.
-        days: since the last retrain, or since the end of what the champion learnt; None if
-            neither is known.
+        days: since the last retrain, or since the end of what the champion learnt, by the time
+            of the rows; None if neither is known.
         request: of a person for a retrain, in words; empty for none.
     """
 
@@ -106,10 +106,10 @@ def on_volume(evidence: Evidence, config: TriggerConfig) -> str | None:
 
 
 def on_schedule(evidence: Evidence, config: TriggerConfig) -> str | None:
-    """Fire when the last retrain is long ago."""
+    """Fire when what was learnt or tried last is long ago."""
     if evidence.days is None or evidence.days < config.schedule_days:
         return None
-    return f"the last retrain is {evidence.days:.0f} days ago"
+    return f"the champion has learnt nothing of the last {evidence.days:.0f} days"
 
 
 TRIGGERS: dict[Cause, Callable[[Evidence, TriggerConfig], str | None]] = {

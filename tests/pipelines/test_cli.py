@@ -426,6 +426,7 @@ def test_the_scores_of_a_replay_stay_on_one_line_of_a_narrow_screen(project, cap
         champion="12",
         score_before=0.745,
         score_after=0.941,
+        device_hours=0.01,
         seconds=123,
         report="page.html",
     )

@@ -11,6 +11,7 @@ from pipelines.simulation import backtest, ks_distances, simulate
 
 ROWS = 1200
 WINDOWS = 12
+WATCHFUL = TriggerConfig(on=("drift", "performance"))
 
 
 @pytest.fixture(scope="module")
@@ -39,31 +40,39 @@ def world():
     return history, vectors, labels
 
 
-def test_the_default_policy_retrains_when_the_world_changed_and_not_otherwise(world):
+def test_a_watchful_policy_retrains_when_the_world_changed_and_not_otherwise(world):
     history, vectors, labels = world
     policies = {
         "default": TriggerConfig(),
+        "watchful": WATCHFUL,
         "never": TriggerConfig(on=()),
         "slow": TriggerConfig(on=("performance",)),
     }
-    default, never, slow, oracle = backtest(history("abrupt"), vectors, labels, policies).summaries
+    default, watchful, never, slow, oracle = backtest(
+        history("abrupt"), vectors, labels, policies
+    ).summaries
     assert oracle.policy == ORACLE
     assert (oracle.retrains, oracle.regret) == (WINDOWS - 1, 0)
-    assert (default.retrains, default.delay_windows, default.missed) == (1, 0, 0)
-    assert default.saved > 0.9 and default.regret < 0.02
+    assert (watchful.retrains, watchful.delay_windows, watchful.missed) == (1, 0, 0)
+    assert watchful.saved > 0.9 and watchful.regret < 0.02
+    assert (default.delay_windows, default.missed) == (0, 0)
+    assert default.saved > 0.5 and default.regret < 0.01
     assert (never.retrains, never.missed) == (0, 1)
     assert never.regret > 0.1
     assert slow.delay_windows == 1  # labels come a window later than inputs
 
-    calm = simulate(history("none"), vectors, labels, TriggerConfig())
+    calm = simulate(history("none"), vectors, labels, WATCHFUL)
     assert not any(point.retrained for point in calm)
 
 
 def test_patience_delays_and_a_cooldown_of_months_misses(world):
     history, vectors, labels = world
     policies = {
-        "patient": TriggerConfig(governor=GovernorConfig(persistence=(2, 2))),
-        "rare": TriggerConfig(governor=GovernorConfig(cooldown_hours=24 * 365)),
+        name: WATCHFUL.model_copy(update={"governor": governor})
+        for name, governor in {
+            "patient": GovernorConfig(persistence=(2, 2)),
+            "rare": GovernorConfig(cooldown_hours=24 * 365),
+        }.items()
     }
     drawn = history("recurring")
     patient, rare, _ = backtest(drawn, vectors, labels, policies).summaries

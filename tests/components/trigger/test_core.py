@@ -51,6 +51,7 @@ def ask(disk):
         days=0.0,
         request="",
         learnt_until=None,
+        seen_until=None,
         probe=(True, "it may gain", "2 points"),
         governor=None,
         **config,
@@ -68,6 +69,7 @@ def ask(disk):
             config=TriggerConfig(**config, governor=GovernorConfig(**governor or {})),
             probe=lambda policy: probe,
             learnt_until=learnt_until,
+            seen_until=seen_until,
         )
 
     return run
@@ -104,7 +106,8 @@ def test_every_decision_is_kept_with_its_reasons(ask, disk):
     kept = Decisions(disk, LEDGER).recent()
     assert kept == made
     assert [each.action for each in kept] == ["wait", "retrain", "wait"]
-    assert kept[0].triggers == {"manual": "", "performance": "", "drift": ""}
+    assert set(kept[0].triggers) == {"manual", "drift", "performance", "schedule"}
+    assert not any(kept[0].triggers.values())
     assert kept[0].rules == []
     (refusal,) = (each for each in kept[2].rules if each.verdict == "refuses")
     assert refusal.rule == "harm"
@@ -290,11 +293,22 @@ def test_only_labels_that_came_since_the_last_retrain_make_volume(ask, events):
 def test_a_schedule_counts_from_what_was_learnt_or_the_last_retrain(ask, events):
     monthly = {"on": ("schedule",), "learnt_until": NOON - timedelta(days=20)}
     assert not ask(CALM, **monthly).retrain
-    first = ask(CALM, run="run-2", days=10, **monthly)
-    assert (first.retrain, first.reason) == (True, "the last retrain is 30 days ago")
+    first = ask(CALM, run="run-2", days=8, **monthly)
+    assert first.retrain
+    assert first.reason == "the champion has learnt nothing of the last 28 days"
     events.close(first.event, "run-2", "done")
-    assert not ask(CALM, run="run-3", days=39, **monthly).retrain
-    assert ask(CALM, run="run-4", days=40, **monthly).retrain
+    assert not ask(CALM, run="run-3", days=35, **monthly).retrain
+    assert ask(CALM, run="run-4", days=36, **monthly).retrain
+
+
+def test_a_schedule_goes_by_the_time_of_the_rows_that_are_looked_at(ask):
+    late = {"on": ("schedule",), "days": 300.0}
+    old = NOON + timedelta(days=7)
+    assert not ask(CALM, learnt_until=NOON, seen_until=old, **late).retrain
+    assert ask(CALM, run="run-2", learnt_until=NOON, **late).retrain
+    # A window without an end has been seen until now; a champion of one has learnt for ever.
+    for_ever = datetime(9999, 12, 31, tzinfo=UTC)
+    assert not ask(CALM, run="run-3", learnt_until=for_ever, seen_until=for_ever, days=1).retrain
 
 
 def test_the_end_of_the_training_is_read_from_the_bundle(disk, tiny_task):

@@ -52,8 +52,8 @@ def test_a_trigger_is_silent_without_evidence(cause, found):
         ),
         ("volume", {}, {"new_labels": 1000}, {}, "1,000 labelled rows are new"),
         ("volume", {}, {"new_labels": 999}, {}, None),
-        ("schedule", {}, {"days": 30.0}, {}, "the last retrain is 30 days ago"),
-        ("schedule", {}, {"days": 29.9}, {}, None),
+        ("schedule", {}, {"days": 28.0}, {}, "the champion has learnt nothing of the last 28"),
+        ("schedule", {}, {"days": 27.9}, {}, None),
     ],
 )
 def test_a_trigger_fires_from_its_threshold_on(found, cause, finding, evidence, config, reason):
