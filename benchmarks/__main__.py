@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from benchmarks import drift, export, finetune, gate, loop
+from benchmarks import drift, export, finetune, gate, loop, policies
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "export": export,
     "gate": gate,
     "drift": drift,
+    "policies": policies,
 }
 
 

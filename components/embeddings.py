@@ -71,17 +71,11 @@ class KeptEmbeddings:
             contents: of the rows; ``collect`` sees them all, ``prepare`` those that passed.
             progress: told how many are computed, out of how many.
         """
-        from safetensors.numpy import load, save
+        from safetensors.numpy import save
 
         key = f"{self._at}/{window_fingerprint}.safetensors"
-        digests = [
-            hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest() for each in contents
-        ]
-        try:
-            kept = load(self._store.get(key))
-            known = {bytes(row).hex(): index for index, row in enumerate(kept["digests"])}
-        except ObjectMissing:
-            kept, known = {}, {}
+        digests = _digests(contents)
+        kept, known = self._kept(key)
         missing = [index for index, digest in enumerate(digests) if digest not in known]
         if kept and not missing:
             return _rows(kept["vectors"], [known[digest] for digest in digests])
@@ -99,6 +93,31 @@ class KeptEmbeddings:
         self._store.put(key, save({"digests": names, "vectors": computed}))
         known = {bytes(row).hex(): index for index, row in enumerate(names)}
         return _rows(computed, [known[digest] for digest in digests])
+
+    def known(
+        self, window_fingerprint: str, contents: Sequence[str]
+    ) -> tuple[NDArray[np.bool_], Vectors]:
+        """Return which contents have kept vectors, and those, ``[n]`` and ``[known, d]``."""
+        kept, known = self._kept(f"{self._at}/{window_fingerprint}.safetensors")
+        digests = _digests(contents)
+        there = np.array([digest in known for digest in digests], dtype=np.bool_)
+        if not there.any():
+            return there, np.zeros((0, 0), dtype=np.float32)
+        return there, _rows(kept["vectors"], [known[each] for each in digests if each in known])
+
+    def _kept(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+        """Return what is kept of a window, and the place of each content by its digest."""
+        from safetensors.numpy import load
+
+        try:
+            kept = load(self._store.get(key))
+        except ObjectMissing:
+            return {}, {}
+        return kept, {bytes(row).hex(): index for index, row in enumerate(kept["digests"])}
+
+
+def _digests(contents: Sequence[str]) -> list[str]:
+    return [hashlib.sha256(each.encode("utf-8", "surrogatepass")).hexdigest() for each in contents]
 
 
 def _rows(vectors: Vectors, indices: Sequence[int]) -> Vectors:

@@ -15,6 +15,7 @@
         ├── LedgerError            the ledger cannot be read
         │   └── StalePromotion     somebody else moved the champion first
         ├── NoChampion             there is no model in production yet
+        ├── Frozen                 somebody stopped all retrains and promotions
         ├── StepFailed             a step of a run failed
         └── Evicted                the machine is taken away: run the step again (exit code 75)
 
@@ -79,6 +80,10 @@ class StalePromotion(LedgerError):
 
 class NoChampion(WorldError):
     """No model is in production yet."""
+
+
+class Frozen(WorldError):
+    """Somebody stopped all retrains and promotions of the project."""
 
 
 class StepFailed(WorldError):

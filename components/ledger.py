@@ -114,7 +114,7 @@ class _AnySchema(Section, extra="ignore"):
 RecordT = TypeVar("RecordT", bound=Section)
 
 
-class _Series(Generic[RecordT]):
+class Series(Generic[RecordT]):
     """Records numbered from 1 in one folder; append-only."""
 
     def __init__(self, store: Store, folder: str, width: int, kind: type[RecordT]) -> None:
@@ -135,6 +135,7 @@ class _Series(Generic[RecordT]):
         return last
 
     def has(self, number: int) -> bool:
+        """Tell whether there is a record of this number."""
         return self._store.exists(self._name(number))
 
     def read(self, number: int) -> RecordT:
@@ -180,7 +181,7 @@ class Ledger:
 
     def __init__(self, store: Store, prefix: str = "") -> None:
         """Name the place; an empty ledger is one that has no objects yet."""
-        self._series = _Series(store, f"{prefix}/ledger" if prefix else "ledger", 8, Entry)
+        self._series = Series(store, f"{prefix}/ledger" if prefix else "ledger", 8, Entry)
 
     @property
     def generation(self) -> int:
@@ -375,8 +376,8 @@ class Events:
                 newest[state.key] = state
         return newest
 
-    def _series(self, folder: str) -> _Series[EventState]:
-        return _Series(self._store, folder, 4, EventState)
+    def _series(self, folder: str) -> Series[EventState]:
+        return Series(self._store, folder, 4, EventState)
 
     def _place(self, key: str) -> str:
         """Return the folder of an event: a readable part, and a digest that tells keys apart."""
@@ -384,7 +385,7 @@ class Events:
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return f"{self._folder}/{slug or 'event'}-{digest}"
 
-    def _read(self, series: _Series[EventState], number: int, key: str) -> EventState:
+    def _read(self, series: Series[EventState], number: int, key: str) -> EventState:
         state = series.read(number)
         if state.key != key:
             raise LedgerError(f"the folder of the event {key!r} holds one of {state.key!r}")

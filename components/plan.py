@@ -22,6 +22,13 @@ class WindowData(Section):
     window: Window
     fingerprint: str
     rows: int
+    contents: str = ""
+    """Fingerprint of ids and contents alone, which stays when labels come."""
+
+    @property
+    def kept_as(self) -> str:
+        """Name under which is kept what was computed from the contents alone."""
+        return self.contents or self.fingerprint
 
 
 class Data(Section):

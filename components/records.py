@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from components.store import Store
+from components.store import ObjectMissing, Store
 
 
 class Records:
@@ -23,6 +23,14 @@ class Records:
     def write(self, step: str, record: dict[str, Any]) -> None:
         """Keep the record of a step; a step that is retried writes it again."""
         self._store.put(f"{self._at}/{step}.json", json.dumps(record, sort_keys=True).encode())
+
+    def of(self, step: str) -> dict[str, Any]:
+        """Return the record of a step, empty if it left none."""
+        try:
+            record: dict[str, Any] = json.loads(self._store.get(f"{self._at}/{step}.json"))
+        except ObjectMissing:
+            return {}
+        return record
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Return the records of all steps by step."""

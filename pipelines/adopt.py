@@ -16,6 +16,7 @@ import pandas as pd
 from components import bundle, home, mlmodel
 from components.errors import BadInput, BundleError
 from components.finetune.core import EXAMPLES, profile_of
+from components.freeze import Freezes
 from components.ledger import Entry, Ledger
 from components.prepare import core as prepare
 from components.split import TEST_SHARE
@@ -43,11 +44,13 @@ def adopt(
     Raises:
         BadInput: the project has a champion already, its window no usable rows, or the
             folder no model.
+        Frozen: somebody stopped all promotions.
         BundleError: the model does not load, has other labels, or no model can be
             adopted for the project's task.
     """
     store = home.store()
     ledger = Ledger(store, project.ledger)
+    Freezes(store, project.ledger).refuse("an adoption")
     if ledger.head() is not None:
         raise BadInput(
             f"{project.name} has a champion already; "

@@ -112,6 +112,7 @@ def body_of(workers: int):
                 model=finetuned.outputs["model"],
                 predictions=evaluated.outputs["predictions"],
                 evaluation=evaluated.outputs["report"],
+                training=finetuned.outputs["report"],
                 training_run=finetuned.outputs["training_run"],
                 generation=generation,
                 project=project,

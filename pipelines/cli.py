@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +24,10 @@ from components.errors import BadInput, ConfigError, TokiwaError
 from pipelines import runners
 from pipelines.project import SUFFIXES, ProjectConfig, load, shipped_projects
 
+if TYPE_CHECKING:
+    from components.decisions import Decision
+    from pipelines.histories import Shape
+
 app = typer.Typer(
     name="tokiwa",
     help="Keeps fine-tuned models fresh on Kubeflow Pipelines.",
@@ -29,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+SHOWN_CONFLICTS = 20
 out = Console(highlight=False, emoji=False)
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
@@ -42,6 +49,7 @@ Window = Annotated[
     str,
     typer.Option(help="First day of a window; latest: the last with rows; now: the last whole."),
 ]
+Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
 
 
 @app.command()
@@ -65,9 +73,61 @@ def monitor(
     as_json: AsJson = False,
     verbose: Verbose = False,
     no_cache: NoCache = False,
+    retrain: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Ask for a retrain, and say why.")
+    ] = None,
 ) -> None:
     """Look for drift in a window, and retrain if need be."""
-    _run_graph("monitoring", project, window, overrides, as_json, verbose, no_cache)
+    request = f"{getpass.getuser()}: {retrain}" if retrain else ""
+    _run_graph("monitoring", project, window, overrides, as_json, verbose, no_cache, request)
+
+
+@app.command()
+def why(
+    project: Project,
+    window: Annotated[
+        str | None, typer.Argument(help="First day of a window; the last decided by default.")
+    ] = None,
+    played: Annotated[
+        str | None, typer.Option("--replay", help="Id of a replay, to explain its decisions.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a window led to a retrain, or did not."""
+    from pipelines.history import decisions_of
+
+    decisions, made = decisions_of(load(project, overrides or ()), window or "", played or "")
+    if as_json:
+        _print_json([each.model_dump(mode="json") for each in decisions])
+        return
+    _print_decision(decisions[-1], made)
+    if len(decisions) > 1:
+        out.print(
+            f"the last of {len(decisions)} looks at this window; --json shows all", style="dim"
+        )
+
+
+@app.command()
+def freeze(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop all retrains and promotions of a project."""
+    _set_frozen(project, reason, overrides, as_json, frozen=True)
+
+
+@app.command()
+def thaw(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Allow retrains and promotions again."""
+    _set_frozen(project, reason, overrides, as_json, frozen=False)
 
 
 @app.command()
@@ -79,12 +139,26 @@ def replay(
     as_json: AsJson = False,
     verbose: Verbose = False,
     no_cache: NoCache = False,
+    policies: Annotated[
+        list[Path] | None,
+        typer.Option("--policy", help="Compare policies: YAML with the keys of trigger. Repeat."),
+    ] = None,
+    history: Annotated[
+        Literal["abrupt", "gradual", "recurring", "none"] | None,
+        typer.Option(help="Play a year resampled from the rows instead, which changes so."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the history.")] = 0,
 ) -> None:
     """Play the project's windows in order: train, watch, retrain where the world moved."""
     from components import home
     from pipelines import replay as replays
 
     config = _ready(project, overrides)
+    if policies or history:
+        _compare_policies(
+            config, policies or [], history, seed, windows, not no_cache, verbose, as_json
+        )
+        return
 
     def watching(title: str) -> AbstractContextManager[runners.Watch]:
         return _watching(title, verbose, as_json)
@@ -178,6 +252,7 @@ def evaluate(
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show the champion, the last runs and open events."""
     from components import home
+    from components.freeze import Freeze
     from components.registry import without_password
     from pipelines.history import replay_of, state_of
 
@@ -203,6 +278,8 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
             soft_wrap=True,
         )
         _print_replays(project, [replay_of(champion)])
+    if state["frozen"]:
+        out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
     _print_table(("run", "window", "result", "reason"), state["runs"])
     _print_table(("event", "owner", "state", "detail"), state["events"])
 
@@ -379,7 +456,6 @@ def adopt(
 
 
 Version = Annotated[str, typer.Argument(help="Of a challenger, see `tokiwa candidates`.")]
-Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
 
 
 @app.command()
@@ -446,6 +522,92 @@ def reject(
     out.print(f"version {version} is turned down by {said.by}: {said.reason}", markup=False)
 
 
+label = typer.Typer(
+    name="label",
+    help="Have rows labelled by people, and take their labels in.",
+    no_args_is_help=True,
+)
+app.add_typer(label)
+
+
+@label.command()
+def export(
+    project: Project,
+    window: Window = "latest",
+    rows: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 200,
+    output: Annotated[Path | None, typer.Option("--out", help="The file of JSON lines.")] = None,
+    form: Annotated[
+        Literal["lines", "label-studio"],
+        typer.Option(help="lines: for doccano, Prodigy and the like."),
+    ] = "lines",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the most telling rows of a window that have no label, for annotation tools."""
+    from pipelines.labelling import export as export_rows
+    from pipelines.progress import counting
+
+    config = _ready(project, overrides, window)
+    path = output or Path(f"{config.name}-{window}.jsonl")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {path.parent}")
+    with counting(quiet=as_json) as progress:
+        done = export_rows(config, project, window, rows, path, form, progress)
+    if as_json:
+        _print_json({"file": str(path), **asdict(done)})
+        return
+    out.print(
+        f"wrote {path}: the {done.rows} most telling of {done.unlabelled} rows without a label "
+        f"in window {done.window}\nnext: label them, then "
+        f"tokiwa label import {_quoted(project)} FILE",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@label.command(name="import")
+def import_labels(
+    project: Project,
+    files: Annotated[
+        list[Path], typer.Argument(help="What annotation tools wrote; one each, or all in one.")
+    ],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take labels in, and say where annotators disagree."""
+    from pipelines.labelling import summary, take_in
+
+    report = take_in(load(project, overrides or ()), files)
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+        return
+    for line in summary(report):
+        out.print(line, markup=False, soft_wrap=True)
+    agreed = [
+        {
+            "annotators": f"{each.first}, {each.second}",
+            "rows": each.rows,
+            "agreed": f"{each.agreed:.0%}",
+            "Cohen's kappa": "–" if each.kappa is None else f"{each.kappa:.2f}",
+        }
+        for each in report.agreements
+    ]
+    _print_table(("annotators", "rows", "agreed", "Cohen's kappa"), agreed)
+    conflicts = [*report.conflicts, *report.against_source]
+    _print_table(
+        ("row", "said"),
+        [
+            {
+                "row": each.row,
+                "said": ", ".join(f"{who}: {what}" for who, what in each.said.items()),
+            }
+            for each in conflicts[:SHOWN_CONFLICTS]
+        ],
+    )
+    if len(conflicts) > SHOWN_CONFLICTS:
+        out.print(f"and {len(conflicts) - SHOWN_CONFLICTS} more; --json shows all", style="dim")
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of project files, for editors to complete and check them."""
@@ -483,13 +645,20 @@ def _run_graph(
     as_json: bool,
     verbose: bool,
     no_cache: bool,
+    request: str = "",
 ) -> None:
     from pipelines.history import page_of
 
     config = _ready(project, overrides, window)
     with _watching(f"{graph} of {config.name}", verbose, as_json) as watch:
         done = runners.run_project(
-            config, graph, window=window, cause="manual", caching=not no_cache, watch=watch
+            config,
+            graph,
+            window=window,
+            cause="manual",
+            caching=not no_cache,
+            request=request,
+            watch=watch,
         )
     outcome, page = done.outcome, page_of(done, "notify", "page")
     if as_json:
@@ -497,6 +666,88 @@ def _run_graph(
         return
     out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
     out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _compare_policies(
+    config: ProjectConfig,
+    paths: Sequence[Path],
+    history: Shape | None,
+    seed: int,
+    windows: int | None,
+    caching: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Play policies, by default the project's own, and show how they compare."""
+    from components import home
+    from pipelines import replay as replays
+    from pipelines.backtest import HEADER, rows_of, to_html
+    from pipelines.progress import counting
+    from pipelines.project import load_policy
+    from pipelines.simulation import backtest_of
+
+    if len({path.stem for path in paths}) < len(paths):
+        raise BadInput("policies are told apart by the names of their files; two are the same")
+    policies = {path.stem: load_policy(path) for path in paths} or {"project": config.trigger}
+    if history is None:
+
+        def watching(title: str) -> AbstractContextManager[runners.Watch]:
+            return _watching(title, verbose, as_json)
+
+        found = replays.backtest(
+            config, policies, windows=windows, caching=caching, watching=watching
+        )
+    else:
+        with counting(quiet=as_json) as progress:
+            found = backtest_of(config, policies, history, seed, windows, progress)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+        return
+    page = home.home() / "reports" / f"{config.name}-policies.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    title = f"Policies of {config.name}"
+    page.write_text(to_html(title, found, config.task.score_title), encoding="utf-8")
+    _print_table(HEADER, rows_of(found))
+    out.print(
+        f"saved and regret: beside the oracle, which retrains on every window\n"
+        f"the world changed in: {', '.join(found.windows[each] for each in found.changes) or '–'}\n"
+        f"report: {_relative(page)}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _set_frozen(
+    project: str, reason: str, overrides: list[str] | None, as_json: bool, *, frozen: bool
+) -> None:
+    from pipelines.promotion import set_frozen
+
+    config = load(project, overrides or ())
+    held = set_frozen(config, reason, frozen=frozen)
+    if as_json:
+        _print_json(held.model_dump(mode="json"))
+        return
+    out.print(f"{config.name} is {held.words}", markup=False, soft_wrap=True)
+
+
+def _print_decision(decision: Decision, played: str) -> None:
+    """Explain a decision in plain words: every trigger, and every rule with its measure."""
+    mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
+    where = f" in the replay {played}" if played else ""
+    out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
+    said = f"decided by run {decision.run} at {decision.at}{where}"
+    out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
+    _print_table(
+        ("trigger", "says"),
+        [
+            {"trigger": name, "says": reason or "nothing"}
+            for name, reason in decision.triggers.items()
+        ],
+    )
+    if decision.rules:
+        out.print()
+    columns = ("rule", "verdict", "measured", "threshold")
+    _print_table(columns, [each.model_dump() for each in decision.rules])
 
 
 def _ready(project: str, overrides: list[str] | None, window: str = "latest") -> ProjectConfig:

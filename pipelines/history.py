@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components import home
+from components.decisions import Decision, Decisions
 from components.errors import BadInput, ConfigError, NoChampion, SourceError
+from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
@@ -30,9 +32,10 @@ ROWS_AT_ONCE = 256
 
 
 def state_of(project: ProjectConfig) -> dict[str, Any]:
-    """Return the champion, the last runs and the open events of a project."""
+    """Return the champion, a freeze, the last runs and the open events of a project."""
     store = home.store()
     head = Ledger(store, project.ledger).head()
+    frozen = Freezes(store, project.ledger).state()
     suffix = "/notify.json"
     outcomes = [key for key in store.list(f"{project.ledger}/runs/") if key.endswith(suffix)]
     runs = [json.loads(store.get(key)) for key in outcomes[-SHOWN_RUNS:]]
@@ -40,6 +43,7 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
     return {
         "project": project.name,
         "champion": head.model_dump(mode="json") if head else None,
+        "frozen": frozen.model_dump(mode="json") if frozen else None,
         "runs": [{key: run[key] for key in ("run", "window", "result", "reason")} for run in runs],
         "events": [
             {"event": key, "owner": event.owner, "state": event.state, "detail": event.detail}
@@ -73,6 +77,39 @@ def entries_of(project: ProjectConfig, played: str = "") -> list[dict[str, Any]]
 def replay_of(entry: Mapping[str, Any]) -> str:
     """Return the id of the replay that published a ledger entry, empty for none."""
     return str(entry["by"]).removeprefix("replay ") if entry["action"] == "publish" else ""
+
+
+def decisions_of(
+    project: ProjectConfig, window: str = "", played: str = ""
+) -> tuple[list[Decision], str]:
+    """Return what was decided about retraining in one window, the last decision last.
+
+    Args:
+        project: whose decisions.
+        window: its first day; the last window that was looked at by default.
+        played: id of a replay. By default the project's own decisions, or if it has none,
+            those of the replay that made its champion.
+
+    Returns:
+        The decisions, and the id of the replay in which they were made, empty for none.
+
+    Raises:
+        BadInput: nothing was decided yet, or not about this window.
+    """
+    store = home.store()
+    decided = Decisions(store, project.replay_ledger(played) if played else project.ledger)
+    every = decided.recent(window)
+    if not every and not played:
+        head = Ledger(store, project.ledger).head()
+        made = replay_of(head.model_dump(mode="json")) if head else ""
+        if made:
+            return decisions_of(project, window, made)
+    if not every:
+        known = sorted({each.window for each in decided.recent()})
+        there = f"there are decisions on {', '.join(known)}" if known else "none was looked at"
+        asked = f"window {window}" if window else "any window"
+        raise BadInput(f"{project.name}: nothing was decided about {asked}; {there}")
+    return [each for each in every if each.window == every[-1].window], played
 
 
 def page_of(run: Run, step: str, name: str) -> Path:

@@ -44,6 +44,8 @@ def monitoring_of(workers: int = 0):
         cause: str = "schedule",
         ledger: str = "",
         run: str = "",
+        clock: str = "",
+        request: str = "",
     ):
         """Watch one window, and retrain on it if need be."""
         job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
@@ -62,6 +64,7 @@ def monitoring_of(workers: int = 0):
                 job=job,
                 ledger=ledger,
                 cause=cause,
+                clock=clock,
             ).set_caching_options(False)
             collected = collect(
                 live=resolved.outputs["live"],
@@ -81,8 +84,16 @@ def monitoring_of(workers: int = 0):
             )
             triggered = trigger(
                 drift=drifted.outputs["report"],
+                data=resolved.outputs["data"],
+                live=resolved.outputs["live"],
+                task=task,
+                base=resolved.outputs["base"],
                 champion=resolved.outputs["champion"],
+                code=resolved.outputs["code"],
                 window=resolved.outputs["window"],
+                window_end=resolved.outputs["window_end"],
+                now=resolved.outputs["now"],
+                request=request,
                 run=resolved.outputs["run"],
                 ledger=ledger,
                 config=trigger_config,

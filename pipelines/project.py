@@ -246,9 +246,36 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
     else:
         config = _anchored(config, path.parent, origins, problems)
     if problems or config is None:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise ConfigError(f"{path} has {count}:\n" + "\n".join(f"  {each}" for each in problems))
+        raise ConfigError(_all_of(path, problems))
     return config
+
+
+def load_policy(path: Path) -> TriggerConfig:
+    """Read a policy: a YAML file with the keys of a project's section ``trigger``.
+
+    Raises:
+        ConfigError: every problem of the file, each with its line.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no policy file {path}")
+    problems: list[str] = []
+    tree, lines = _parse(path, problems)
+    section = ("trigger",)
+    origins = {(*section, *place): f"line {line}" for place, line in lines.items()}
+    try:
+        policy = TriggerConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += [
+            _problem({**each, "loc": (*section, *each["loc"])}, origins) for each in error.errors()
+        ]
+    if problems:
+        raise ConfigError(_all_of(path, problems))
+    return policy
+
+
+def _all_of(path: Path, problems: Sequence[str]) -> str:
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    return f"{path} has {count}:\n" + "\n".join(f"  {each}" for each in problems)
 
 
 def _parse(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place, int]]:
@@ -424,6 +451,7 @@ def _anchored(
         for number, part in enumerate(source.files)
     ]
     root = anchored(source.root, ("source", "root"))
+    labels_of = source.labels_of or config.ledger
     bases = tuple(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
         for number, each in enumerate(finetune.base)
@@ -442,7 +470,9 @@ def _anchored(
         evaluate = evaluate.model_copy(update={"holdout": holdout})
     return config.model_copy(
         update={
-            "source": source.model_copy(update={"root": root, "files": files}),
+            "source": source.model_copy(
+                update={"root": root, "files": files, "labels_of": labels_of}
+            ),
             "finetune": finetune.model_copy(update=changed),
             "evaluate": evaluate,
         }

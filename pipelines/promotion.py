@@ -1,4 +1,4 @@
-"""What a person decides about a challenger: promote it, or turn it down."""
+"""What a person decides: promote a challenger or turn it down, freeze a project or thaw it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import getpass
 import shlex
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from components import home
 from components.candidates import Candidate, Candidates, Rejection
 from components.deploy.core import DeployReport, deploy
 from components.errors import BadInput
+from components.freeze import Freeze, Freezes
 from components.ledger import Ledger
 from components.resolve.core import code_version
 from pipelines.project import ProjectConfig
@@ -68,10 +70,13 @@ def promote(
     Raises:
         BadInput: there is no such version, it serves already, or it takes force.
         BundleError: it does not load, or answers otherwise than when it was evaluated.
+        Frozen: somebody stopped all promotions.
         StalePromotion: somebody else promoted at the same moment.
     """
     store = home.store()
     ledger, candidates = Ledger(store, project.ledger), Candidates(store, project.ledger)
+    freezes = Freezes(store, project.ledger)
+    freezes.refuse("a promotion")
     candidate, head = candidates.find(version), ledger.head()
     if head is not None and head.bundle == candidate.bundle:
         raise BadInput(f"version {version} is the champion already, as entry {head.number}")
@@ -92,6 +97,7 @@ def promote(
             reason=f"{reason} (in spite of: {'; '.join(doubts)})" if doubts else reason,
             store=store,
             ledger=ledger,
+            freezes=freezes,
             registry=home.registry(project.name),
             config=project.deploy,
             by_hand=True,
@@ -110,6 +116,16 @@ def reject(project: ProjectConfig, version: str, reason: str) -> Rejection:
     if head is not None and head.bundle == candidate.bundle:
         raise BadInput(f"version {version} is the champion; promote another one to replace it")
     return candidates.reject(version, getpass.getuser(), reason)
+
+
+def set_frozen(project: ProjectConfig, reason: str, *, frozen: bool) -> Freeze:
+    """Stop all retrains and promotions of a project, or allow them again.
+
+    Returns:
+        What holds now; the record of an earlier act if nothing had to be changed.
+    """
+    freezes = Freezes(home.store(), project.ledger)
+    return freezes.set(frozen=frozen, by=getpass.getuser(), reason=reason, at=datetime.now(UTC))
 
 
 def _doubts(candidate: Candidate, generation: int, rejection: Rejection | None) -> list[str]:

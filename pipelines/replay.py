@@ -8,22 +8,26 @@ the last champion is published to the project's ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from components import home
 from components.errors import SourceError
+from components.freeze import Freezes
 from components.ledger import Entry, Ledger
 from components.page import link, page, paragraph, section, table
 from components.resolve.core import windows_with_rows
 from components.settings import Section
 from components.sources import Source, open_source
 from components.tasks import TaskConfig
+from components.trigger.config import TriggerConfig
 from components.windows import Window
+from pipelines.backtest import ALWAYS, ORACLE, Backtest, Point, compare
 from pipelines.history import page_of
 from pipelines.project import ProjectConfig
 from pipelines.runners import Run, Watch, new_run_id, run_project
@@ -52,6 +56,8 @@ class WindowResult(Section):
     """Accuracy or R² of the champion before, on the window's test rows; None without one."""
     score_after: float | None
     """Of the champion afterwards, on the same rows."""
+    device_hours: float
+    """What the training cost, also if it was kept from an earlier run; 0 without one."""
     seconds: float
     report: str
     """The page of the run."""
@@ -79,6 +85,7 @@ def replay(
 
     Raises:
         SourceError: there are no rows.
+        Frozen: it would publish a champion, and somebody stopped all promotions.
         StepFailed: a step failed; the windows before it stand.
     """
     played = new_run_id()
@@ -86,6 +93,8 @@ def replay(
     # The alias follows the project's ledger, not this one.
     quiet = project.deploy.model_copy(update={"mirror_alias": False})
     rehearsal = project.model_copy(update={"deploy": quiet})
+    if publish:
+        Freezes(home.store(), project.ledger).refuse("a replay that publishes its champion")
     expected = Ledger(home.store(), project.ledger).generation
     source = open_source(project.source)
     calendar = windows_with_rows(project.resolve, source, datetime.now(UTC))[:windows]
@@ -104,12 +113,58 @@ def replay(
                 cause="manual",
                 ledger=ledger,
                 caching=caching,
+                clock=window.end,
                 watch=watch,
             )
         results.append(_result(window, names, run, source, project.task))
     if publish:
         publish_champion(project, Ledger(home.store(), ledger), played, expected)
     return results
+
+
+def backtest(
+    project: ProjectConfig,
+    policies: Mapping[str, TriggerConfig],
+    *,
+    windows: int | None,
+    caching: bool,
+    watching: Callable[[str], AbstractContextManager[Watch]],
+) -> Backtest:
+    """Play policies over the same windows, and an oracle that retrains on each; publish nothing.
+
+    What several of them train is trained once: the cache shares it.
+
+    Raises:
+        SourceError: there are no rows.
+        StepFailed: a step failed.
+    """
+    points = {}
+    for name, policy in {**policies, ORACLE: ALWAYS}.items():
+        results = replay(
+            project.model_copy(update={"trigger": policy}),
+            windows=windows,
+            publish=False,
+            caching=caching,
+            watching=partial(_titled, watching, name),
+        )
+        points[name] = [
+            Point(
+                window=each.window,
+                # Nobody served in the first window.
+                score=each.score_before,
+                retrained=bool(each.trigger) and number > 0,
+                device_hours=each.device_hours if number else 0.0,
+                score_after=each.score_after,
+            )
+            for number, each in enumerate(results)
+        ]
+    return compare(points)
+
+
+def _titled(
+    watching: Callable[[str], AbstractContextManager[Watch]], policy: str, title: str
+) -> AbstractContextManager[Watch]:
+    return watching(f"{policy}, {title}")
 
 
 def names_in(project: ProjectConfig, window: Window) -> str:
@@ -124,8 +179,10 @@ def publish_champion(
     """Make a replay's last champion the project's, if it is not so already.
 
     Raises:
+        Frozen: somebody stopped all promotions.
         StalePromotion: the project's champion moved since the replay began.
     """
+    Freezes(home.store(), project.ledger).refuse("the publication of a replay")
     last, own = played.head(), Ledger(home.store(), project.ledger)
     if last is None:
         return None
@@ -155,6 +212,7 @@ def _result(window: Window, names: str, run: Run, source: Source, task: TaskConf
     elif "collect" in run.steps:
         answers = run.steps["collect"].artifact("collected") / "current.parquet"
         before = score_on_test(answers, source.read(window).frame, task)
+    trained = "finetune" in run.steps
     after = scores["challenger"]["test"][name] if outcome["result"] == "promoted" else before
     return WindowResult(
         window=window.name,
@@ -165,6 +223,7 @@ def _result(window: Window, names: str, run: Run, source: Source, task: TaskConf
         champion=outcome["champion_version"],
         score_before=before,
         score_after=after,
+        device_hours=run.steps["finetune"].content()["device_hours"] if trained else 0.0,
         seconds=round(run.seconds, 1),
         report=str(page_of(run, "notify", "page")),
     )

@@ -69,6 +69,6 @@ def prepared_rows(
         folder / "prepared",
         project.task,
         project.prepare,
-        lambda contents: embeddings.vectors(current.fingerprint, contents, progress),
+        lambda contents: embeddings.vectors(current.kept_as, contents, progress),
     )
     return plan, report

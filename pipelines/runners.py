@@ -380,6 +380,8 @@ def run_project(
     cause: str,
     ledger: str | None = None,
     caching: bool = True,
+    clock: str = "",
+    request: str = "",
     watch: Watch,
 ) -> Run:
     """Run a graph of a project on this machine.
@@ -391,6 +393,8 @@ def run_project(
         cause: why the run starts.
         ledger: prefix of another ledger than the project's own.
         caching: whether steps may be answered from the cache.
+        clock: a moment to take for the present, empty for the present itself.
+        request: of a person for a retrain, empty for none.
         watch: told of everything as it happens.
 
     Raises:
@@ -405,12 +409,10 @@ def run_project(
     if workers and importlib.util.find_spec("optuna") is None:
         raise ConfigError("finetune.search needs optuna; install it with: pip install optuna")
     parameters = graph_of(graph, workers).pipeline_spec.root.input_definitions.parameters
-    arguments = project.arguments(parameters) | {
-        "window": window,
-        "cause": cause,
-        "run": run,
-        "ledger": place,
-    }
+    given = {"window": window, "cause": cause, "run": run, "ledger": place}
+    given |= {"clock": clock, "request": request}
+    arguments = project.arguments(parameters)
+    arguments |= {name: value for name, value in given.items() if name in parameters}
 
     def end_badly(error: str) -> None:
         if graph != "tuning":  # which promotes nothing, claims no event, and has no outcome

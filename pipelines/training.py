@@ -35,6 +35,7 @@ def training_of(workers: int = 0):
         cause: str = "schedule",
         ledger: str = "",
         run: str = "",
+        clock: str = "",
     ):
         """Train on one window and the ones before it."""
         job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
@@ -53,6 +54,7 @@ def training_of(workers: int = 0):
                 job=job,
                 ledger=ledger,
                 cause=cause,
+                clock=clock,
             ).set_caching_options(False)
             body(
                 project=project,

@@ -40,11 +40,12 @@ def tuning_of(workers: int = 1):
             bases=bases,
             config=resolve_config,
             window=window,
-            purpose="training",
+            purpose="tuning",
             run=run,
             job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             ledger=ledger,
             cause=cause,
+            clock="",
         ).set_caching_options(False)
         code = resolved.outputs["code"]
         ingested = ingest(data=resolved.outputs["data"], code=code, config=ingest_config)

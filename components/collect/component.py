@@ -37,7 +37,7 @@ def collect(
             store,
             code,
             core.CollectConfig.from_json(config),
-            lambda contents: embeddings.vectors(seen.current.fingerprint, contents, log.progress),
+            lambda contents: embeddings.vectors(seen.current.kept_as, contents, log.progress),
         )
         collected.metadata.update(rows=result.rows, digest=result.digest)
         log.hand_over(result, report.path)

@@ -24,6 +24,7 @@ def deploy(
 
     from components import home, step
     from components.deploy import core
+    from components.freeze import Freezes
     from components.ledger import Ledger
     from components.records import Records
 
@@ -40,6 +41,7 @@ def deploy(
             reason=reason,
             store=store,
             ledger=Ledger(store, ledger),
+            freezes=Freezes(store, ledger),
             registry=home.registry(project),
             config=core.DeployConfig.from_json(config),
         )

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from components import bundle
 from components.errors import BundleError, WorldError
+from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import Registry
 from components.serve.model import MAX_CONTENTS, BundleModel
@@ -57,6 +58,8 @@ class DeployReport(Section):
     version: str
     waits: bool = False
     """A person has to promote it."""
+    frozen: str = ""
+    """Who froze the project, in words: then it waits for a thaw, too."""
     parity: Parity
     alias_error: str
     """Why MLflow's alias could not follow, empty when it did."""
@@ -81,6 +84,7 @@ def deploy(
     reason: str,
     store: Store,
     ledger: Ledger,
+    freezes: Freezes,
     registry: Registry,
     config: DeployConfig,
     by_hand: bool = False,
@@ -98,17 +102,31 @@ def deploy(
         reason: one sentence for the ledger.
         store: where the bundle is published.
         ledger: the project's, or a replay's.
+        freezes: of the same ledger; while it is frozen, nothing is promoted.
         registry: MLflow, whose alias mirrors the ledger.
         config: the section ``deploy``.
         by_hand: a person promotes, which is the approval.
 
     Raises:
         BundleError: it does not load, or answers otherwise than when it was evaluated.
+        Frozen: a person promotes a model of a frozen project.
         StalePromotion: the champion moved since the run began.
     """
     checked = proof(digest, predictions, code, store, config)
-    if config.approval == "required" and not by_hand:
-        return DeployReport(number=0, version=version, waits=True, parity=checked, alias_error="")
+    if by_hand:
+        freezes.refuse("a promotion")
+    else:
+        held = freezes.state()
+        if held is not None or config.approval == "required":
+            frozen = held.words if held else ""
+            return DeployReport(
+                number=0,
+                version=version,
+                waits=True,
+                frozen=frozen,
+                parity=checked,
+                alias_error="",
+            )
     entry = ledger.append(
         action="promote",
         bundle=digest,

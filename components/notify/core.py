@@ -75,6 +75,8 @@ def conclude(
         result = "waiting"
         reason = f"version {deployed['version']} passed the gate and waits for approval: "
         reason += f"tokiwa promote {project} {deployed['version']} --reason …"
+        if deployed.get("frozen"):
+            reason += f"; first thaw the project, {deployed['frozen']}"
     elif deployed:
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""
@@ -131,7 +133,12 @@ def to_html(outcome: Outcome, config: NotifyConfig) -> str:
     parts = [verdict(outcome.headline, mood), table(("", ""), facts)]
     trigger = outcome.records.get("trigger")
     if trigger:
-        parts.append(section("Trigger", paragraph(trigger["reason"])))
+        rules = [
+            [rule[column] for column in ("rule", "verdict", "measured", "threshold")]
+            for rule in trigger["rules"]
+        ]
+        said = [table(("rule", "verdict", "measured", "asked for"), rules)] if rules else []
+        parts.append(section("Trigger", paragraph(trigger["reason"]), *said))
     registered = outcome.records.get("register")
     if registered:
         parts.append(section("Gate", *map(paragraph, registered["checks"])))

@@ -12,6 +12,7 @@ def register(
     model: dsl.Input[dsl.Model],
     predictions: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
+    training: dsl.Input[dsl.Artifact],
     training_run: str,
     generation: int,
     project: str,
@@ -42,6 +43,7 @@ def register(
             run=run,
             training_run=training_run,
             generation=generation,
+            device_hours=core.device_hours_of(Path(training.path)),
             config=core.RegisterConfig.from_json(config),
         )
         log.hand_over(result, report.path)

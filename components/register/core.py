@@ -79,11 +79,18 @@ class RegisterReport(Section):
     """Of the check that decided."""
     checks: list[str]
     scores: dict[str, dict[str, dict[str, float]]]
+    device_hours: float
+    """What the training cost, also if its result was kept from an earlier run."""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
         return f"version {self.version}, verdict {self.verdict}"
+
+
+def device_hours_of(training: Path) -> float:
+    """Return what a training cost, from the report of the finetune step."""
+    return float(json.loads(training.read_text())["device_hours"])
 
 
 def register(
@@ -98,6 +105,7 @@ def register(
     run: str,
     training_run: str,
     generation: int,
+    device_hours: float,
     config: RegisterConfig,
 ) -> RegisterReport:
     """Publish and register; doing it again changes nothing but the tags.
@@ -113,6 +121,7 @@ def register(
         run: id of the pipeline run.
         training_run: id of the MLflow run that trained it, empty if there is none.
         generation: the ledger's length when the run began.
+        device_hours: what the training cost.
         config: the section ``register``.
     """
     description = bundle.verify(challenger)
@@ -160,4 +169,5 @@ def register(
         reason=evidence.reasons[0],
         checks=evidence.reasons,
         scores=evidence.scores,
+        device_hours=device_hours,
     )

@@ -19,6 +19,7 @@ def resolve(
     job: str,
     ledger: str,
     cause: str,
+    clock: str,
     report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple(
     "Outputs",
@@ -34,12 +35,12 @@ def resolve(
         ("window_end", str),
         ("fingerprint", str),
         ("run", str),
+        ("now", str),
     ],
 ):
     """Look at the outside world once; one output per consumer."""
-    from datetime import UTC, datetime
-
     from components import home, step
+    from components.freeze import Freezes
     from components.ledger import Ledger
     from components.plan import Bases
     from components.records import Records
@@ -48,16 +49,19 @@ def resolve(
 
     with step.running("resolve") as log:
         store, this_run = home.store(), run or job
+        core.allow(purpose, Freezes(store, ledger))
+        settings = core.ResolveConfig.from_json(config)
+        now = core.clock(clock, settings)
         plan = core.resolve(
             project=project,
             source=SourceConfig.from_json(source),
             bases=Bases.from_json(bases),
-            config=core.ResolveConfig.from_json(config),
+            config=settings,
             window=window,
             purpose=purpose,
             head=Ledger(store, ledger).head(),
             store=store,
-            now=datetime.now(UTC),
+            now=now,
         )
         current = plan.live.current
         result = core.ResolveReport(
@@ -65,6 +69,7 @@ def resolve(
             window=current.window.name,
             champion_version=plan.champion_version,
             cause=cause,
+            now=now.isoformat(),
         )
         log.hand_over(result, report.path)
         Records(store, ledger, this_run).write("resolve", result.model_dump(mode="json"))
@@ -78,6 +83,7 @@ def resolve(
         plan.code,
         current.window.name,
         current.window.end,
-        current.fingerprint,
+        current.kept_as,
         this_run,
+        now.isoformat(),
     )

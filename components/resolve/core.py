@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +18,13 @@ from pydantic import Field, model_validator
 
 from components import bundle
 from components.errors import BundleError, NoChampion, SourceError, UserError
+from components.freeze import Freezes
 from components.ledger import Entry
 from components.packages import locate
 from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
+from components.sources.rows import fingerprint
 from components.store import Store
 from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
@@ -72,6 +74,8 @@ class ResolveReport(Section):
     window: str
     champion_version: str
     cause: str
+    now: str
+    """The clock that the run goes by, in the project's time zone."""
 
     @property
     def headline(self) -> str:
@@ -103,7 +107,7 @@ def resolve(
         config: the section ``resolve``.
         window: ``latest`` (the last whole window that has rows), ``now`` (the last
             whole window), or the first day of a window.
-        purpose: ``monitoring`` needs a champion, ``training`` does not.
+        purpose: ``monitoring`` needs a champion, ``training`` and ``tuning`` do not.
         head: the ledger's last entry.
         store: holds the champion's bundle.
         now: the present, with an offset.
@@ -138,6 +142,34 @@ def resolve(
         generation=head.number if head else 0,
         code=code_version(),
     )
+
+
+def clock(given: str, config: ResolveConfig) -> datetime:
+    """Return the present in the project's time zone: the only look of a run at the clock.
+
+    Args:
+        given: a moment to take for the present, ISO 8601 with an offset; empty for none.
+        config: the section ``resolve``.
+
+    Raises:
+        UserError: what is given is no such moment.
+    """
+    try:
+        moment = datetime.fromisoformat(given) if given else datetime.now(UTC)
+    except ValueError as error:
+        raise UserError(f"the clock {given!r} is not ISO 8601") from error
+    if moment.tzinfo is None:
+        raise UserError(f"the clock {given!r} has no offset from UTC")
+    return moment.astimezone(ZoneInfo(config.timezone))
+
+
+def allow(purpose: str, freezes: Freezes) -> None:
+    """Raise ``Frozen`` if the run is to train while the project is frozen.
+
+    Monitoring goes on: its trigger looks at the freeze itself.
+    """
+    if purpose == "training":
+        freezes.refuse("a training")
 
 
 def known_windows(config: ResolveConfig, now: datetime) -> list[Window]:
@@ -183,7 +215,12 @@ def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str
 
 def _fingerprint(source: Source, window: Window) -> WindowData:
     rows = source.read(window)
-    return WindowData(window=window, fingerprint=rows.fingerprint(), rows=len(rows.frame))
+    return WindowData(
+        window=window,
+        fingerprint=rows.fingerprint(),
+        rows=len(rows.frame),
+        contents=fingerprint(rows.frame, ("id", "text")),
+    )
 
 
 def _labelled(

@@ -24,7 +24,9 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from components import home
 from components.errors import ConfigError, SourceError
+from components.labels import Labels
 from components.packages import locate
 from components.settings import Section
 from components.sources.rows import COLUMNS, Metadata, MetadataColumn, MetadataName, Rows
@@ -172,6 +174,8 @@ class FilesConfig(Section):
     label_bins: dict[str, tuple[float | None, float | None]] | None = None
     """Cuts a numeric label into classes: above the first number and below the
     second; None is unbounded. Rows in no bin are left out and counted."""
+    labels_of: str = ""
+    """Ledger whose imported labels complete the rows that carry none; the project's own."""
     max_rows_per_window: int | None = Field(default=None, ge=1)
     """Keep so many rows of a window, by a hash of their id, so that one changed row
     never changes which others are kept. None lifts the cap."""
@@ -255,7 +259,15 @@ class FilesSource:
     @cached_property
     def _all(self) -> pd.DataFrame:
         frames = [self._part(part) for part in self._config.files]
-        return pd.concat(frames, ignore_index=True)
+        frame = pd.concat(frames, ignore_index=True)
+        if self._config.labels_of:
+            imported = Labels(home.store(), self._config.labels_of).resolved().labels
+            known = frame["label"].notna() | frame["_unbinned"].astype(bool)
+            frame["label"] = [
+                label if carried else imported.get(row)
+                for row, label, carried in zip(frame["id"], frame["label"], known, strict=True)
+            ]
+        return frame
 
     def _part(self, part: Part) -> pd.DataFrame:
         own, source = (part.root, part.requirement), (self._config.root, self._config.requirement)

@@ -426,6 +426,7 @@ def test_the_scores_of_a_replay_stay_on_one_line_of_a_narrow_screen(project, cap
         champion="12",
         score_before=0.745,
         score_after=0.941,
+        device_hours=0.01,
         seconds=123,
         report="page.html",
     )
@@ -481,10 +482,19 @@ def test_each_command_has_help(command, tokiwa):
 
 
 def test_every_option_is_explained():
-    for name, command in typer.main.get_group(app).commands.items():
+    for name, command in _commands(typer.main.get_group(app)):
         parameters: list[Any] = command.params
         for parameter in parameters:
             assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+def _commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command with its whole name, those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def reference() -> str:
@@ -493,7 +503,7 @@ def reference() -> str:
 
 
 def _reference() -> Iterator[str]:
-    root = typer.main.get_group(app)
+    commands = dict(_commands(typer.main.get_group(app)))
     yield "# The command"
     yield ""
     yield "Made from the help texts by `python tests/pipelines/test_cli.py > docs/cli.md`."
@@ -502,8 +512,8 @@ def _reference() -> Iterator[str]:
     yield "$ tokiwa COMMAND [OPTIONS]"
     yield "```"
     yield ""
-    for name, command in root.commands.items():
-        yield f"- [`tokiwa {name}`](#tokiwa-{name}): {command.help}"
+    for name, command in commands.items():
+        yield f"- [`tokiwa {name}`](#tokiwa-{name.replace(' ', '-')}): {command.help}"
     yield ""
     yield "| exit code | means |"
     yield "|---|---|"
@@ -522,7 +532,7 @@ def _reference() -> Iterator[str]:
     yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
     yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
     yield "| `TOKIWA_STUDIES` | searches: in the store by default, or a database's address |"
-    for name, command in root.commands.items():
+    for name, command in commands.items():
         parameters: list[Any] = command.params
         words = [each for each in parameters if each.param_type_name == "argument"]
         usage = " ".join(each.name if each.required else f"[{each.name}]" for each in words)

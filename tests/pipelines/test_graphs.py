@@ -208,7 +208,10 @@ def test_compiled_defaults_are_the_projects(name, tmp_path):
         parameters = content["root"]["inputDefinitions"]["parameters"]
         own = config.arguments(parameters)
         defaults = {key: each.get("defaultValue") for key, each in parameters.items()}
-        assert defaults == {"window": "now", "cause": "schedule", "run": ""} | own
+        of_a_run = {"window": "now", "cause": "schedule", "run": "", "clock": ""}
+        if graph == "monitoring":
+            of_a_run["request"] = ""
+        assert defaults == of_a_run | own
         assert '"epochs":7' in own["finetune_config"]
         assert content["pipelineInfo"]["name"] == f"{name}-{graph}"
 
@@ -268,6 +271,7 @@ SHARED = {
     "bundle",
     "candidates",
     "embeddings",
+    "freeze",
     "home",
     "ledger",
     "plan",

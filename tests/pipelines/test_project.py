@@ -20,7 +20,7 @@ from components.finetune.config import FinetuneConfig
 from components.plan import Bases
 from components.settings import Section
 from pipelines.cli import app
-from pipelines.project import SHIPPED, ProjectConfig, load, shipped_projects
+from pipelines.project import SHIPPED, ProjectConfig, load, load_policy, shipped_projects
 
 SOUND = """\
 name: demo
@@ -799,6 +799,40 @@ def test_only_what_a_graph_asks_for_is_handed_over(project):
 
 
 # --- shipped projects
+
+
+def test_a_policy_is_the_section_trigger_in_a_file_of_its_own(tmp_path):
+    path = tmp_path / "calm.yaml"
+    path.write_text("on: [performance]\ngovernor: {persistence: [2, 3], cooldown_hours: 72}\n")
+    policy = load_policy(path)
+    assert (policy.on, policy.governor.persistence) == (("performance",), (2, 3))
+    assert policy.governor.cooldown_hours == 72
+
+
+def test_all_problems_of_a_policy_come_at_once_with_their_lines(tmp_path):
+    path = tmp_path / "calm.yaml"
+    path.write_text(
+        "on: [boredom]\n"
+        "volume: 3\n"
+        "governor:\n"
+        "  persistance: [2, 3]\n"
+        "  quiet_hours: [at night]\n"
+        "  device_hours_per_week: lots\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_policy(path)
+    heading, *problems = str(refused.value).split("\n")
+    assert heading == f"{path} has 5 problems:"
+    for line, part in (
+        (1, "trigger.on.0"),
+        (2, "trigger.volume: unknown key; did you mean volume_rows?"),
+        (4, "trigger.governor.persistance: unknown key; did you mean persistence?"),
+        (5, "write it as 22:00-06:00"),
+        (6, "trigger.governor.device_hours_per_week"),
+    ):
+        assert any(f"line {line}: " in each and part in each for each in problems), (line, problems)
+    with pytest.raises(ConfigError, match="there is no policy file"):
+        load_policy(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("name", shipped_projects())

@@ -10,12 +10,14 @@ import pytest
 
 from components import bundle, home
 from components.candidates import Candidate, Candidates
-from components.errors import BadInput
+from components.errors import BadInput, Frozen
 from components.ledger import Ledger
 from components.tasks.text_classification import TextClassifier
+from pipelines.adopt import adopt
 from pipelines.cli import main
 from pipelines.project import load
 from pipelines.promotion import promote, reject, standings
+from pipelines.replay import publish_champion
 
 TEXTS = ["the film was good", "a very dull story", "awful and bad"]
 
@@ -109,6 +111,24 @@ def test_what_was_turned_down_takes_force(world):
     promote(world.config, "toy.yaml", "1", "no, it is not", force=True)
     with pytest.raises(BadInput, match="is the champion; promote another"):
         reject(world.config, "1", "after all")
+
+
+def test_nobody_is_promoted_while_the_project_is_frozen(world, capsys):
+    assert main(["freeze", "toy.yaml", "--reason", "an incident"]) == 0
+    assert f"toy is frozen by {getpass.getuser()} at " in capsys.readouterr().out
+    assert main(["promote", "toy.yaml", "1", "--reason", "fine", "--force"]) == 1
+    assert "a promotion was stopped: frozen by" in capsys.readouterr().err
+    with pytest.raises(Frozen, match="an adoption was stopped"):
+        adopt(world.config, "toy.yaml", "nowhere", "latest", lambda done, total, what: None)
+    with pytest.raises(Frozen, match="the publication of a replay was stopped"):
+        publish_champion(world.config, Ledger(world.store, "replays/toy/1"), "1", 0)
+    assert main(["status", "toy.yaml"]) == 0
+    assert "an incident" in capsys.readouterr().out
+    assert world.ledger.head() is None
+    assert main(["thaw", "toy.yaml", "--reason", "solved", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frozen"] is False
+    promote(world.config, "toy.yaml", "1", "fine", force=False)
+    assert world.ledger.head().version == "1"
 
 
 def test_the_commands_say_what_they_did(world, capsys):

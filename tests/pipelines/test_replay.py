@@ -72,6 +72,7 @@ def test_the_loop_closes_and_repeats_only_what_changed(toy_desk):
     assert (moved["drifted"], moved["trigger"], moved["decision"]) == (True, "drift", "promote")
     assert moved["score_after"] > moved["score_before"] + 0.15
     assert control["champion"] == trained["champion"] != moved["champion"]
+    assert control["device_hours"] == 0 < moved["device_hours"]
     assert toy_desk.trained() == 2
 
     # Again, with nothing changed: the same story, and nothing is trained.
@@ -138,6 +139,28 @@ def test_a_window_without_rows_and_one_with_a_single_class_leave_the_champion(to
 
     assert toy_desk.json("history", "toy.yaml") == [before]
     assert toy_desk.trained() == 1
+
+
+@pytest.mark.slow
+def test_policies_are_compared_over_the_same_windows_and_share_trainings(toy_desk):
+    (toy_desk.folder / "never.yaml").write_text("on: []\n")
+    found = toy_desk.json("replay", "toy.yaml", "--windows", "2", "--policy", "never.yaml")
+    assert found["windows"] == ["2026-01-05", "2026-01-12"]
+    never, oracle = found["summaries"]
+    assert (never["policy"], never["retrains"], never["device_hours"]) == ("never", 0, 0)
+    assert (oracle["policy"], oracle["retrains"]) == ("oracle", 1)
+    assert never["saved"] == 1 and oracle["device_hours"] > 0
+    assert toy_desk.trained() == 2  # the first window once, for both
+    assert toy_desk.json("history", "toy.yaml") == []
+
+
+def test_a_policy_that_is_wrong_is_refused_before_anything_is_played(toy_desk):
+    (toy_desk.folder / "a.yaml").write_text("governor: {cooldown: 3}\n")
+    done = toy_desk.tokiwa("replay", "toy.yaml", "--policy", "a.yaml", expect=2)
+    assert "line 1: trigger.governor.cooldown: unknown key; did you mean cooldown_hours?" in (
+        done.stderr
+    )
+    assert toy_desk.trained() == 0
 
 
 @pytest.mark.slow

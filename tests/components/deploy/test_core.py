@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from components import bundle
 from components.deploy.core import DeployConfig, deploy, parity
-from components.errors import BundleError, StalePromotion
+from components.errors import BundleError, Frozen, StalePromotion
 from components.evaluate.core import EvaluateConfig, evaluate
+from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import ALIAS
 from components.serve.model import MAX_CHARACTERS, BundleModel
@@ -24,6 +27,7 @@ class World:
         self.folder = folder
         self.store = LocalStore(folder / "objects")
         self.ledger = Ledger(self.store, "projects/demo")
+        self.freezes = Freezes(self.store, "projects/demo")
         self.registry = registry
         self.digests, self.versions = {}, {}
         for seed in (1, 2):
@@ -43,7 +47,7 @@ class World:
         (self.folder / str(seed)).mkdir(exist_ok=True)
         table.assign(text=texts).to_parquet(self.folder / str(seed) / "predictions.parquet")
 
-    def deploy(self, seed, *, generation, run="run-1", predictions=None, **config):
+    def deploy(self, seed, *, generation, run="run-1", predictions=None, by_hand=False, **config):
         return deploy(
             self.digests[seed],
             self.folder / str(predictions or seed),
@@ -55,8 +59,10 @@ class World:
             reason="better than champion",
             store=self.store,
             ledger=self.ledger,
+            freezes=self.freezes,
             registry=self.registry,
             config=DeployConfig(**config),
+            by_hand=by_hand,
         )
 
 
@@ -224,6 +230,18 @@ def test_answers_are_compared_as_a_share_of_their_range(evaluated):
     assert found.max_difference == pytest.approx(1e-3, abs=1e-5)
     with pytest.raises(BundleError, match="answers differently"):
         parity(digest, folder, store, DeployConfig(parity_tolerance=5e-4))
+
+
+def test_in_a_frozen_project_a_proved_challenger_waits_and_a_person_is_stopped(world):
+    world.freezes.set(frozen=True, by="eve", reason="an incident", at=datetime.now(UTC))
+    report = world.deploy(1, generation=0)
+    assert (report.waits, report.number) == (True, 0)
+    assert "frozen by eve" in report.frozen
+    with pytest.raises(Frozen, match=r"a promotion was stopped: .*tokiwa thaw"):
+        world.deploy(1, generation=0, by_hand=True)
+    assert world.ledger.head() is None
+    world.freezes.set(frozen=False, by="eve", reason="solved", at=datetime.now(UTC))
+    assert world.deploy(1, generation=0).number == 1
 
 
 def test_where_approval_is_required_a_proved_challenger_waits(world):

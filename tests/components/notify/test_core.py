@@ -18,6 +18,16 @@ def retrain(yes=True):
         "cause": "drift" if yes else "",
         "event": EVENT if yes else "",
         "reason": "7 input features moved" if yes else "nothing moved",
+        "rules": [
+            {
+                "rule": "cooldown",
+                "verdict": "passes",
+                "measured": "36.0 hours since the last retrain",
+                "threshold": "24 hours",
+            }
+        ]
+        if yes
+        else [],
     }
 
 
@@ -49,6 +59,16 @@ def outcome(state="SUCCEEDED", error="", cause="manual", **records):
             {"register": registered("promote"), "deploy": {"version": "4", "waits": True}},
             "waiting",
             "version 4 passed the gate and waits for approval: tokiwa promote demo 4 --reason …",
+            "3",
+        ),
+        (
+            {
+                "register": registered("promote"),
+                "deploy": {"version": "4", "waits": True, "frozen": "frozen by eve: an incident"},
+            },
+            "waiting",
+            "version 4 passed the gate and waits for approval: tokiwa promote demo 4 --reason …; "
+            "first thaw the project, frozen by eve: an incident",
             "3",
         ),
         ({"register": registered("keep")}, "kept", "better than champion", "3"),
@@ -168,7 +188,7 @@ def test_the_page_tells_everything_and_trusts_no_text():
     page = to_html(outcome(**records), NotifyConfig())
     assert "<script" not in page
     assert page.count("&lt;script&gt;") == 3
-    for part in ("demo: 2026-01-12", "verdict good", "guarded", "run-1", "drift"):
+    for part in ("demo: 2026-01-12", "verdict good", "guarded", "run-1", "drift", "36.0 hours"):
         assert part in page
     assert "<title>Our model</title>" in to_html(outcome(), NotifyConfig(title="Our model"))
 

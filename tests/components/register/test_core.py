@@ -51,6 +51,7 @@ def enter(store, registry, tmp_path):
             run=run,
             training_run=training_run,
             generation=3,
+            device_hours=0.5,
             config=RegisterConfig(**config),
         )
 
@@ -68,6 +69,7 @@ def test_a_challenger_is_published_and_gets_a_version(enter, store, registry, ch
         ["better than champion", "guarded"],
     )
     assert report.scores == SCORES
+    assert report.device_hours == 0.5
     assert report.headline == "version 1, verdict promote"
 
 

@@ -8,11 +8,21 @@ import pytest
 from pydantic import ValidationError
 
 from components import bundle
-from components.errors import BundleError, ConfigError, MissingPackage, NoChampion, UserError
+from components.errors import (
+    BundleError,
+    ConfigError,
+    Frozen,
+    MissingPackage,
+    NoChampion,
+    UserError,
+)
+from components.freeze import Freezes
 from components.ledger import Ledger
 from components.plan import Base, Bases
 from components.resolve.core import (
     ResolveConfig,
+    allow,
+    clock,
     code_version,
     known_windows,
     resolve,
@@ -42,10 +52,10 @@ class World:
         self.files = 0
         self.write(["2026-01-05", "2026-01-06", "2026-01-12", "2026-01-19"])
 
-    def write(self, days, last_text="a film"):
+    def write(self, days, last_text="a film", label="x"):
         self.files += 1  # another file: within a process each is read once
         lines = [f"text {number},x,{day}" for number, day in enumerate(days)]
-        content = "\n".join(["text,label,when", *lines[:-1], f"{last_text},x,{days[-1]}"])
+        content = "\n".join(["text,label,when", *lines[:-1], f"{last_text},{label},{days[-1]}"])
         name = f"{self.files}.csv"
         (self.folder / name).write_text(content)
         self.source = FilesConfig(
@@ -179,6 +189,14 @@ def test_only_the_window_whose_rows_changed_gets_another_fingerprint(world):
     assert [each.rows for each in after.data.windows] == [2, 1, 1]
 
 
+def test_labels_that_come_change_the_fingerprint_and_not_what_is_kept_of_the_contents(world):
+    before = world.plan().live.current
+    world.write(["2026-01-05", "2026-01-06", "2026-01-12", "2026-01-19"], label="y")
+    after = world.plan().live.current
+    assert before.fingerprint != after.fingerprint
+    assert before.kept_as == after.kept_as != ""
+
+
 def test_a_promotion_changes_champion_and_generation_only(world, make_bundle):
     before = world.plan()
     assert (before.champion, before.champion_version, before.generation) == ("", "", 0)
@@ -285,6 +303,29 @@ def test_another_base_has_another_digest(tiny_base, tmp_path, name):
     (other / name).write_bytes((other / name).read_bytes() + b" ")
     assert weights_digest(same) == weights_digest(tiny_base)
     assert weights_digest(other) != weights_digest(tiny_base)
+
+
+def test_the_clock_is_read_in_the_projects_time_zone_or_given():
+    tokyo = ResolveConfig(timezone="Asia/Tokyo")
+    given = clock("2026-01-12T00:30:00+00:00", tokyo)
+    assert given.isoformat() == "2026-01-12T09:30:00+09:00"
+    now = clock("", tokyo)
+    assert abs(now - datetime.now(UTC)) < timedelta(minutes=5)
+    assert now.utcoffset() == timedelta(hours=9)
+    for wrong in ("noon", "2026-01-12T00:30:00"):
+        with pytest.raises(UserError, match="clock"):
+            clock(wrong, tokyo)
+
+
+def test_a_frozen_project_is_watched_and_not_trained(world):
+    freezes = Freezes(world.store)
+    for purpose in ("training", "tuning", "monitoring"):
+        allow(purpose, freezes)
+    freezes.set(frozen=True, by="eve", reason="an incident", at=NOW)
+    allow("monitoring", freezes)
+    allow("tuning", freezes)
+    with pytest.raises(Frozen, match="a training was stopped: frozen by eve"):
+        allow("training", freezes)
 
 
 def test_the_code_has_a_version():

@@ -1,0 +1,122 @@
+"""What speaks for a retrain. A trigger looks at evidence alone, and says why it fires."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.settings import Section
+from components.trigger.config import Cause, TriggerConfig
+
+
+class Finding(Section):
+    """What the drift step found, as far as a trigger cares."""
+
+    summary: str = ""
+    """In one sentence."""
+    enough: bool = True
+    """Whether there were rows enough to say anything about the inputs."""
+    moved: bool
+    moved_features: int = 0
+    hurts: bool | None = None
+    """Whether the champion is worse than it was, beyond chance; None if nothing can tell."""
+    performance_before: float | None = None
+    performance: float | None = None
+    """Such as accuracy; None without labels and without an estimate."""
+    drop: float | None = None
+    """Share of the performance before that was lost."""
+    measured: bool = True
+    """By labels; else estimated without them."""
+    labelled_rows: int = 0
+    """Labelled rows that the champion was not trained on."""
+
+    @classmethod
+    def read(cls, report: Path) -> Finding:
+        """Read what matters from the drift step's report."""
+        found = json.loads(report.read_text())
+        seen = [each for each in (found["measured"], found["estimated"]) if each]
+        # What hurts is what counts; of two that do not, the one that rests on labels.
+        worst = next((each for each in seen if each["hurts"]), seen[0] if seen else None)
+        return cls(
+            summary=found["headline"],
+            enough=found["enough"],
+            moved=found["moved"],
+            moved_features=found["moved_features"],
+            hurts=found["hurts"],
+            performance_before=worst["before"] if worst else None,
+            performance=worst["now"] if worst else None,
+            drop=worst["drop"] if worst else None,
+            measured=worst is None or worst["source"] == "measured",
+            labelled_rows=found["labelled_rows"],
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What triggers look at.
+
+    Attributes:
+        finding: of the drift step.
+        new_labels: labelled rows that came since the last retrain.
+        days: since the last retrain, or since the end of what the champion learnt, by the time
+            of the rows; None if neither is known.
+        request: of a person for a retrain, in words; empty for none.
+    """
+
+    finding: Finding
+    new_labels: int = 0
+    days: float | None = None
+    request: str = ""
+
+
+def on_manual(evidence: Evidence, config: TriggerConfig) -> str | None:
+    """Fire when a person asks for it."""
+    return f"asked for: {evidence.request}" if evidence.request else None
+
+
+def on_performance(evidence: Evidence, config: TriggerConfig) -> str | None:
+    """Fire when the champion got worse by more than chance, or is below the floor."""
+    found, drop = evidence.finding, evidence.finding.drop
+    if found.performance is None:
+        return None
+    how = "measured" if found.measured else "estimated"
+    if config.floor is not None and found.performance < config.floor:
+        return f"{how} performance {found.performance:.3f} is below {config.floor:g}"
+    if drop is None or not found.hurts or drop < config.relative_drop:
+        return None
+    return (
+        f"{how} performance fell by {drop:.1%}, "
+        f"from {found.performance_before:.3f} to {found.performance:.3f}"
+    )
+
+
+def on_drift(evidence: Evidence, config: TriggerConfig) -> str | None:
+    """Fire when inputs moved."""
+    found = evidence.finding
+    return f"{found.moved_features} input features moved" if found.moved else None
+
+
+def on_volume(evidence: Evidence, config: TriggerConfig) -> str | None:
+    """Fire when enough labels have come."""
+    if evidence.new_labels < config.volume_rows:
+        return None
+    return f"{evidence.new_labels:,} labelled rows are new"
+
+
+def on_schedule(evidence: Evidence, config: TriggerConfig) -> str | None:
+    """Fire when what was learnt or tried last is long ago."""
+    if evidence.days is None or evidence.days < config.schedule_days:
+        return None
+    return f"the champion has learnt nothing of the last {evidence.days:.0f} days"
+
+
+TRIGGERS: dict[Cause, Callable[[Evidence, TriggerConfig], str | None]] = {
+    "manual": on_manual,
+    "performance": on_performance,
+    "drift": on_drift,
+    "volume": on_volume,
+    "schedule": on_schedule,
+}
+"""Cause to function. To add one: a function here and a line."""
