@@ -38,8 +38,8 @@ def test_foreign_objects_are_left_alone(store):
     assert records.read() == {"resolve": {}}
 
 
-def test_the_record_of_one_step_is_empty_if_it_left_none(tmp_path):
-    records = Records(LocalStore(tmp_path), "projects/demo", "run-1")
+def test_the_record_of_one_step_is_empty_if_it_left_none(store):
+    records = Records(store, "projects/demo", "run-1")
     assert records.of("resolve") == {}
     records.write("resolve", {"now": "2026-01-12"})
     assert records.of("resolve") == {"now": "2026-01-12"}
