@@ -36,3 +36,10 @@ def test_foreign_objects_are_left_alone(store):
     records.write("resolve", {})
     store.put("p/runs/run/notes.txt", b"\xff")
     assert records.read() == {"resolve": {}}
+
+
+def test_the_record_of_one_step_is_empty_if_it_left_none(store):
+    records = Records(store, "projects/demo", "run-1")
+    assert records.of("resolve") == {}
+    records.write("resolve", {"now": "2026-01-12"})
+    assert records.of("resolve") == {"now": "2026-01-12"}
