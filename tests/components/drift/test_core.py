@@ -357,7 +357,8 @@ def test_metrics_and_page_say_what_was_found(look, tmp_path):
     assert f'<p class="verdict bad">{report.headline}' in page
     told = to_markdown(report, "2026-01-12")
     assert told.startswith(f"**Window 2026-01-12: {report.headline}**")
-    assert "Alert level 3" in told and "embedding (domain-classifier)" in told
+    assert "Alert level 3" in told
+    assert f"- {report.findings[0].name} ({report.findings[0].detector})" in told
     assert f"First alarm at row {report.error_alarm_row}" in page
     assert page.count('class="alarm"') >= 1
     # Everything with a name, but not every component of the embedding.
