@@ -15,6 +15,7 @@ def drift(
     config: str,
     report: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
+    verdict: dsl.Output[dsl.Markdown],
     evidently: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
@@ -24,7 +25,7 @@ def drift(
     from components import bundle, home, step
     from components.drift import core
     from components.drift.evidently_report import evidently_html
-    from components.drift.report import to_html
+    from components.drift.report import to_html, to_markdown
 
     with step.running("drift") as log:
         settings = core.DriftConfig.from_json(config)
@@ -32,6 +33,7 @@ def drift(
         result = core.detect(profile, rows, settings)
         log.hand_over(result, report.path)
         Path(page.path).write_text(to_html(result, profile, rows, window, settings))
+        Path(verdict.path).write_text(to_markdown(result, window))
         Path(evidently.path).write_text(evidently_html(profile, rows, settings.evidently))
         metrics.metadata.update(core.to_metrics(result))
         Path(metrics.path).write_text(step.as_json(metrics.metadata))

@@ -57,6 +57,20 @@ def to_html(
     )
 
 
+def to_markdown(report: DriftReport, window: str) -> str:
+    """Return the verdict for Kubeflow's page of a run."""
+    lines = [f"**Window {window}: {report.headline}**", "", f"Alert level {report.level}.", ""]
+    for found in (report.measured, report.estimated):
+        if found is not None:
+            lines.append(
+                f"- {found.source}: {found.score.replace('_', ' ')} {found.now:.3f} "
+                f"({found.low:.3f} to {found.high:.3f}), was {found.before:.3f}"
+            )
+    moved = [each for each in report.findings if each.moved][:SHOWN_DISTRIBUTIONS]
+    lines += [f"- {each.name} ({each.detector}): {each.effect:.2f}" for each in moved]
+    return "\n".join([*lines, *(f"- {each}" for each in report.schema_changes)]) + "\n"
+
+
 def _mood(report: DriftReport) -> str:
     if report.hurts or report.level == 3:
         return "bad"

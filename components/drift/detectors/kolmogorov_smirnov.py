@@ -8,6 +8,7 @@ import numpy as np
 
 from components.drift.detectors.detector import Comparison, Numbers
 
+FEW_ROWS = 1000
 EXACT_ROWS = 10_000
 """Up to so many rows on each side the p-value is exact, as scipy's ``method="auto"`` has it."""
 
@@ -87,10 +88,30 @@ def ks_distance(reference: Numbers, current: Numbers) -> float:
 
 def ks_p_value(distance: float, reference_rows: float, current_rows: float) -> float:
     """Return the approximate p-value of a distance between so many independent rows."""
-    from scipy.stats import distributions
+    from scipy.stats import kstwo
 
-    rows = np.round(reference_rows * current_rows / (reference_rows + current_rows))
-    return float(np.clip(distributions.kstwo.sf(distance, max(1.0, rows)), 0, 1))
+    rows = max(1, round(reference_rows * current_rows / (reference_rows + current_rows)))
+    # From here on scipy doubles Smirnov's one-sided sum as well, term by term, which takes a
+    # hundred milliseconds of a hundred thousand rows.
+    if rows > FEW_ROWS and 2.2 <= rows * distance**2 < 300 and distance < 0.5:
+        return min(1.0, 2 * _smirnov(rows, distance))
+    return float(np.clip(kstwo.sf(distance, rows), 0, 1))
+
+
+def _smirnov(rows: int, distance: float) -> float:
+    """Return how probable a one-sided distance is, to nine digits.
+
+    Birnbaum & Tingey (1951), One-sided confidence contours for probability distribution
+    functions, Annals of Mathematical Statistics 22.
+    """
+    from scipy.special import gammaln
+
+    at = np.arange(int(rows * (1 - distance)) + 1, dtype=np.float64)
+    above = distance + at / rows
+    at, above = at[above < 1], above[above < 1]
+    choices = gammaln(rows + 1) - gammaln(at + 1) - gammaln(rows - at + 1)
+    terms = choices + (at - 1) * np.log(above) + (rows - at) * np.log1p(-above)
+    return float(distance * np.exp(terms).sum())
 
 
 def _exact(reference: Numbers, current: Numbers) -> float:

@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control
 from components.drift.core import DriftConfig, DriftReport, detect, to_metrics
 from components.drift.evidently_report import evidently_html
 from components.drift.findings import benjamini_hochberg
-from components.drift.report import SHOWN_COMPONENTS, to_html
+from components.drift.report import SHOWN_COMPONENTS, to_html, to_markdown
 from components.errors import BundleError
 from components.profile import Answers, Columns, Profile
 
@@ -355,6 +355,10 @@ def test_metrics_and_page_say_what_was_found(look, tmp_path):
     page = to_html(report, tmp_path, tmp_path, "2026-01-12", DriftConfig())
     assert "Drift in window 2026-01-12" in page
     assert f'<p class="verdict bad">{report.headline}' in page
+    told = to_markdown(report, "2026-01-12")
+    assert told.startswith(f"**Window 2026-01-12: {report.headline}**")
+    assert "Alert level 3" in told
+    assert f"- {report.findings[0].name} ({report.findings[0].detector})" in told
     assert f"First alarm at row {report.error_alarm_row}" in page
     assert page.count('class="alarm"') >= 1
     # Everything with a name, but not every component of the embedding.

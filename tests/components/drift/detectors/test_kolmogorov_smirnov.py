@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstwo
 
 from components.drift.detectors.kolmogorov_smirnov import (
     EXACT_ROWS,
@@ -71,6 +71,14 @@ def test_fewer_independent_rows_make_the_same_distance_less_significant():
     grouped = kolmogorov_smirnov(reference, current, reference_rows=100, current_rows=80)
     assert grouped.statistic == alone.statistic
     assert grouped.p_value == ks_p_value(alone.statistic, 100, 80) > alone.p_value
+
+
+@pytest.mark.parametrize("rows", [400, 2500, 60_000, 150_000])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.48, 1.49, 2.0, 4.0, 12.0, 18.0])
+def test_the_approximation_is_scipys_from_certain_to_impossible(rows, scale):
+    distance = scale / np.sqrt(rows)
+    expected = kstwo.sf(distance, rows)
+    assert ks_p_value(distance, 2 * rows, 2 * rows) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
 def test_empty_samples_are_refused():
