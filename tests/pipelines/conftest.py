@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
-LIMIT_S = 280
+LIMIT_S = 600
 
 TOY = """\
 # tokiwa replay toy.yaml
