@@ -10,10 +10,10 @@ variable "BASE_IMAGE" { default = "python:3.11-slim-bookworm" }
 variable "BUILD_IMAGE" { default = "" }
 variable "DATA" { default = "" }
 
-group "default" { targets = ["base", "train", "serve"] }
+group "default" { targets = ["base", "train", "serve", "mlflow"] }
 
 target "image" {
-  matrix     = { kind = ["base", "train", "serve"] }
+  matrix     = { kind = ["base", "train", "serve", "mlflow"] }
   name       = kind
   context    = "."
   dockerfile = "docker/Dockerfile"
