@@ -48,7 +48,7 @@ else
 ]}
 JSON
   keys admin "$admin" | make tokiwa-s3-admin
-  keys steps "$steps" | make tokiwa-s3-steps
+  keys steps "$steps" | make tokiwa-store
   keys server "$server" | make tokiwa-s3-server
   keys mlflow "$mlflow" | make tokiwa-s3-mlflow
   # Last, because it says that the others are made.

@@ -643,10 +643,10 @@ def engine() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def image_of(engine: Any) -> Callable[[str], Any]:
     """Return the image of a kind, such as ``base``; if it is not built the test is skipped."""
-    from components.images import TAG
+    from components.images import image
 
     def find(kind: str) -> Any:
-        name = f"tokiwa-python-{kind}:{TAG}"
+        name = image(kind)
         if not engine.images.list(name):
             pytest.skip(f"there is no image {name}; build it with: make images")
         return engine.images.get(name)

@@ -48,7 +48,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                 # Those that production has not.
                 new = [part for part in parts if part.name not in ("monitoring", "multinode")]
                 content = {
-                    "namespace": "tokiwa",
                     "resources": [base],
                     "components": sorted(os.path.relpath(part, place) for part in new),
                 }

@@ -102,7 +102,7 @@ def test_the_images_are_those_that_the_steps_name(objects, pods):
         for container in pod["spec"]["containers"]
         if "tokiwa-python-" in container["image"]
     ]
-    known = {images.BASE, images.TRAIN, images.SERVE, f"tokiwa-python-mlflow:{images.TAG}"}
+    known = {images.image(kind) for kind in ("base", "train", "serve", "mlflow")}
     assert set(ours) <= known
     assert images.SERVE in ours
 
