@@ -26,7 +26,7 @@ INSTALLED_BENCH := .venv/.installed-bench-$(PINS)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-containers lint format bench compile images constraints clean
+.PHONY: help install run test test-all test-containers lint lint-manifests format bench compile images constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ lint: $(INSTALLED) ## Check style, types and floors
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
+
+lint-manifests: $(INSTALLED) ## Check manifests, Dockerfile and alerts with other people's tools
+	@test -x .venv/linters/bin/checkov || $(BIN)/python -m venv .venv/linters
+	@.venv/linters/bin/python -m pip -qq install -r manifests/linters.txt
+	@PATH="$(CURDIR)/.venv/linters/bin:$$PATH" $(BIN)/python -m pytest tests/manifests
 
 format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet

@@ -79,7 +79,7 @@ def test_a_failing_step_is_reported_as_failing(contained, monkeypatch):
     monkeypatch.setenv("TOKIWA_RUNNER", "docker")
     rows = contained.folder / "rows.csv"
     rows.write_text(rows.read_text().replace("label", "other", 1))
-    done = run_of(contained, "docker", "run", "toy.yaml", "--window", "2026-01-05", expect=2)
+    done = contained.tokiwa("run", "toy.yaml", "--window", "2026-01-05", expect=2)
     assert "label" in done.stdout + done.stderr
 
 
