@@ -3,7 +3,7 @@
 #
 #   manifests/smoke.sh [--keep] [IMAGE_REGISTRY]
 #
-# In the current context there must be Kubeflow Pipelines and KServe (docs/kubeflow.md), and
+# In the current context there must be Kubeflow with profiles, Pipelines and KServe (docs/kubeflow.md), and
 # the images, built with DATA=requirements-demo.txt, where the nodes can pull them; for kind:
 #
 #   kind load docker-image tokiwa-python-{base,train,serve,mlflow}:0.1.0
@@ -65,7 +65,7 @@ trap leave EXIT
 command -v kubectl >/dev/null || fail "there is no kubectl"
 [ -x "$TOKIWA" ] || command -v "$TOKIWA" >/dev/null || fail "there is no $TOKIWA; run: make install"
 kubectl version >/dev/null || fail "no cluster answers in the context $(kubectl config current-context)"
-for crd in inferenceservices.serving.kserve.io servingruntimes.serving.kserve.io workflows.argoproj.io; do
+for crd in inferenceservices.serving.kserve.io servingruntimes.serving.kserve.io workflows.argoproj.io profiles.kubeflow.org; do
   kubectl get crd "$crd" >/dev/null || fail "the cluster has no $crd"
 done
 ! kubectl get namespace "$NAMESPACE" >/dev/null 2>&1 || fail "there is a namespace $NAMESPACE already"
