@@ -53,14 +53,15 @@ def in_containers(arguments: Mapping[str, object], run: str) -> Iterator[Any]:
     Raises:
         RuntimeError: there is no Docker engine.
     """
-    import docker
+    from docker.client import DockerClient
+    from docker.errors import DockerException
     from kfp import local
     from kfp.local import docker_task_handler
 
     try:
-        engine = docker.from_env()
+        engine = DockerClient.from_env()
         engine.ping()
-    except docker.errors.DockerException as error:
+    except DockerException as error:
         raise RuntimeError(
             "there is no Docker engine for TOKIWA_RUNNER=docker; start it, or unset the "
             f"variable to run the steps as processes ({error})"

@@ -63,7 +63,7 @@ def test_containers_decide_as_processes_do(contained, monkeypatch):
     desk, outcomes = contained, {}
     for runner in ("docker", "subprocess"):
         monkeypatch.setenv("TOKIWA_RUNNER", runner)
-        desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05", "--json")
+        desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05", "--json", limit_s=800)
         (evaluation,), (snapshot,) = reports(desk.home, "evaluate"), reports(desk.home, "ingest")
         decided = json.loads(evaluation.read_text())
         outcomes[runner] = {
