@@ -48,11 +48,15 @@ def _runner(arguments: Mapping[str, object]) -> AbstractContextManager[Any]:
     """Return what runs the steps, as the environment asks for."""
     from kfp import local
 
-    if os.environ.get("TOKIWA_RUNNER") == "docker":
-        from pipelines.containers import in_containers
+    match os.environ.get("TOKIWA_RUNNER", "subprocess"):
+        case "subprocess":
+            return nullcontext(local.SubprocessRunner(use_venv=False))
+        case "docker":
+            from pipelines.containers import in_containers
 
-        return in_containers(arguments, os.environ["TOKIWA_RUN"])
-    return nullcontext(local.SubprocessRunner(use_venv=False))
+            return in_containers(arguments, os.environ["TOKIWA_RUN"])
+        case other:
+            raise RuntimeError(f"TOKIWA_RUNNER is {other!r}; it can be subprocess or docker")
 
 
 def _die_with_parent() -> None:
