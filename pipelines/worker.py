@@ -2,6 +2,8 @@
 
 It is a process of its own so that the whole group of processes below it can be stopped
 at once, and so that kfp's output can be read as a stream of events.
+
+Steps are processes, or containers of their images with ``TOKIWA_RUNNER=docker``.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 
 def main() -> int:
@@ -22,20 +27,36 @@ def main() -> int:
     from kfp import components, local
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=job["pipeline_root"],
-        raise_on_error=True,
-        enable_caching=job["caching"],
-        cache_root=job["cache_root"],
-    )
     graph = components.load_component_from_file(job["graph"])
     try:
-        graph(**job["arguments"])
+        with _runner(job["arguments"]) as runner:
+            local.init(
+                runner=runner,
+                pipeline_root=job["pipeline_root"],
+                raise_on_error=True,
+                enable_caching=job["caching"],
+                cache_root=job["cache_root"],
+            )
+            graph(**job["arguments"])
     except RuntimeError as error:
         print(error, flush=True)
         return 1
     return 0
+
+
+def _runner(arguments: Mapping[str, object]) -> AbstractContextManager[Any]:
+    """Return what runs the steps, as the environment asks for."""
+    from kfp import local
+
+    match os.environ.get("TOKIWA_RUNNER", "subprocess"):
+        case "subprocess":
+            return nullcontext(local.SubprocessRunner(use_venv=False))
+        case "docker":
+            from pipelines.containers import in_containers
+
+            return in_containers(arguments, os.environ["TOKIWA_RUN"])
+        case other:
+            raise RuntimeError(f"TOKIWA_RUNNER is {other!r}; it can be subprocess or docker")
 
 
 def _die_with_parent() -> None:

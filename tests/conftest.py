@@ -631,3 +631,30 @@ def learnt(
         return made[kind, seed]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Any]:
+    """A Docker engine; without one the test is skipped."""
+    docker = pytest.importorskip("docker")
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"there is no Docker engine: {error}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image_of(engine: Any) -> Callable[[str], Any]:
+    """Return the image of a kind, such as ``base``; if it is not built the test is skipped."""
+    from components.images import image
+
+    def find(kind: str) -> Any:
+        name = image(kind)
+        if not engine.images.list(name):
+            pytest.skip(f"there is no image {name}; build it with: make images")
+        return engine.images.get(name)
+
+    return find

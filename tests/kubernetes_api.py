@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from kubeflow_trainer_api import models  # type: ignore[import-untyped]
+from kubeflow_trainer_api import models
 
 TRAINER = "/apis/trainer.kubeflow.org/v1alpha1"
 RUNTIME = "torch-distributed"

@@ -41,6 +41,7 @@ _NUMERIC = (
     "torch",
     "transformers",
 )
+_PINS = "constraints.txt"
 MOVING = ("latest", "now")
 """Names of windows that mean another one as time goes by."""
 _WEIGHT_FILES = (".safetensors", ".pth", ".json", ".txt", ".model")
@@ -303,8 +304,20 @@ def code_version() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     for name in _NUMERIC:
-        try:
-            digest.update(f"{name}=={metadata.version(name)}".encode())
-        except metadata.PackageNotFoundError as error:
-            raise SourceError(f"{name} is not installed beside Tokiwa") from error
+        digest.update(f"{name}=={_version(name, root.parent / _PINS)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _version(library: str, pins: Path) -> str:
+    """Return the version of a library, also of one that only the image of training has."""
+    try:
+        version = metadata.version(library)
+    except metadata.PackageNotFoundError as error:
+        # The images lay down what they were built with; a checkout has the same file there.
+        pinned = pins.read_text().splitlines() if pins.is_file() else []
+        version = next((pin for pin in pinned if pin.startswith(f"{library}==")), "")
+        if not version:
+            raise SourceError(f"{library} is not installed beside Tokiwa") from error
+        version = version.partition("==")[2]
+    # `+cpu` and `+cu130` are builds of the same release.
+    return version.partition("+")[0]

@@ -48,14 +48,16 @@ class Desk:
         kept = {name: value for name, value in os.environ.items() if name != "TOKIWA_HOME"}
         return kept | {"COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
 
-    def tokiwa(self, *words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    def tokiwa(
+        self, *words: str, expect: int = 0, limit_s: float = LIMIT_S
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [str(TOKIWA), *words],
             cwd=self.folder,
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=limit_s,
         )
         assert done.returncode == expect, f"{done.returncode}: {done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,253 @@
+"""Every alert at every level: it fires where its figure is broken, and only there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+POD = 'namespace="tokiwa",pod="sentiment-predictor-1"'
+MODEL = 'namespace="tokiwa",model_name="sentiment"'
+DAY_MIN = 24 * 60
+Series = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured, and which levels of an alert fire after some minutes."""
+
+    alert: str
+    levels: Sequence[int]
+    series: Series
+    minutes: int = 60
+    step_min: int = 1
+
+
+def cpu(ratio: float) -> Series:
+    return {
+        f'container_cpu_usage_seconds_total{{{POD},container="kserve-container"}}': (
+            f"0+{ratio * 60 * 2:.3f}x60"
+        ),
+        f'kube_pod_container_resource_limits{{{POD},resource="cpu"}}': "2x60",
+    }
+
+
+def memory(ratio: float) -> Series:
+    return {
+        f'container_memory_working_set_bytes{{{POD},container="kserve-container"}}': (
+            f"{ratio * 1e9:.0f}x60"
+        ),
+        f'kube_pod_container_resource_limits{{{POD},resource="memory"}}': "1000000000x60",
+    }
+
+
+def mean(seconds: float) -> Series:
+    return {
+        f"request_predict_seconds_count{{{MODEL}}}": "0+60x60",
+        f"request_predict_seconds_sum{{{MODEL}}}": f"0+{60 * seconds:.3f}x60",
+    }
+
+
+def latency(at_most: float) -> Series:
+    """All answers fall into the bucket that ends there."""
+    return {
+        f'request_predict_seconds_bucket{{{MODEL},le="{le}"}}': (
+            "0+60x60" if le == "+Inf" or float(le) >= at_most else "0x60"
+        )
+        for le in ("0.075", "0.1", "0.25", "0.5", "0.75", "1.0", "+Inf")
+    }
+
+
+def up(values: str) -> Series:
+    return {'up{namespace="tokiwa",service="tokiwa-servers",pod="sentiment-predictor-1"}': values}
+
+
+def gpu(ratio: float) -> Series:
+    labels = 'Hostname="node-1",gpu="0"'
+    return {
+        f"DCGM_FI_DEV_FB_USED{{{labels}}}": f"{ratio * 1000:.0f}x60",
+        f"DCGM_FI_DEV_FB_FREE{{{labels}}}": f"{1000 - ratio * 1000:.0f}x60",
+    }
+
+
+def volume(ratio: float) -> Series:
+    labels = 'namespace="tokiwa",persistentvolumeclaim="data-tokiwa-store-0"'
+    return {
+        f"kubelet_volume_stats_used_bytes{{{labels}}}": f"{ratio * 1000:.0f}x60",
+        f"kubelet_volume_stats_capacity_bytes{{{labels}}}": "1000x60",
+    }
+
+
+def replicas(current: int) -> Series:
+    labels = 'namespace="tokiwa",horizontalpodautoscaler="sentiment-predictor"'
+    return {
+        f"kube_horizontalpodautoscaler_status_current_replicas{{{labels}}}": f"{current}x60",
+        f"kube_horizontalpodautoscaler_spec_max_replicas{{{labels}}}": "20x60",
+    }
+
+
+def failed(pod: str, count: int) -> Series:
+    labels = f'namespace="tokiwa",phase="Failed",pod="{pod}"'
+    return {f"kube_pod_status_phase{{{labels}}}": f"{count}x60"}
+
+
+def killed(reason: str) -> Series:
+    labels = f'{POD},container="kserve-container",reason="{reason}"'
+    return {f"kube_pod_container_status_last_terminated_reason{{{labels}}}": "1x60"}
+
+
+def started(days_ago: int) -> Series:
+    """Ten days, in half hours, after which a training had last been seen so long ago."""
+    seen = (10 - days_ago) * 48
+    labels = 'namespace="tokiwa",pod="sentiment-training-abcde-1"'
+    return {f"kube_pod_start_time{{{labels}}}": f"1x{seen} _x{480 - seen}"}
+
+
+def ready(metric: str, labels: str, count: int) -> Series:
+    return {f'{metric}{{namespace="tokiwa",{labels}}}': f"{count}x60"}
+
+
+def errors(ratio: float) -> Series:
+    labels = (
+        'reporter="destination",destination_service_namespace="tokiwa",'
+        'destination_service_name="sentiment-predictor"'
+    )
+    return {
+        f'istio_requests_total{{{labels},response_code="200"}}': f"0+{6000 * (1 - ratio):.1f}x60",
+        f'istio_requests_total{{{labels},response_code="500"}}': f"0+{6000 * ratio:.1f}x60",
+    }
+
+
+STORE = ("kube_statefulset_status_replicas_ready", 'statefulset="tokiwa-store"')
+MLFLOW = ("kube_deployment_status_replicas_available", 'deployment="tokiwa-mlflow"')
+CASES = (
+    Case("TokiwaCpu", (), cpu(0.79)),
+    Case("TokiwaCpu", (1,), cpu(0.85)),
+    Case("TokiwaCpu", (1, 2), cpu(0.95)),
+    Case("TokiwaCpu", (1, 2, 3), cpu(0.99)),
+    Case("TokiwaMemory", (), memory(0.69)),
+    Case("TokiwaMemory", (1,), memory(0.75)),
+    Case("TokiwaMemory", (1, 2), memory(0.85)),
+    Case("TokiwaMemory", (1, 2, 3), memory(0.95)),
+    Case("TokiwaLatencyMean", (), mean(0.099)),
+    Case("TokiwaLatencyMean", (2,), mean(0.101)),
+    Case("TokiwaLatencyP95", (), latency(0.1)),
+    Case("TokiwaLatencyP95", (2,), latency(0.25)),
+    Case("TokiwaLatencyP95", (2, 3), latency(0.75)),
+    Case("TokiwaDown", (), up("1x60")),
+    Case("TokiwaDown", (3,), up("1x50 0x10")),
+    Case("TokiwaDown", (3,), {}),
+    Case("TokiwaAvailability", (), up("1x1400 0 1x39"), minutes=DAY_MIN),
+    Case("TokiwaAvailability", (2,), up("1x1400 0x9 1x30"), minutes=DAY_MIN),
+    Case("TokiwaAtMaxReplicas", (), replicas(19)),
+    Case("TokiwaAtMaxReplicas", (2,), replicas(20)),
+    Case("TokiwaGpuMemory", (), gpu(0.79)),
+    Case("TokiwaGpuMemory", (1,), gpu(0.85)),
+    Case("TokiwaGpuMemory", (1, 2), gpu(0.95)),
+    Case("TokiwaGpuMemory", (1, 2, 3), gpu(0.99)),
+    Case("TokiwaStepFailed", (), failed("sentiment-training-abcde-1", 0)),
+    Case("TokiwaStepFailed", (), failed("somebody-else", 1)),
+    Case("TokiwaStepFailed", (2,), failed("sentiment-training-abcde-1", 1)),
+    Case("TokiwaOutOfMemory", (), killed("Completed")),
+    Case("TokiwaOutOfMemory", (2,), killed("OOMKilled")),
+    Case("TokiwaTrainingMissed", (), started(7), minutes=10 * DAY_MIN, step_min=30),
+    Case("TokiwaTrainingMissed", (2,), started(9), minutes=10 * DAY_MIN, step_min=30),
+    Case("TokiwaStateDown", (), ready(*STORE, 1)),
+    Case("TokiwaStateDown", (3,), ready(*STORE, 0)),
+    Case("TokiwaStateDown", (), ready(*MLFLOW, 1)),
+    Case("TokiwaStateDown", (3,), ready(*MLFLOW, 0)),
+    Case("TokiwaVolume", (), volume(0.69)),
+    Case("TokiwaVolume", (1,), volume(0.75)),
+    Case("TokiwaVolume", (1, 2), volume(0.85)),
+    Case("TokiwaVolume", (1, 2, 3), volume(0.95)),
+    Case("TokiwaErrors", (), errors(0.0009)),
+    Case("TokiwaErrors", (2,), errors(0.002)),
+    Case("TokiwaErrors", (2, 3), errors(0.02)),
+)
+
+
+@pytest.fixture(scope="module")
+def groups(objects_of: Any) -> list[dict[str, Any]]:
+    """The groups of rules of all components."""
+    rules = [each for each in objects_of("everything") if each["kind"] == "PrometheusRule"]
+    return [group for each in rules for group in each["spec"]["groups"]]
+
+
+def test_every_level_of_every_alert_has_a_case_that_fires_and_one_that_does_not(groups):
+    written = {
+        (rule["alert"], int(rule["labels"]["level"]))
+        for group in groups
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {(case.alert, level) for case in CASES for level in case.levels} == written
+    assert {case.alert for case in CASES if not case.levels} == {alert for alert, _ in written}
+
+
+def test_every_alert_says_what_to_do(groups):
+    for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
+        assert rule["annotations"]["summary"] and rule["annotations"]["action"]
+        assert set(rule["labels"]) == {"level"}
+
+
+def test_the_dashboard_shows_what_is_recorded(groups, objects_of):
+    recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+    (dashboard,) = [
+        each["data"]["dashboard.json"]
+        for each in objects_of("production")
+        if each["metadata"]["name"] == "tokiwa-dashboard"
+    ]
+    shown = {
+        target["expr"]
+        for panel in yaml.safe_load(dashboard)["panels"]
+        for target in panel["targets"]
+    }
+    assert {expression for expression in shown if expression.startswith("tokiwa:")} <= recorded
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_alerts_fire_where_their_figure_is_broken(groups, tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; Debian's package prometheus brings one")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    files = []
+    for step_min in sorted({case.step_min for case in CASES}):
+        content = {
+            "rule_files": ["rules.yaml"],
+            "evaluation_interval": f"{step_min}m",
+            "tests": [as_promtool(case) for case in CASES if case.step_min == step_min],
+        }
+        files.append(tmp_path / f"every-{step_min}-minutes.yaml")
+        files[-1].write_text(yaml.safe_dump(content))
+    for command in (["check", "rules", "rules.yaml"], ["test", "rules", *map(str, files)]):
+        done = subprocess.run(
+            [promtool, *command], cwd=tmp_path, capture_output=True, text=True, timeout=400
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def as_promtool(case: Case) -> dict[str, Any]:
+    """Return a case as promtool reads it."""
+    return {
+        "name": f"{case.alert} {case.levels} {case.series}",
+        "interval": f"{case.step_min}m",
+        "input_series": [
+            {"series": name, "values": values} for name, values in case.series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "eval_time": f"{case.minutes}m",
+                "expr": f'count(ALERTS{{alertname="{case.alert}",alertstate="firing",'
+                f'level="{level}"}}) or vector(0)',
+                "exp_samples": [{"labels": "{}", "value": int(level in case.levels)}],
+            }
+            for level in (1, 2, 3)
+        ],
+    }
