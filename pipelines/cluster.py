@@ -125,9 +125,16 @@ class Affinity(Section):
 
     @model_validator(mode="after")
     def _as_kubernetes_wants_it(self) -> Affinity:
-        wanted = {"Exists": range(1), "DoesNotExist": range(1), "Gt": range(1, 2), "Lt": range(1, 2)}
+        wanted = {
+            "Exists": range(1),
+            "DoesNotExist": range(1),
+            "Gt": range(1, 2),
+            "Lt": range(1, 2),
+        }
         if len(self.values) not in wanted.get(self.operator, range(1, 1000)):
-            raise ValueError(f"an affinity by {self.operator} cannot have {len(self.values)} values")
+            raise ValueError(
+                f"an affinity by {self.operator} cannot have {len(self.values)} values"
+            )
         return self
 
 

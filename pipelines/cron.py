@@ -27,16 +27,15 @@ _FIELDS = (
     ("month", 1, 12),
     ("day of the week", 0, 6),
 )
+_MONTHS = "JANFEBMARAPRMAYJUNJULAUGSEPOCTNOVDEC"
+_WEEKDAYS = "SUNMONTUEWEDTHUFRISAT"
 _NAMES = {
-    "month": dict(
-        zip(
-            "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), range(1, 13), strict=True
-        )
-    ),
-    "day of the week": dict(zip("SUN MON TUE WED THU FRI SAT".split(), range(7), strict=True)),
+    "month": {_MONTHS[3 * number : 3 * number + 3]: number + 1 for number in range(12)},
+    "day of the week": {_WEEKDAYS[3 * number : 3 * number + 3]: number for number in range(7)},
 }
 _RANGE = re.compile(r"(\*|\?|\w+)(?:-(\w+))?(?:/(\d+))?")
 _MINUTES_A_DAY = 24 * 60
+_DAYS_TO_A_CHANGE = 400
 _DAYS_AHEAD = 4 * 366 + 1
 """Within so many days, every cron expression that ever fires does."""
 
@@ -78,9 +77,7 @@ class Cron:
                 f"{text!r} is no cron expression of six fields: second, minute, hour, "
                 "day of the month, month, day of the week; such as '0 30 3 * * MON'"
             )
-        numbers = [
-            _parsed(word, *field) for word, field in zip(words, _FIELDS, strict=True)
-        ]
+        numbers = [_parsed(word, *field) for word, field in zip(words, _FIELDS, strict=True)]
         cron = cls(*numbers, any_day=words[3] in "*?", any_weekday=words[5] in "*?")
         if next(cron._moments(datetime(2024, 1, 1)), None) is None:
             raise ValueError(f"{text!r} never fires: no such month has such a day")
@@ -188,9 +185,7 @@ def _parsed(text: str, field: str, first: int, last: int) -> tuple[int, ...]:
             high = _number(end, field) if end else (last if found[3] else low)
         if step < 1 or not first <= low <= high <= last:
             sunday = "; Sunday is 0 or SUN" if field == "day of the week" else ""
-            raise ValueError(
-                f"{part!r} is no {field}, which goes from {first} to {last}{sunday}"
-            )
+            raise ValueError(f"{part!r} is no {field}, which goes from {first} to {last}{sunday}")
         numbers.update(range(low, high + 1, step))
     return tuple(sorted(numbers))
 
@@ -245,7 +240,8 @@ class Conversion:
     Attributes:
         cron: six fields by the cluster's clock.
         fires: the next time.
-        until: when the clocks change and the conversion with them, None for never.
+        until: a first time of day by which the clocks have changed, and the conversion with
+            them; None for never.
         then: what the expression is afterwards, empty if there is none.
     """
 
@@ -262,7 +258,7 @@ class Conversion:
             return said
         after = f"it is {self.then!r}" if self.then else "there is no such expression"
         return (
-            f"{said}; the clocks change on {self.until:%Y-%m-%d}: from then on {after}, "
+            f"{said}; the clocks change before {self.until:%Y-%m-%d %H:%M}: from then on {after}, "
             "and `tokiwa apply` must run again"
         )
 
@@ -286,8 +282,8 @@ def converted(schedule: Schedule, zone: str, cluster_zone: str, now: datetime) -
     fires = cron.next_after(now.astimezone(here))
     shift = _difference(fires, here, there)
     text = str(cron.shifted(shift))
-    for hours in range(24 * 400):
-        moment = fires + timedelta(hours=hours)
+    for days in range(_DAYS_TO_A_CHANGE):
+        moment = fires + timedelta(days=days)
         if (later := _difference(moment, here, there)) != shift:
             try:
                 then = str(cron.shifted(later))

@@ -194,15 +194,19 @@ def compiled(graph: str, folder: Path, workers: int = 0) -> Path:
     return path
 
 
-def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
-    """Compile both graphs with a project's settings as their defaults; return the files."""
+def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
+    """Compile both graphs for a cluster, a project's settings as their defaults.
+
+    Returns:
+        The files of IR YAML by graph.
+    """
     from kfp import compiler
 
     from pipelines.placement import Placement
 
     workers = workers_of(project) if project.cluster.fan_out else min(workers_of(project), 1)
     placement = Placement(project.name, project.cluster)
-    files = []
+    files = {}
     for name in GRAPHS:
         graph = graph_of(name, workers, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
@@ -213,7 +217,7 @@ def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
             pipeline_name=f"{project.name}-{name}",
             pipeline_parameters=project.arguments(parameters),
         )
-        files.append(path)
+        files[name] = path
     return files
 
 
