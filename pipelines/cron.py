@@ -258,8 +258,8 @@ class Conversion:
             return said
         after = f"it is {self.then!r}" if self.then else "there is no such expression"
         return (
-            f"{said}; the clocks will have changed by {self.until:%Y-%m-%d %H:%M}: from then on {after}, "
-            "and `tokiwa apply` must run again"
+            f"{said}; the clocks will have changed by {self.until:%Y-%m-%d %H:%M}: "
+            f"from then on {after}, and `tokiwa apply` must run again"
         )
 
 

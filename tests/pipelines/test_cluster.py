@@ -36,6 +36,7 @@ CREDENTIALS = {
     "TOKIWA_STUDIES": "postgresql://canary:canary@localhost/studies",
     "TOKIWA_HOME": "/canary-home",
 }
+SPACE = "{learning_rate: {choices: [0.0001, 0.001]}}"
 FULL = """\
 namespace: team-a
 service_account: trainer
@@ -97,10 +98,8 @@ def steps_of(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 def tasks_of(ir: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the tasks that run a container, by name."""
-    dags = [
-        ir["root"]["dag"],
-        *(each["dag"] for each in ir["components"].values() if "dag" in each),
-    ]
+    inner = (each["dag"] for each in ir["components"].values() if "dag" in each)
+    dags = [ir["root"]["dag"], *inner]
     return {
         name: task
         for dag in dags
@@ -190,10 +189,7 @@ def test_every_setting_reaches_the_pod(tmp_path):
 
 
 def test_a_search_is_a_loop_only_where_loops_may_be(tmp_path):
-    overrides = [
-        "finetune.search={space: {learning_rate: [0.0001, 0.001]}, parallel: 3, trials: 3}"
-    ]
-    project = load("sentiment", overrides)
+    project = load("sentiment", [f"finetune.search={{space: {SPACE}, parallel: 3, trials: 3}}"])
     with_loop = runners.packages_of(project, tmp_path)["training"].read_text()
     flat = project.model_copy(update={"cluster": ClusterConfig(fan_out=False)})
     without = runners.packages_of(flat, tmp_path)["training"].read_text()
@@ -304,7 +300,7 @@ searches = st.one_of(
     st.none(),
     st.fixed_dictionaries(
         {
-            "space": st.just({"learning_rate": [0.0001, 0.001]}),
+            "space": st.just(yaml.safe_load(SPACE)),
             "parallel": st.integers(1, 3),
             "trials": st.integers(1, 4),
         }
@@ -381,7 +377,7 @@ def test_many_projects_compile_without_secrets_and_with_their_resources(drawn, p
         ),
         (
             "cluster.steps.drift={cpu: '4', cpu_limit: 500m}",
-            "cluster.steps.drift.cpu_limit of 500m",
+            "drift.cpu_limit of 500m is below",
         ),
         ("cluster.steps.finetune={shared_memory: 64Gi}", "must be below the pod's 6Gi"),
         ("cluster.default.scratch={mount: /x}", "either a claim, or the size"),
