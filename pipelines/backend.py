@@ -89,20 +89,23 @@ class Backend:
         with _told(place or "the cluster"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # that it is not kfp 1
             warnings.simplefilter("ignore", UserWarning)  # of an address without https
-            with contextlib.redirect_stdout(said):
-                client = _Client(
-                    namespace=namespace or "kubeflow",
-                    existing_token=os.environ.get("TOKIWA_KFP_TOKEN"),
-                    cookies=os.environ.get("TOKIWA_KFP_COOKIE"),
-                    credentials=credentials,
-                )
-            if "Failed to load kube config" in said.getvalue():
+            try:
+                with contextlib.redirect_stdout(said):
+                    client = _Client(
+                        namespace=namespace or "kubeflow",
+                        existing_token=os.environ.get("TOKIWA_KFP_TOKEN"),
+                        cookies=os.environ.get("TOKIWA_KFP_COOKIE"),
+                        credentials=credentials,
+                    )
+                client.get_kfp_healthz()
+            except urllib3.exceptions.HTTPError as error:
+                if "Failed to load kube config" not in said.getvalue():
+                    raise
                 raise BackendError(
                     "no Kubeflow Pipelines is known here: set KF_PIPELINES_ENDPOINT, or forward "
                     "its port with kubectl port-forward -n kubeflow svc/ml-pipeline 8888 and set "
                     "KF_PIPELINES_ENDPOINT=http://localhost:8888"
-                )
-            client.get_kfp_healthz()
+                ) from error
         return cls(client, namespace, place or client._existing_config.host)
 
     def link(self, kind: str, identity: str) -> str:

@@ -321,9 +321,10 @@ def submit(
     if wait:
         quiet = Console(stderr=True, highlight=False, emoji=False)
         submission.wait(backend, run, lambda state: quiet.print(state.lower(), style="dim"))
-        shown |= {key: str(value) for key, value in submission.verdict_of(config, run).items()}
+        shown |= submission.verdict_of(config, run)
         if not as_json:
-            out.print(f"{shown['verdict']}: {shown['reason']}", markup=False, soft_wrap=True)
+            reason = shown["reason"] or "its outcome is not in the store that TOKIWA_STORE names"
+            out.print(f"{shown['verdict']}: {reason}", markup=False, soft_wrap=True)
     if as_json:
         _print_json(shown)
 

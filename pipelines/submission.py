@@ -115,14 +115,14 @@ def listed(project: ProjectConfig, backend: Backend, most: int) -> list[dict[str
 
 
 def verdict_of(project: ProjectConfig, run: str) -> dict[str, str]:
-    """Return ``verdict`` and ``reason`` of a run, as far as this machine's store knows them.
+    """Return ``verdict`` and ``reason`` of a run; – where this machine's store knows of none.
 
     A challenger that the gate turned down is a verdict, and no failure of the run.
     """
     outcome = outcome_of(project, run)
     return {
         "verdict": str(outcome.get("result", "–")),
-        "reason": str(outcome.get("reason", "the store of this machine knows of no outcome")),
+        "reason": str(outcome.get("reason", "")),
     }
 
 
