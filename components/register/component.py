@@ -44,6 +44,7 @@ def register(
             generation=generation,
             config=core.RegisterConfig.from_json(config),
         )
+        report.metadata.update(version=result.version, verdict=result.verdict, model=result.source)
         log.hand_over(result, report.path)
         Records(store, ledger, run).write("register", result.model_dump(mode="json"))
     return result.version, result.reason

@@ -224,7 +224,8 @@ def test_the_command_applies_and_tells_drift_by_its_code(
     assert main(["apply", "sentiment", "--dry-run", *SCHEDULED]) == 0
     assert "+ training is new" in capsys.readouterr().out and kfp_api.schedules == {}
     assert main(["apply", "sentiment", *SCHEDULED]) == 0
-    kfp_api.switch(next(iter(kfp_api.schedules)), on=False)
+    (mine,) = [key for key, each in kfp_api.schedules.items() if "training" in str(each)]
+    kfp_api.switch(mine, on=False)
     capsys.readouterr()
     assert main(["apply", "sentiment", *SCHEDULED]) == 1
     told = capsys.readouterr()
