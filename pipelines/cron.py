@@ -77,8 +77,20 @@ class Cron:
                 f"{text!r} is no cron expression of six fields: second, minute, hour, "
                 "day of the month, month, day of the week; such as '0 30 3 * * MON'"
             )
-        numbers = [_parsed(word, *field) for word, field in zip(words, _FIELDS, strict=True)]
-        cron = cls(*numbers, any_day=words[3] in "*?", any_weekday=words[5] in "*?")
+        fields = zip(words, _FIELDS, strict=True)
+        seconds, minutes, hours, days, months, weekdays = (
+            _parsed(word, *field) for word, field in fields
+        )
+        cron = cls(
+            seconds,
+            minutes,
+            hours,
+            days,
+            months,
+            weekdays,
+            any_day=words[3] in "*?",
+            any_weekday=words[5] in "*?",
+        )
         if next(cron._moments(datetime(2024, 1, 1)), None) is None:
             raise ValueError(f"{text!r} never fires: no such month has such a day")
         return cron

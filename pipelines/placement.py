@@ -11,7 +11,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_context import Pipeline
 
-from pipelines.cluster import ClusterConfig, Pod
+from pipelines.cluster import Affinity, ClusterConfig, Pod
 
 SHARED_MEMORY = "/dev/shm"
 TITLES = {
@@ -140,16 +140,16 @@ def _choose_machines(task: Any, pod: Pod) -> None:
             effect=each.effect,
             toleration_seconds=each.seconds,
         )
-    # Terms that are required apply all of them only within one term: Kubernetes ORs terms.
-    required = [each for each in pod.affinity if each.weight is None]
+    # In one term, because a machine that suits one of several terms suits Kubernetes.
+    required = [_expression(term) for term in pod.affinity if term.weight is None]
     if required:
-        kubernetes.add_node_affinity(task, [_expression(each) for each in required])
-    for each in pod.affinity:
-        if each.weight is not None:
-            kubernetes.add_node_affinity(task, [_expression(each)], weight=each.weight)
+        kubernetes.add_node_affinity(task, required)
+    for term in pod.affinity:
+        if term.weight is not None:
+            kubernetes.add_node_affinity(task, [_expression(term)], weight=term.weight)
 
 
-def _expression(affinity: Any) -> dict[str, Any]:
+def _expression(affinity: Affinity) -> dict[str, Any]:
     return {
         "key": affinity.key,
         "operator": affinity.operator,

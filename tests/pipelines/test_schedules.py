@@ -226,6 +226,21 @@ def test_a_server_that_does_not_show_what_was_made_gets_it_once(kfp_api, package
     assert len(kfp_api.schedules) == 2
 
 
+def test_two_who_apply_at_once_end_with_one_schedule(kfp_api, packages, monkeypatch):
+    project, create = project_with(training=WEEKLY["training"]), Backend.schedule
+
+    def after_another(backend, **given):
+        monkeypatch.setattr(Backend, "schedule", create)
+        applied(project, packages)
+        return create(backend, **given)
+
+    monkeypatch.setattr(Backend, "schedule", after_another)
+    assert applied(project, packages) == []
+    assert list(crons(kfp_api)) == ["training"] and len(kfp_api.schedules) == 1
+    posts = [asked for asked in mutations(kfp_api) if asked[1].endswith("/recurringruns")]
+    assert len(posts) == 2, "both made one"
+
+
 # --- any sequence of edits, on a server that dies between any two calls
 
 
