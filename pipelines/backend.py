@@ -195,9 +195,13 @@ class Backend:
         return self._known(made.pipeline_id, "a pipeline")
 
     def start(
-        self, name: str, experiment: str, uploaded: tuple[str, str], given: dict[str, str],
+        self,
+        name: str,
+        experiment: str,
+        uploaded: tuple[str, str],
+        given: dict[str, str],
         account: str,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Start a run and return its id."""
         pipeline, version = uploaded
         with self._asking():

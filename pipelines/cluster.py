@@ -20,10 +20,10 @@ MAX_GPUS = 16
 _GPU = re.compile(r"nvidia\.com/gpu|nvidia\.com/mig-\d+g\.\d+gb|amd\.com/gpu|gpu\.intel\.com/xe")
 _CPU = re.compile(r"\d+m|\d+(\.\d+)?")
 _BYTES = re.compile(r"(\d+)(Ei|Pi|Ti|Gi|Mi|Ki|E|P|T|G|M|K|)")
-_UNITS = {
+_UNITS: Mapping[str, int] = {
     "": 1,
-    **{unit: 1000**power for power, unit in enumerate("KMGTPE", 1)},
-    **{f"{unit}i": 1024**power for power, unit in enumerate("KMGTPE", 1)},
+    **{unit: int(1000**power) for power, unit in enumerate("KMGTPE", 1)},
+    **{f"{unit}i": int(1024**power) for power, unit in enumerate("KMGTPE", 1)},
 }
 
 

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -100,7 +99,9 @@ class KfpApi:
         self._lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     def __enter__(self) -> KfpApi:
         self._thread.start()
@@ -282,11 +283,10 @@ def _mode(on: bool) -> Json:
 
 
 def _uploaded(content_type: str, body: bytes) -> str:
-    """Return the file of a form."""
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
-    (part,) = BytesParser().parsebytes(head + body).get_payload()
-    content = part.get_payload(decode=True)
-    return str(content.decode())
+    """Return the one file of a form."""
+    boundary = content_type.partition("boundary=")[2].encode()
+    _before, part, _after = body.split(b"--" + boundary)
+    return part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n").decode()
 
 
 def _handler(api: KfpApi) -> type[BaseHTTPRequestHandler]:

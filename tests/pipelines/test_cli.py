@@ -524,7 +524,7 @@ def _reference() -> Iterator[str]:
     yield "| `TOKIWA_STUDIES` | searches: in the store by default, or a database's address |"
     yield "| `KF_PIPELINES_ENDPOINT` | Kubeflow Pipelines, for `submit`, `apply` and `runs` |"
     yield "| `KF_PIPELINES_UI_ENDPOINT` | its UI, for links; the same address by default |"
-    yield "| `TOKIWA_KFP_TOKEN`, `TOKIWA_KFP_COOKIE` | a bearer token, or a session's cookie, for it |"
+    yield "| `TOKIWA_KFP_TOKEN`, `TOKIWA_KFP_COOKIE` | its bearer token, or a session's cookie |"
     for name, command in root.commands.items():
         parameters: list[Any] = command.params
         words = [each for each in parameters if each.param_type_name == "argument"]

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -249,7 +250,9 @@ class Story:
 
     def __init__(self, api, packages, seed):
         self.api, self.packages, self.draw = api, packages, random.Random(seed)
-        self.written = {graph: WEEKLY[graph] for graph in GRAPHS if self.draw.random() < 0.8}
+        self.written: dict[str, dict[str, Any]] = {
+            graph: dict(WEEKLY[graph]) for graph in GRAPHS if self.draw.random() < 0.8
+        }
         self.account = ""
         self.versions = dict.fromkeys(GRAPHS, 0)
         self.names = {graph: f"sentiment {graph} now schedule" for graph in GRAPHS}

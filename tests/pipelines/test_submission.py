@@ -83,7 +83,8 @@ def test_a_profile_has_a_namespace_of_its_own(kfp_api, packages, project):
 def test_a_run_that_does_not_succeed_is_a_failure(kfp_api, packages, project, end):
     kfp_api.states = ["RUNNING", "RUNNING", end]
     run, _ = started(project, packages)
-    seen, slept = [], []
+    seen: list[str] = []
+    slept: list[float] = []
     with pytest.raises(StepFailed, match=f"ended as {end}.*{run}") as failed:
         submission.wait(Backend.connect(""), run, seen.append, slept.append)
     assert seen == ["RUNNING", end] and slept == [1.0, 2.0]
