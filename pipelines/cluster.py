@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from components.settings import Section
 
@@ -266,6 +266,8 @@ class Pod(Section):
 class Steps(Section):
     """What single steps get instead of the default."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     resolve: Pod | None = None
     ingest: Pod | None = None
     validate_: Pod | None = Field(default=None, alias="validate")
@@ -311,7 +313,11 @@ class ClusterConfig(Section):
     steps: Steps = Steps()
 
     def pod(self, step: str) -> Pod:
-        """Return what the pod of a step gets: its own, the default's, or what is built in."""
+        """Return what the pod of a step gets: its own, the default's, or what is built in.
+
+        What the file says counts, also where it says what would be so anyway: ``gpu: null``
+        takes the default's GPU from a step.
+        """
         own: Pod | None = getattr(self.steps, _FIELDS[step])
         given = dict(_BUILT_IN.get(step, {}))
         for section in (self.default, own):
