@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from benchmarks import compile as compiling
 from benchmarks import drift, export, finetune, gate, loop, policies
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "compile": compiling,
     "loop": loop,
     "finetune": finetune,
     "export": export,

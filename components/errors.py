@@ -7,6 +7,7 @@
     │   ├── ConfigError            a project file, key or value is wrong, or what it
     │   │                          names (a file, a column) is not there
     │   ├── MissingPackage         data or weights of a package are not installed
+    │   ├── Unauthorised           Kubeflow wants other credentials
     │   └── BadInput               a file or request given by the user cannot be read
     └── WorldError                 exit code 1: the world is not as it should be
         ├── SourceError            a data source is unreadable, or changed meanwhile
@@ -14,6 +15,8 @@
         ├── BundleError            a model directory is missing, altered or incomplete
         ├── LedgerError            the ledger cannot be read
         │   └── StalePromotion     somebody else moved the champion first
+        ├── BackendError           Kubeflow cannot be reached, or cannot do what is asked
+        ├── EditedByHand           a schedule is not as it was applied
         ├── NoChampion             there is no model in production yet
         ├── Frozen                 somebody stopped all retrains and promotions
         ├── StepFailed             a step of a run failed
@@ -54,6 +57,10 @@ class BadInput(UserError):
     """A file or text given on the command line cannot be used."""
 
 
+class Unauthorised(UserError):
+    """Kubeflow Pipelines does not accept the credentials, or wants some."""
+
+
 class WorldError(TokiwaError):
     """The world is not as it should be."""
 
@@ -76,6 +83,14 @@ class LedgerError(WorldError):
 
 class StalePromotion(LedgerError):
     """The champion moved since this run began; nothing was promoted."""
+
+
+class BackendError(WorldError):
+    """Kubeflow Pipelines cannot be reached, or cannot do what is asked of it."""
+
+
+class EditedByHand(WorldError):
+    """A recurring run is not as it was applied; it was left alone."""
 
 
 class NoChampion(WorldError):

@@ -19,9 +19,10 @@ from components.prepare.component import prepare
 from components.register.component import register
 from components.search.component import search
 from components.validate.component import validate
+from pipelines.placement import Placement, place
 
 
-def body_of(workers: int):
+def body_of(workers: int, placement: Placement | None = None):
     """Return the body for a project whose search has so many workers; 0 is without search."""
 
     @dsl.pipeline(name="body")
@@ -134,6 +135,7 @@ def body_of(workers: int):
                     ledger=ledger,
                     config=deploy_config,
                 ).set_caching_options(False)
+        place(placement)
 
     return body
 

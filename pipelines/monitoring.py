@@ -16,13 +16,18 @@ from components.notify.component import notify
 from components.resolve.component import resolve
 from components.trigger.component import trigger
 from pipelines.body import body_of
+from pipelines.placement import Placement, place
 
 
-def monitoring_of(workers: int = 0):
+def monitoring_of(workers: int = 0, placement: Placement | None = None):
     """Return the graph for a project whose search has so many workers; 0 is without search."""
-    body = body_of(workers)
+    body = body_of(workers, placement)
 
-    @dsl.pipeline(name="tokiwa-monitoring", description="Watch production; retrain when it drifts.")
+    @dsl.pipeline(
+        name="tokiwa-monitoring",
+        description="Watch production; retrain when it drifts.",
+        pipeline_config=placement and placement.pipeline_config,
+    )
     def monitoring(
         project: str,
         task: str,
@@ -122,5 +127,6 @@ def monitoring_of(workers: int = 0):
                     register_config=register_config,
                     deploy_config=deploy_config,
                 ).set_caching_options(False)
+        place(placement)
 
     return monitoring

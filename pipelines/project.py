@@ -36,6 +36,8 @@ from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
+from pipelines.cluster import ClusterConfig
+from pipelines.cron import SchedulesConfig, unsayable
 
 SHIPPED = Path(__file__).parent / "projects"
 SUFFIXES = (".yaml", ".yml")
@@ -89,6 +91,8 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    schedules: SchedulesConfig = SchedulesConfig()
 
     @model_validator(mode="after")
     def _sections_suit_each_other(self) -> ProjectConfig:
@@ -142,6 +146,24 @@ class ProjectConfig(Section):
                 f"finetune.operating_point.aim cost needs probabilities, and {task.kind} gives "
                 "scores; ask for a recall or a precision"
             )
+
+    @model_validator(mode="after")
+    def _a_machine_can_hold_each_step(self) -> ProjectConfig:
+        if wrong := self.cluster.impossible():
+            raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_fit_the_clusters_clock(self) -> ProjectConfig:
+        for graph, schedule in self.schedules.by_graph.items():
+            if wrong := unsayable(schedule, self.timezone, self.schedules.cluster_timezone):
+                raise ValueError(f"schedules.{graph}.cron {wrong}")
+        return self
+
+    @property
+    def timezone(self) -> str:
+        """By whose wall clock the schedules are written."""
+        return self.schedules.timezone or self.resolve.timezone
 
     @property
     def bases(self) -> Bases:

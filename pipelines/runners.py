@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components import home
 from components.errors import ConfigError, StepFailed, TokiwaError, UserError
@@ -29,6 +29,12 @@ from components.ledger import Events
 from components.notify import core as notify
 from components.records import Records
 from pipelines.project import ProjectConfig
+
+if TYPE_CHECKING:
+    from pipelines.placement import Placement
+
+GRAPHS = ("training", "monitoring")
+"""What a project runs on a cluster."""
 
 State = Literal["running", "done", "cached", "failed"]
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -188,13 +194,21 @@ def compiled(graph: str, folder: Path, workers: int = 0) -> Path:
     return path
 
 
-def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
-    """Compile both graphs with a project's settings as their defaults; return the files."""
+def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
+    """Compile both graphs for a cluster, a project's settings as their defaults.
+
+    Returns:
+        The files of IR YAML by graph.
+    """
     from kfp import compiler
 
-    files = []
-    for name in ("training", "monitoring"):
-        graph = graph_of(name, workers_of(project))
+    from pipelines.placement import Placement
+
+    workers = workers_of(project) if project.cluster.fan_out else min(workers_of(project), 1)
+    placement = Placement(project.name, project.cluster)
+    files = {}
+    for name in GRAPHS:
+        graph = graph_of(name, workers, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"
         compiler.Compiler().compile(
@@ -203,23 +217,23 @@ def compile_project(project: ProjectConfig, folder: Path) -> list[Path]:
             pipeline_name=f"{project.name}-{name}",
             pipeline_parameters=project.arguments(parameters),
         )
-        files.append(path)
+        files[name] = path
     return files
 
 
-def graph_of(name: str, workers: int = 0) -> Any:
-    """Return the pipeline called ``name``, see ``workers_of``."""
+def graph_of(name: str, workers: int = 0, placement: Placement | None = None) -> Any:
+    """Return the pipeline called ``name``, see ``workers_of``; without a placement for here."""
     if name == "training":
         from pipelines.training import training_of
 
-        return training_of(workers)
+        return training_of(workers, placement)
     if name == "tuning":
         from pipelines.tuning import tuning_of
 
         return tuning_of(workers)
     from pipelines.monitoring import monitoring_of
 
-    return monitoring_of(workers)
+    return monitoring_of(workers, placement)
 
 
 def workers_of(project: ProjectConfig) -> int:

@@ -10,13 +10,18 @@ from kfp import dsl
 from components.notify.component import notify
 from components.resolve.component import resolve
 from pipelines.body import body_of
+from pipelines.placement import Placement, place
 
 
-def training_of(workers: int = 0):
+def training_of(workers: int = 0, placement: Placement | None = None):
     """Return the graph for a project whose search has so many workers; 0 is without search."""
-    body = body_of(workers)
+    body = body_of(workers, placement)
 
-    @dsl.pipeline(name="tokiwa-training", description="Train a challenger; promote it if it wins.")
+    @dsl.pipeline(
+        name="tokiwa-training",
+        description="Train a challenger; promote it if it wins.",
+        pipeline_config=placement and placement.pipeline_config,
+    )
     def training(
         project: str,
         task: str,
@@ -79,5 +84,6 @@ def training_of(workers: int = 0):
                 register_config=register_config,
                 deploy_config=deploy_config,
             ).set_caching_options(False)
+        place(placement)
 
     return training

@@ -45,5 +45,6 @@ def deploy(
             registry=home.registry(project),
             config=core.DeployConfig.from_json(config),
         )
+        report.metadata.update(version=result.version, generation=result.number)
         log.hand_over(result, report.path)
         Records(store, ledger, run).write("deploy", result.model_dump(mode="json"))

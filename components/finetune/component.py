@@ -57,7 +57,8 @@ def finetune(
                 store=home.store_url(),
             )
             result = fulfil(order, watcher)
-        model.metadata.update(bundle=result.bundle, **core.to_metrics(result))
+        made = {"bundle": result.bundle, "training_run": run.run_id}
+        model.metadata.update(made, **core.to_metrics(result))
         Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)
     return result.bundle, run.run_id

@@ -46,6 +46,7 @@ def register(
             device_hours=core.device_hours_of(Path(training.path)),
             config=core.RegisterConfig.from_json(config),
         )
+        report.metadata.update(version=result.version, verdict=result.verdict, model=result.source)
         log.hand_over(result, report.path)
         Records(store, ledger, run).write("register", result.model_dump(mode="json"))
     return result.version, result.reason

@@ -532,6 +532,9 @@ def _reference() -> Iterator[str]:
     yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
     yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
     yield "| `TOKIWA_STUDIES` | searches: in the store by default, or a database's address |"
+    yield "| `KF_PIPELINES_ENDPOINT` | Kubeflow Pipelines, for `submit`, `apply` and `runs` |"
+    yield "| `KF_PIPELINES_UI_ENDPOINT` | its UI, for links; the same address by default |"
+    yield "| `TOKIWA_KFP_TOKEN`, `TOKIWA_KFP_COOKIE` | its bearer token, or a session's cookie |"
     for name, command in commands.items():
         parameters: list[Any] = command.params
         words = [each for each in parameters if each.param_type_name == "argument"]

@@ -204,7 +204,7 @@ def test_compiled_defaults_are_the_projects(name, tmp_path):
     files = [tmp_path / "a" / "b" / f"{name}-{graph}.yaml" for graph in GRAPHS]
     assert done.stdout.splitlines() == [str(file) for file in files]
     for graph, file in zip(GRAPHS, files, strict=True):
-        (content,) = yaml.safe_load_all(file.read_text())
+        content, _platform = yaml.safe_load_all(file.read_text())
         parameters = content["root"]["inputDefinitions"]["parameters"]
         own = config.arguments(parameters)
         defaults = {key: each.get("defaultValue") for key, each in parameters.items()}

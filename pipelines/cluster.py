@@ -1,0 +1,333 @@
+"""Section ``cluster`` of a project file: what the pods of the steps get on Kubernetes.
+
+Nothing in it changes what a step computes, and a local run reads none of it. Secrets and
+config maps are named with their keys; a value never gets into the compiled YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from components.settings import Section
+
+GPU_TYPES = ("nvidia.com/gpu", "nvidia.com/mig-<n>g.<m>gb", "amd.com/gpu", "gpu.intel.com/xe")
+MAX_GPUS = 16
+"""More sit in no machine; several machines are the Trainer's business (``finetune.launch``)."""
+_GPU = re.compile(r"nvidia\.com/gpu|nvidia\.com/mig-\d+g\.\d+gb|amd\.com/gpu|gpu\.intel\.com/xe")
+_CPU = re.compile(r"\d+m|\d+(\.\d+)?")
+_BYTES = re.compile(r"(\d+)(Ei|Pi|Ti|Gi|Mi|Ki|E|P|T|G|M|K|)")
+_UNITS: Mapping[str, int] = {
+    "": 1,
+    **{unit: int(1000**power) for power, unit in enumerate("KMGTPE", 1)},
+    **{f"{unit}i": int(1024**power) for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def cores(quantity: str) -> float:
+    """Return a quantity of CPU in cores.
+
+    >>> cores("2"), cores("500m")
+    (2.0, 0.5)
+    """
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def in_bytes(quantity: str) -> int:
+    """Return a quantity of memory or disk in bytes.
+
+    >>> in_bytes("1Ki"), in_bytes("2M")
+    (1024, 2000000)
+    """
+    found = _BYTES.fullmatch(quantity)
+    assert found is not None, quantity
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _cpu(text: str) -> str:
+    if not _CPU.fullmatch(text) or cores(text) <= 0:
+        raise ValueError('is no quantity of CPU, such as "2" or "500m"')
+    return text
+
+
+def _bytes(text: str) -> str:
+    if not _BYTES.fullmatch(text) or in_bytes(text) <= 0:
+        raise ValueError('is no quantity of bytes, such as "4Gi" or "512Mi"')
+    return text
+
+
+def _gpu_type(text: str) -> str:
+    if not _GPU.fullmatch(text):
+        raise ValueError(f"is no type of GPU that a step can use; there are {', '.join(GPU_TYPES)}")
+    return text
+
+
+Cpu = Annotated[str, AfterValidator(_cpu)]
+"""Cores, as Kubernetes writes them: ``2``, ``0.5`` or ``500m``."""
+Bytes = Annotated[str, AfterValidator(_bytes)]
+"""Bytes, as Kubernetes writes them: ``512Mi`` or ``4Gi``."""
+GpuType = Annotated[str, AfterValidator(_gpu_type)]
+"""Name of the resource by which a device plugin offers GPUs."""
+ObjectName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)
+]
+"""Name of an object of Kubernetes."""
+NAMED = r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+LabelKey = Annotated[
+    str, StringConstraints(pattern=rf"^([a-z0-9]([-.a-z0-9]{{0,251}}[a-z0-9])?/)?{NAMED}$")
+]
+LabelValue = Annotated[str, StringConstraints(pattern=rf"^({NAMED})?$")]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+"""Name of an environment variable."""
+Folder = Annotated[str, StringConstraints(pattern=r"^/[-._a-zA-Z0-9/]+$", max_length=200)]
+
+
+class Gpu(Section):
+    """GPUs of a step, all in one machine."""
+
+    type: GpuType = "nvidia.com/gpu"
+    count: int = Field(default=1, ge=1, le=MAX_GPUS)
+
+
+class Toleration(Section):
+    """A taint of machines that a step may run on in spite of it; no key tolerates all."""
+
+    key: LabelKey | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: LabelValue | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    seconds: int | None = Field(default=None, ge=0)
+    """How long to stay on a machine that gets the taint; needs the effect NoExecute."""
+
+    @model_validator(mode="after")
+    def _as_kubernetes_wants_it(self) -> Toleration:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("a toleration with the operator Exists takes no value")
+        if self.key is None and self.operator == "Equal":
+            raise ValueError("a toleration without a key needs the operator Exists")
+        if self.seconds is not None and self.effect != "NoExecute":
+            raise ValueError("a toleration's seconds need the effect NoExecute")
+        return self
+
+
+class Affinity(Section):
+    """A label that a machine must have, or with a weight should have."""
+
+    key: LabelKey
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = "In"
+    values: tuple[LabelValue, ...] = ()
+    weight: int | None = Field(default=None, ge=1, le=100)
+    """1 to 100 prefers such machines; without it, the step runs on no others."""
+
+    @model_validator(mode="after")
+    def _as_kubernetes_wants_it(self) -> Affinity:
+        wanted = {
+            "Exists": range(1),
+            "DoesNotExist": range(1),
+            "Gt": range(1, 2),
+            "Lt": range(1, 2),
+        }
+        if len(self.values) not in wanted.get(self.operator, range(1, 1000)):
+            raise ValueError(
+                f"an affinity by {self.operator} cannot have {len(self.values)} values"
+            )
+        return self
+
+
+class Scratch(Section):
+    """A volume for temporary files, at which TMPDIR points.
+
+    Without one, temporary files go to the machine's own disk. What must outlive a pod,
+    checkpoints above all, is in the object store in either case.
+    """
+
+    mount: Folder = "/scratch"
+    claim: ObjectName | None = None
+    """A PersistentVolumeClaim that exists."""
+    size: Bytes | None = None
+    """Size of a volume that is made for the pod and deleted with it."""
+    storage_class: ObjectName | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Scratch:
+        if (self.claim is None) == (self.size is None):
+            raise ValueError("scratch needs either a claim, or the size of a volume of its own")
+        if self.claim is not None and self.storage_class is not None:
+            raise ValueError("scratch.storage_class belongs to a size; a claim has its own")
+        return self
+
+
+class EnvironmentOf(Section):
+    """Keys of a Secret or ConfigMap that become environment variables."""
+
+    name: ObjectName
+    keys: dict[SecretKey, Variable] = Field(min_length=1)
+    """The variable for each key."""
+    optional: bool = False
+    """Start without them if they are not there."""
+
+
+class Retries(Section):
+    """How often a pod that failed is started again.
+
+    Kubeflow Pipelines counts every failure: its launcher ends with 1 whatever the step
+    ended with, so an eviction (75) and a mistake (2) look alike to it.
+    """
+
+    most: int = Field(default=1, ge=0, le=10)
+    wait_s: int = Field(default=30, ge=0, le=3600)
+    factor: float = Field(default=2.0, ge=1, le=10)
+    """By which each wait is longer than the one before."""
+    most_wait_s: int = Field(default=900, ge=0, le=86_400)
+
+
+class RunAs(Section):
+    """Whom the process of a step runs as; the image's own user by default."""
+
+    user: int | None = Field(default=None, ge=0)
+    group: int | None = Field(default=None, ge=0)
+    non_root: bool = True
+
+    @model_validator(mode="after")
+    def _root_is_root(self) -> RunAs:
+        if self.non_root and self.user == 0:
+            raise ValueError("user 0 is root; leave user out, or set non_root: false")
+        return self
+
+
+class Pod(Section):
+    """What the pod of a step gets. What a step leaves out comes from the default."""
+
+    cpu: Cpu = "1"
+    """Cores to reserve."""
+    memory: Bytes = "2Gi"
+    """Bytes to reserve."""
+    cpu_limit: Cpu | None = None
+    """As many as reserved by default."""
+    memory_limit: Bytes | None = None
+    """As many as reserved by default."""
+    gpu: Gpu | None = None
+    shared_memory: Bytes | None = None
+    """For data loaders' processes; counts as memory of the pod."""
+    node_selector: dict[LabelKey, LabelValue] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    affinity: tuple[Affinity, ...] = ()
+    scratch: Scratch | None = None
+    secrets: tuple[EnvironmentOf, ...] = (
+        EnvironmentOf(
+            name="tokiwa-store",
+            keys={each: each for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
+            optional=True,
+        ),
+    )
+    config_maps: tuple[EnvironmentOf, ...] = (
+        EnvironmentOf(
+            name="tokiwa", keys={each: each for each in ("TOKIWA_STORE", "MLFLOW_TRACKING_URI")}
+        ),
+        EnvironmentOf(
+            name="tokiwa",
+            keys={each: each for each in ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")},
+            optional=True,
+        ),
+    )
+    labels: dict[LabelKey, LabelValue] = {}
+    """Of the pod, for the bill."""
+    annotations: dict[LabelKey, str] = {}
+    timeout_s: int = Field(default=6 * 3600, ge=60, le=30 * 86_400)
+    """After which the pod is stopped, and the step has failed."""
+    retries: Retries = Retries()
+    run_as: RunAs = RunAs()
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    cache: bool = True
+    """Whether a result may be taken from before; the steps that read the world never do."""
+
+    @property
+    def limits(self) -> tuple[str, str]:
+        """The most of CPU and memory that the pod may use."""
+        return self.cpu_limit or self.cpu, self.memory_limit or self.memory
+
+    def impossible(self) -> str:
+        """Return the key and what about it no machine can fulfil, or nothing."""
+        cpu, memory = self.limits
+        if cores(self.cpu) > cores(cpu):
+            return f"cpu_limit of {cpu} is below the {self.cpu} that cpu reserves"
+        if in_bytes(self.memory) > in_bytes(memory):
+            return f"memory_limit of {memory} is below the {self.memory} that memory reserves"
+        if self.shared_memory is not None and in_bytes(self.shared_memory) >= in_bytes(memory):
+            return f"shared_memory of {self.shared_memory} must be below the pod's {memory}"
+        return ""
+
+
+class Steps(Section):
+    """What single steps get instead of the default."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    resolve: Pod | None = None
+    ingest: Pod | None = None
+    validate_: Pod | None = Field(default=None, alias="validate")
+    decline: Pod | None = None
+    prepare: Pod | None = None
+    search: Pod | None = None
+    choose: Pod | None = None
+    finetune: Pod | None = None
+    evaluate: Pod | None = None
+    register_: Pod | None = Field(default=None, alias="register")
+    deploy: Pod | None = None
+    collect: Pod | None = None
+    drift: Pod | None = None
+    trigger: Pod | None = None
+    notify: Pod | None = None
+
+
+_FIELDS = {field.alias or name: name for name, field in Steps.model_fields.items()}
+STEPS = tuple(_FIELDS)
+_MODEL = {"cpu": "2", "memory": "6Gi"}
+_BUILT_IN: Mapping[str, Mapping[str, Any]] = {
+    # Steps that load a model; those that resume from a checkpoint are worth more attempts.
+    **dict.fromkeys(("prepare", "evaluate", "deploy", "collect"), _MODEL),
+    **dict.fromkeys(("search", "finetune"), _MODEL | {"retries": Retries(most=3, wait_s=60)}),
+}
+
+
+class ClusterConfig(Section):
+    """Section ``cluster``."""
+
+    namespace: ObjectName | Literal[""] = ""
+    """Of the profile, where Kubeflow has several; empty where it has none."""
+    service_account: ObjectName | Literal[""] = ""
+    """Under which runs work; Kubeflow's own by default."""
+    fan_out: bool = True
+    """Compile loops. Some servers stumble over a loop under an exit handler
+    (kubeflow/pipelines#12390); a search then has one worker."""
+    timeout_s: int | None = Field(default=None, ge=60, le=30 * 86_400)
+    """After which a whole run is stopped."""
+    keep_s: int | None = Field(default=7 * 86_400, ge=0, le=2_147_483_647)
+    """How long Kubernetes keeps the pods of a finished run; null is for ever."""
+    default: Pod = Pod()
+    steps: Steps = Steps()
+
+    def pod(self, step: str) -> Pod:
+        """Return what the pod of a step gets: its own, the default's, or what is built in.
+
+        What the file says counts, also where it says what would be so anyway: ``gpu: null``
+        takes the default's GPU from a step.
+        """
+        own: Pod | None = getattr(self.steps, _FIELDS[step])
+        given = dict(_BUILT_IN.get(step, {}))
+        for section in (self.default, own):
+            if section is not None:
+                given |= {name: getattr(section, name) for name in section.model_fields_set}
+        return Pod(**given)
+
+    def impossible(self) -> str:
+        """Return the first request that no machine can fulfil, with its place, or nothing."""
+        for step in STEPS:
+            if wrong := self.pod(step).impossible():
+                return f"cluster.steps.{step}.{wrong}"
+        return ""
