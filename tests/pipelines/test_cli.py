@@ -293,7 +293,7 @@ def test_a_run_without_a_usable_row_says_why_and_where_the_rows_are(project):
 
 def test_json_on_an_empty_home(project, tokiwa, empty_home):
     expected: dict[str, Any] = {
-        "status": {"project": "demo", "champion": None, "runs": [], "events": []},
+        "status": {"project": "demo", "champion": None, "frozen": None, "runs": [], "events": []},
         "history": [],
         "check": [
             {

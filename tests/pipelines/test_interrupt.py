@@ -41,9 +41,8 @@ def _is_training(home: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to see processes")
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_retrain_leaves_nothing_behind_and_is_done_by_the_next_run(toy_desk, number):
     toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
     (before,) = toy_desk.json("history", "toy.yaml")

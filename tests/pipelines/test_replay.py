@@ -121,6 +121,7 @@ def test_monitoring_twice_retrains_once(toy_desk):
     assert toy_desk.trained() == 2
 
 
+@pytest.mark.slow
 def test_a_window_without_rows_and_one_with_a_single_class_leave_the_champion(toy_desk):
     toy_desk.tokiwa("run", "toy.yaml", "--window", "2026-01-05")
     (before,) = toy_desk.json("history", "toy.yaml")
