@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_the_loop_closes_on_real_data(desk):
     # So few earlier rows cannot show that they suffer by less than the default margin, and
