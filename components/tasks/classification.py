@@ -242,4 +242,4 @@ def _softmax(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the probability of each label ``[n, k]`` as the network gives it."""
     wide = outputs.astype(np.float64)
     odds = np.exp(wide - wide.max(-1, keepdims=True))
-    return odds / odds.sum(-1, keepdims=True)  # type: ignore[no-any-return]
+    return np.asarray(odds / odds.sum(-1, keepdims=True))

@@ -93,7 +93,7 @@ def test_it_holds_no_tool_that_builds_or_installs(said):
 
 
 def test_it_holds_no_cache_and_no_secret_of_its_build(said):
-    places = "/root/.cache /run/secrets /etc/pip.conf /build /tmp/* /var/cache/apt/archives/*.deb"
+    places = "~root/.cache /run/secrets /etc/pip.conf /build /tmp/* /var/cache/apt/archives/*.deb"
     code, words = said("sh", "-c", f"for p in {places}; do [ -e $p ] && echo $p; done; exit 0")
     assert (code, words) == (0, "")
 

@@ -77,6 +77,18 @@ class Stream(ABC):
         """
 
 
+def refuse_unlike(reference: NDArray[np.float32], current: NDArray[np.float32]) -> None:
+    """Check two samples of vectors, ``[n, d]`` and ``[m, d]``.
+
+    Raises:
+        ValueError: one has fewer than four rows, or the widths differ.
+    """
+    if min(len(reference), len(current)) < 4:
+        raise ValueError("both samples need four rows")
+    if reference.shape[1] != current.shape[1]:
+        raise ValueError(f"vectors of {reference.shape[1]} and of {current.shape[1]} components")
+
+
 def binned(reference: Numbers, current: Numbers, bins: int = 10) -> tuple[Numbers, Numbers]:
     """Return how many values of each side lie between the quantiles of the reference ``[k]``.
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.distribution import effective_rows
-from components.drift.detectors.detector import Comparison
+from components.drift.detectors.detector import Comparison, refuse_unlike
 
 RIDGE = 1e-2
 
@@ -58,11 +58,7 @@ def domain_classifier(
     """
     from scipy.stats import norm, rankdata
 
-    n, m = len(reference), len(current)
-    if min(n, m) < 4:
-        raise ValueError("both samples need four rows")
-    if reference.shape[1] != current.shape[1]:
-        raise ValueError(f"vectors of {reference.shape[1]} and of {current.shape[1]} components")
+    refuse_unlike(reference, current)
     generator = np.random.default_rng(seed)
     learnt, ranked, alike = [], [], []
     for side, groups in ((reference, reference_groups), (current, current_groups)):

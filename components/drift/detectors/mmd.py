@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.distribution import effective_rows
-from components.drift.detectors.detector import Comparison
+from components.drift.detectors.detector import Comparison, refuse_unlike
 
 BANDWIDTH_ROWS = 200
 LOOKED_AT = 16
@@ -60,11 +60,7 @@ def mmd(
     from scipy.spatial.distance import pdist
     from scipy.stats import norm
 
-    n, m = len(reference), len(current)
-    if min(n, m) < 4:
-        raise ValueError("both samples need four rows")
-    if reference.shape[1] != current.shape[1]:
-        raise ValueError(f"vectors of {reference.shape[1]} and of {current.shape[1]} components")
+    refuse_unlike(reference, current)
     generator = np.random.default_rng(seed)
     x, y = (
         np.asarray(side, np.float64)[generator.permutation(len(side))]
@@ -73,7 +69,7 @@ def mmd(
     width = float(np.median(pdist(np.concatenate([x[:BANDWIDTH_ROWS], y[:BANDWIDTH_ROWS]]))))
     if width == 0:  # all rows are the same
         return Comparison(0.0, 0.0, 1.0)
-    half = min(n, m) // 2
+    half = min(len(x), len(y)) // 2
 
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.exp(-np.square(a - b).sum(1) / (2 * width**2)))

@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-import transformers  # noqa: F401
-from transformers import AutoModel, AutoTokenizer  # noqa: F401
+import transformers
 
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import AugmentConfig, FinetuneConfig
@@ -22,6 +21,9 @@ from components.finetune.start import Start
 from components.plan import Base
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassification
+
+PRELOADED = (transformers.AutoModel, transformers.AutoTokenizer)
+"""They are imported when they are named; every child would pay for that anew."""
 
 
 class Deadly:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_no_file_is_left(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_explained(monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("wb"))  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "wb"))
     shelf = Shelf(1, 0)
     with pytest.raises(WorldError, match=r"No space left on device\. Point TMPDIR"):
         shelf.put(0, torch.ones(1000))

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -297,8 +298,7 @@ def test_wrong_method_is_told(served):
 
 def test_listens_on_loopback_only(served):
     port = f"{served.base_url.port:04X}"
-    with open("/proc/net/tcp") as table:  # noqa: PTH123
-        rows = [line.split() for line in table.readlines()[1:]]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port}")]
     assert listening == [f"0100007F:{port}"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def job(make_classifier):
         )
         model = model or make_classifier(0)
         rows = Examples(TEXTS, model.encode(TEXTS), SIGNS)
-        fresh = lambda: make_classifier(0)  # noqa: E731
+        fresh = partial(make_classifier, 0)
         watcher = watcher or Silent()
         return Job(model, rows, rows, config, fresh, teacher, watcher, rows_of=rows_of)
 
