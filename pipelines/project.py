@@ -26,6 +26,7 @@ from components.evaluate.core import EvaluateConfig
 from components.finetune.config import CHAMPION, LOSS, FinetuneConfig
 from components.ingest.core import IngestConfig
 from components.notify.core import NotifyConfig
+from components.online.core import OnlineConfig
 from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
@@ -91,6 +92,7 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    online: OnlineConfig = OnlineConfig()
     cluster: ClusterConfig = ClusterConfig()
     schedules: SchedulesConfig = SchedulesConfig()
 

@@ -14,7 +14,7 @@ import json
 import lzma
 import re
 import zlib
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
@@ -482,11 +482,26 @@ def _json_lines(path: Path, encoding_errors: str) -> pd.DataFrame:
     )
 
 
-@cache
 def read_table(
     path: Path, separator: str, quoted: bool, encoding_errors: str, header: bool = True
 ) -> pd.DataFrame:
     """Read a file with every value as a string; without a header, columns are numbered."""
+    stat = path.stat()
+    return _table(
+        path, (stat.st_mtime_ns, stat.st_size), separator, quoted, encoding_errors, header
+    )
+
+
+@lru_cache(maxsize=32)
+def _table(
+    path: Path,
+    stamp: tuple[int, int],
+    separator: str,
+    quoted: bool,
+    encoding_errors: str,
+    header: bool,
+) -> pd.DataFrame:
+    """Read a file once, until it changes."""
     kind = _kind(path)
     try:
         if kind in _PARQUET:
