@@ -23,7 +23,8 @@ from rich.console import Console
 
 from components import bundle, home
 from components.ledger import Ledger
-from pipelines.cli import _print_next_steps, _print_replay, app, main
+from pipelines.cli import app, main
+from pipelines.commands.replaying import _print_next_steps, _print_replay
 from pipelines.project import ProjectConfig, load
 from pipelines.replay import WindowResult, publish_champion
 
@@ -416,7 +417,7 @@ def test_the_next_steps_name_the_project_as_it_was_typed(project, capsys):
 
 
 def test_the_scores_of_a_replay_stay_on_one_line_of_a_narrow_screen(project, capsys, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.out", Console(width=80, highlight=False))
+    monkeypatch.setattr("pipelines.commands.replaying.out", Console(width=80, highlight=False))
     result = WindowResult(
         window="2026-01-19",
         rows="tweets and reviews",

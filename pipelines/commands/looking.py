@@ -1,0 +1,131 @@
+"""Commands that show what happened and change nothing: status, history, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from pipelines.commands.options import AsJson, Overrides, Project
+from pipelines.commands.printing import (
+    out,
+    print_json,
+    print_replays,
+    print_table,
+    quoted,
+    to_the_second,
+)
+from pipelines.project import load
+
+if TYPE_CHECKING:
+    from components.decisions import Decision
+
+
+def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Show the champion, the last runs and open events."""
+    from components import home
+    from components.freeze import Freeze
+    from components.registry import without_password
+    from pipelines.history import replay_of, state_of
+
+    state = state_of(load(project, overrides or ()))
+    if as_json:
+        print_json(state)
+        return
+    champion = state["champion"]
+    if champion is None:
+        place = without_password(home.store_url())
+        out.print(
+            f"{state['project']} has no champion yet; train one: tokiwa run {quoted(project)}\n"
+            f"(looked in {place}; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        since = f"{champion['action']} at {to_the_second(champion['at'])}"
+        out.print(
+            f"[bold]{state['project']}[/] serves version {champion['version'] or '–'} "
+            f"(generation {champion['number']}, {since})\n"
+            f"{escape(champion['reason'])}",
+            soft_wrap=True,
+        )
+        print_replays(project, [replay_of(champion)])
+    if state["frozen"]:
+        out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
+    print_table(("run", "window", "result", "reason"), state["runs"])
+    print_table(("event", "owner", "state", "detail"), state["events"])
+
+
+def history(
+    project: Project,
+    played: Annotated[
+        str | None, typer.Option("--replay", help="Id of a replay, to list its own promotions.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all promotions and rollbacks, oldest first."""
+    from pipelines.history import entries_of, replay_of
+
+    entries = entries_of(load(project, overrides or ()), played or "")
+    if as_json:
+        print_json(entries)
+        return
+    if not entries:
+        out.print(
+            f"the ledger is empty; train a first champion: tokiwa run {quoted(project)}",
+            markup=False,
+            soft_wrap=True,
+        )
+    for entry in entries:
+        # No table: on a narrow screen it would break the ids of runs, and the reasons.
+        said = f"{entry['number']:<3} {to_the_second(entry['at'])}  {entry['action']:<8} "
+        said += f"version {entry['version'] or '–'} by {entry['by']}\n    {entry['reason']}"
+        out.print(said, markup=False, soft_wrap=True)
+    print_replays(project, [replay_of(entry) for entry in entries])
+
+
+def why(
+    project: Project,
+    window: Annotated[
+        str | None, typer.Argument(help="First day of a window; the last decided by default.")
+    ] = None,
+    played: Annotated[
+        str | None, typer.Option("--replay", help="Id of a replay, to explain its decisions.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a window led to a retrain, or did not."""
+    from pipelines.history import decisions_of
+
+    decisions, made = decisions_of(load(project, overrides or ()), window or "", played or "")
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in decisions])
+        return
+    _print_decision(decisions[-1], made)
+    if len(decisions) > 1:
+        out.print(
+            f"the last of {len(decisions)} looks at this window; --json shows all", style="dim"
+        )
+
+
+def _print_decision(decision: Decision, played: str) -> None:
+    """Explain a decision in plain words: every trigger, and every rule with its measure."""
+    mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
+    where = f" in the replay {played}" if played else ""
+    out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
+    said = f"decided by run {decision.run} at {decision.at}{where}"
+    out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
+    print_table(
+        ("trigger", "says"),
+        [
+            {"trigger": name, "says": reason or "nothing"}
+            for name, reason in decision.triggers.items()
+        ],
+    )
+    if decision.rules:
+        out.print()
+    columns = ("rule", "verdict", "measured", "threshold")
+    print_table(columns, [each.model_dump() for each in decision.rules])

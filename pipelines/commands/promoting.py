@@ -1,0 +1,105 @@
+"""Commands by which a person decides: candidates, promote, reject, freeze, thaw."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import AsJson, Overrides, Project, Reason, Version
+from pipelines.commands.printing import out, print_json, print_table, to_the_second
+from pipelines.project import load
+
+
+def candidates(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """List the challengers that reached a verdict, and what became of each."""
+    from pipelines.promotion import standings
+
+    config = load(project, overrides or ())
+    rows = [
+        {
+            "version": each.candidate.version,
+            "state": each.state,
+            "run": each.candidate.run,
+            "at": to_the_second(each.candidate.at),
+            "detail": each.detail,
+        }
+        for each in standings(config)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        out.print(f"{config.name} has no candidates yet", markup=False)
+    print_table(("version", "state", "run", "at", "detail"), rows)
+
+
+def promote(
+    project: Project,
+    version: Version,
+    reason: Reason,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote in spite of the gate's verdict.")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a challenger champion, as a person decides."""
+    from pipelines.promotion import promote as promote_version
+
+    config = load(project, overrides or ())
+    report = promote_version(config, project, version, reason, force)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    out.print(f"version {version} is the champion, generation {report.number}")
+
+
+def reject(
+    project: Project,
+    version: Version,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a challenger down that waits for approval."""
+    from pipelines.promotion import reject as reject_version
+
+    said = reject_version(load(project, overrides or ()), version, reason)
+    if as_json:
+        print_json(said.model_dump(mode="json"))
+        return
+    out.print(f"version {version} is turned down by {said.by}: {said.reason}", markup=False)
+
+
+def freeze(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop all retrains and promotions of a project."""
+    _set_frozen(project, reason, overrides, as_json, frozen=True)
+
+
+def thaw(
+    project: Project,
+    reason: Reason,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Allow retrains and promotions again."""
+    _set_frozen(project, reason, overrides, as_json, frozen=False)
+
+
+def _set_frozen(
+    project: str, reason: str, overrides: list[str] | None, as_json: bool, *, frozen: bool
+) -> None:
+    from pipelines.promotion import set_frozen
+
+    config = load(project, overrides or ())
+    held = set_frozen(config, reason, frozen=frozen)
+    if as_json:
+        print_json(held.model_dump(mode="json"))
+        return
+    out.print(f"{config.name} is {held.words}", markup=False, soft_wrap=True)
