@@ -90,7 +90,7 @@ def collect(
     task, model = description.task, TASKS[description.task.kind].load(champion)
     digest = bundle.digest_of_folder(champion)
     kept = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", model)
-    source = open_source(live.source)
+    source = open_source(live.source, store)
     rows = _sample(source, live.current, task, config)
     contents = rows["text"].tolist()
     answers = kept.of(live.current.fingerprint, contents)

@@ -24,7 +24,6 @@ from components.packages import locate
 from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
-from components.sources.rows import fingerprint
 from components.store import Store
 from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
@@ -123,7 +122,7 @@ def resolve(
             f"{project} has no model in production to watch; train one: tokiwa run PROJECT, "
             "with the project's file or name"
         )
-    opened = open_source(source)
+    opened = open_source(source, store)
     windows = known_windows(config, now)
     current = _choose(windows, window, opened, project)
     position = windows.index(current)
@@ -183,7 +182,7 @@ def known_windows(config: ResolveConfig, now: datetime) -> list[Window]:
 
 def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
     """Return the whole windows that have rows, in order."""
-    return [window for window in known_windows(config, now) if len(source.read(window).frame)]
+    return [window for window in known_windows(config, now) if source.facts(window).rows]
 
 
 def window_called(name: str, windows: Sequence[Window], project: str) -> Window:
@@ -210,18 +209,12 @@ def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str
         return window_called(wanted, windows, project)
     if wanted == "now":
         return windows[-1]
-    filled = (window for window in reversed(windows) if len(source.read(window).frame))
+    filled = (window for window in reversed(windows) if source.facts(window).rows)
     return next(filled, windows[-1])
 
 
 def _fingerprint(source: Source, window: Window) -> WindowData:
-    rows = source.read(window)
-    return WindowData(
-        window=window,
-        fingerprint=rows.fingerprint(),
-        rows=len(rows.frame),
-        contents=fingerprint(rows.frame, ("id", "text")),
-    )
+    return WindowData(window=window, **source.facts(window).model_dump())
 
 
 def _labelled(

@@ -7,6 +7,7 @@ unreadable, such as an end that is missing, is an error of the caller's to word.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import csv
 import io
@@ -61,12 +62,14 @@ class Block:
         rows: number of each row in its file, from 1.
         columns: all columns that the file is known to have so far.
         unreadable: what lies between these rows.
+        images: whether the column of images holds base64 of them, and no paths.
     """
 
     table: Any
     rows: NDArray[np.int64]
     columns: list[str]
     unreadable: list[Unreadable] = field(default_factory=list)
+    images: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Form:
     quoted: bool = True
     encoding: str = "utf-8"
     encoding_errors: Literal["strict", "replace"] = "strict"
+    image: str = ""
+    """The column whose values, where they are bytes, are images."""
 
 
 def kind_of(name: str) -> str:
@@ -371,8 +376,6 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _unmarked(block: Block, form: Form) -> Block:
-    import pyarrow.compute as pc
-
     bad = np.zeros(block.table.num_rows, bool)
     table = block.table
     for position, name in enumerate(table.column_names):
@@ -385,9 +388,8 @@ def _unmarked(block: Block, form: Form) -> Block:
         raw = _shown(form.separator.join(values))
         block.unreadable.append(Unreadable(int(block.rows[row]), "bad-encoding", raw))
     block.unreadable.sort()
-    return Block(
-        table.filter(pc.invert(pa.array(bad))), block.rows[~bad], block.columns, block.unreadable
-    )
+    good = table.filter(pa.array(~bad))
+    return Block(good, block.rows[~bad], block.columns, block.unreadable, block.images)
 
 
 # --- JSON lines ---
@@ -459,21 +461,43 @@ def _parquet(stream: BinaryIO, form: Form, wanted: Sequence[str]) -> Iterator[Bl
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(stream) as file:
-        columns = list(file.schema_arrow.names)
+        schema = file.schema_arrow
+        columns = list(schema.names)
         taken = [name for name in wanted if name in columns] if wanted else columns
+        images = form.image in columns and _holds_bytes(schema.field(form.image).type)
         first = 1
-        for batch in file.iter_batches(batch_size=1 << 16, columns=taken, use_threads=True):
+        for batch in file.iter_batches(batch_size=1 << 14, columns=taken):
+            values = {name: batch.column(name) for name in taken}
             table = pa.table(
-                {name: _strings(batch.column(name)) for name in taken if name in batch.schema.names}
+                {
+                    name: _images(each) if images and name == form.image else _strings(each)
+                    for name, each in values.items()
+                }
             )
             rows = np.arange(first, first + batch.num_rows, dtype=np.int64)
             first += batch.num_rows
-            marked = any(pa.types.is_binary(field.type) for field in batch.schema)
-            block = Block(table, rows, columns)
+            block = Block(table, rows, columns, images=images)
+            marked = any(pa.types.is_binary(each.type) for each in values.values())
             yield _unmarked(block, form) if marked else block
         if first == 1:
             none = {name: pa.array([], pa.string()) for name in taken}
             yield Block(pa.table(none), np.zeros(0, np.int64), columns)
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Tell whether a type is bytes, or a struct of them as Hugging Face writes images."""
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _images(values: Any) -> Any:
+    if pa.types.is_struct(values.type):
+        values = values.field("bytes")
+    encoded = [
+        None if each is None else base64.b64encode(each).decode() for each in values.to_pylist()
+    ]
+    return pa.array(encoded, pa.string())
 
 
 def _strings(values: Any) -> Any:
@@ -483,10 +507,19 @@ def _strings(values: Any) -> Any:
         return _strings(values.cast(kind.value_type))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values.cast(pa.string())
-    if pa.types.is_binary(kind):
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         texts = [
             None if each is None else each.decode("utf-8", "tokiwa-mark")
             for each in values.to_pylist()
         ]
         return pa.array(texts, pa.string())
+    if pa.types.is_timestamp(kind):
+        texts = [None if each is None else each.isoformat() for each in _moments(values)]
+        return pa.array(texts, pa.string())
     return pa.array([_as_text(value) for value in values.to_pylist()], pa.string())
+
+
+def _moments(values: Any) -> list[Any]:
+    """Return timestamps as Python knows them, cut to whole microseconds."""
+    found: list[Any] = values.cast(pa.timestamp("us", values.type.tz), safe=False).to_pylist()
+    return found
