@@ -403,7 +403,9 @@ def _problem(error: Any, origins: dict[Place, str]) -> str:
     if error["type"] == "union_tag_invalid":
         kind = str(error["ctx"]["tag"])
         origin = _origin((*place, "kind"), origins)
-        return f"{origin}{name}.kind: unknown kind; {_hint(kind, list(_KINDS[name]))} (got {kind!r})"
+        return (
+            f"{origin}{name}.kind: unknown kind; {_hint(kind, list(_KINDS[name]))} (got {kind!r})"
+        )
     if error["type"] == "missing":
         return f"{origin}{name}: is missing"
     message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from components.sources.files import FilesConfig, FilesSource
+from components.sources.http import HttpConfig, HttpSource
 from components.sources.reading import TableSource as Source
 from components.sources.s3 import S3Config, S3Source
 from components.sources.sql import SqlConfig, SqlSource
@@ -26,12 +27,17 @@ def _files_by_default(given: Any) -> Any:
 
 
 SourceConfig = Annotated[
-    Annotated[FilesConfig | S3Config | SqlConfig, Field(discriminator="kind")],
+    Annotated[FilesConfig | S3Config | SqlConfig | HttpConfig, Field(discriminator="kind")],
     BeforeValidator(_files_by_default),
 ]
 """What the ``source`` section of a project may be."""
 
-SOURCES: dict[str, type[Source]] = {"files": FilesSource, "s3": S3Source, "sql": SqlSource}
+SOURCES: dict[str, type[Source]] = {
+    "files": FilesSource,
+    "s3": S3Source,
+    "sql": SqlSource,
+    "http": HttpSource,
+}
 """Kind of source to its class. To add one: a file here and two lines."""
 
 _SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(SourceConfig)

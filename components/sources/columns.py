@@ -212,9 +212,7 @@ class TableConfig(Section):
     @property
     def form(self) -> Form:
         """How the tables are written."""
-        return Form(
-            self.separator, self.header, self.quoted, self.encoding, self.encoding_errors
-        )
+        return Form(self.separator, self.header, self.quoted, self.encoding, self.encoding_errors)
 
     @property
     def metadata(self) -> Metadata:

@@ -8,13 +8,12 @@ windows.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -87,18 +86,21 @@ class FilesSource(TableSource):
         if (part.columns or self._config.columns).image is not None:
             tree = _tree(root if root.is_dir() else root.parent)
         for path in _found(root, part):
-            version = _version(path, tree)
-            yield Table(
-                name=str(path),
-                version=version,
-                part=part,
-                blocks=lambda form, wanted, path=path: read_file(path, form, wanted),
-                is_current=lambda path=path, version=version: _version(path, tree) == version,
-                day=day_of(part, str(path), self._config),
-                bytes=path.stat().st_size,
-                optional=part.is_pattern or path != root / part.path and path != root,
-                picture=lambda name, path=path: _picture(root, path.parent, name),
-            )
+            yield self._table(root, part, path, tree)
+
+    def _table(self, root: Path, part: Part, path: Path, tree: str) -> Table:
+        version = _version(path, tree)
+        return Table(
+            name=str(path),
+            version=version,
+            part=part,
+            blocks=partial(read_file, path),
+            is_current=lambda: _same(path, version, tree),
+            day=day_of(part, str(path), self._config),
+            size=path.stat().st_size,
+            optional=part.is_pattern or path not in (root, root / part.path),
+            picture=partial(_picture, root, path.parent),
+        )
 
 
 def day_of(part: Part, name: str, config: TableConfig) -> str:
@@ -163,6 +165,13 @@ def _version(path: Path, tree: str) -> str:
     return f"{version}-{tree}" if tree else version
 
 
+def _same(path: Path, version: str, tree: str) -> bool:
+    try:
+        return _version(path, tree) == version
+    except SourceError:
+        return False  # it is gone
+
+
 def _tree(folder: Path) -> str:
     """Return the digest of the versions of all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -199,9 +208,9 @@ def separator_of(path: Path) -> str:
     if kind_of(path.name) in (*PARQUET, *JSON_LINES):
         return usual
     try:
-        with path.open("rb") as packed:
-            with unpacked(packed, path.name, path.stat().st_size) as stream:
-                sample = stream.read(SAMPLE_BYTES)
+        size = path.stat().st_size
+        with path.open("rb") as packed, unpacked(packed, path.name, size) as stream:
+            sample = stream.read(SAMPLE_BYTES)
     except UNREADABLE_CONTENT:
         return usual
     return separator_in(sample.decode("utf-8-sig", "replace"), usual)

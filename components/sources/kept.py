@@ -142,7 +142,9 @@ class PartWriter:
 
         plain = {"compression": "snappy", "write_statistics": [MOMENT]}
         self._schema = schema
-        self._rows = pq.ParquetWriter(rows, schema, use_dictionary=["source", "label", TABLE], **plain)
+        self._rows = pq.ParquetWriter(
+            rows, schema, use_dictionary=["source", "label", TABLE], **plain
+        )
         self._bad = pq.ParquetWriter(unreadable, UNREADABLE, **plain)
         self._held: list[Any] = []
         self.tables: list[KeptTable] = []
@@ -162,7 +164,7 @@ class PartWriter:
         """Write a table: its rows, and what is unreadable with the moment of the row before."""
         import pyarrow.compute as pc
 
-        rows = unreadable = undated = 0
+        rows = unreadable = 0
         first, last = [], []
         before: list[Unreadable] = []
         for batch, filed in batches:

@@ -68,11 +68,11 @@ def unpacked(stream: BinaryIO, name: str, packed_bytes: int) -> BinaryIO:
     """
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".gz":
-        inner: Any = gzip.open(stream, "rb")
+        inner: Any = gzip.GzipFile(fileobj=stream)
     elif suffix == ".bz2":
-        inner = bz2.open(stream, "rb")
+        inner = bz2.BZ2File(stream)
     elif suffix == ".xz":
-        inner = lzma.open(stream, "rb")
+        inner = lzma.LZMAFile(stream)
     elif suffix == ".zst":
         inner = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
     elif suffix == ".zip":

@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -77,7 +76,7 @@ class Table:
         blocks: reads it, given how it is written and the wanted columns.
         is_current: whether it still is of this version.
         day: of all its rows, YYYY-MM-DD; empty if they carry times, or none.
-        bytes: about how many there are.
+        size: about how many bytes it has.
         optional: whether it may be empty.
         picture: finds the images that it names.
     """
@@ -88,7 +87,7 @@ class Table:
     blocks: Callable[[Form, Sequence[str]], Iterator[Block]]
     is_current: Callable[[], bool]
     day: str = ""
-    bytes: int = 0
+    size: int = 0
     optional: bool = False
     picture: Callable[[str], bytes | None] = lambda path: None
 
@@ -180,7 +179,7 @@ class TableSource(ABC):
             ]
         )
         key = f"sources/facts/{known}.json"
-        if self._store.exists(key):
+        if self._given is not None and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
         table, _ = self.table(window)
         facts = Facts(
@@ -188,7 +187,8 @@ class TableSource(ABC):
             contents=fingerprint(table, ("id", "text")),
             rows=table.num_rows,
         )
-        self._store.put(key, facts.to_json().encode())
+        if self._given is not None:
+            self._store.put(key, facts.to_json().encode())
         return facts
 
     def unreadable(self, window: Window, with_undated: bool = False) -> Any:
@@ -333,9 +333,7 @@ class TableSource(ABC):
         return [self._keep_alike(digest, alike) for digest, alike in by_reading.items()]
 
     def _keep_alike(self, digest: str, tables: Sequence[Table]) -> _Reading:
-        kept = Kept(
-            self._store, digest, kept_schema(self._config), self._scratch
-        )
+        kept = Kept(self._store, digest, kept_schema(self._config), self._scratch)
         wanted = {(table.name, table.version) for table in tables}
         known = {(each.name, each.version) for part in kept.parts() for each in part.tables}
         new = [table for table in tables if (table.name, table.version) not in known]
@@ -371,8 +369,10 @@ class TableSource(ABC):
 
             try:
                 for table in tables:
-                    small = table.bytes <= SMALL_BYTES and len(tables) > 1
-                    read = pool.submit(lambda one: list(self._convert(one)), table) if small else None
+                    small = table.size <= SMALL_BYTES and len(tables) > 1
+                    read = (
+                        pool.submit(lambda one: list(self._convert(one)), table) if small else None
+                    )
                     ahead.append((table, read))
                     if len(ahead) > 4 * READERS:
                         yield next_one()

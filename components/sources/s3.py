@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
@@ -95,15 +95,13 @@ class S3Source(TableSource):
                     name=f"s3://{bucket}/{key}",
                     version=f"{etag}-{size}-{tree}",
                     part=part,
-                    blocks=lambda form, wanted, key=key, etag=etag, size=size: self._blocks(
-                        bucket, key, etag, size, form, wanted
-                    ),
+                    blocks=partial(self._blocks, bucket, key, etag, size),
                     # Every read asks for the etag itself.
                     is_current=lambda: True,
                     day=day_of(part, key, self._config),
-                    bytes=size,
+                    size=size,
                     optional=key != prefix,
-                    picture=lambda name, key=key: self._picture(bucket, prefix, key, name),
+                    picture=partial(self._picture, bucket, prefix, key),
                 )
             )
         if not tables:

@@ -49,11 +49,15 @@ def _variable(text: str) -> str:
     return text
 
 
+Variable = Annotated[str, AfterValidator(_variable)]
+"""Name of an environment variable that holds a secret."""
+
+
 class SqlConfig(TableConfig):
     """Section ``source`` with ``kind: sql``."""
 
     kind: Literal["sql"]
-    url_from: Annotated[str, AfterValidator(_variable)] = "TOKIWA_SQL_URL"
+    url_from: Variable = "TOKIWA_SQL_URL"
     """Environment variable with the address, such as
     ``postgresql+psycopg://reader:secret@db.example/sales``."""
     table: Annotated[str, AfterValidator(_table_name)] | None = None
@@ -101,7 +105,7 @@ class SqlSource(TableSource):
                 blocks=lambda form, wanted: self._blocks(window, version, wanted),
                 # It was read in the transaction that looked at its version.
                 is_current=lambda: True,
-                bytes=1 << 40,
+                size=1 << 40,
                 optional=True,
             )
         ]
@@ -202,27 +206,29 @@ class SqlSource(TableSource):
     def _selected(self, connection: Any, window: Window, wanted: Sequence[str]) -> Any:
         from sqlalchemy import column, select
 
-        statement = select(*(column(name) for name in wanted)).select_from(self._from())
+        statement: Any = select(*(column(name) for name in wanted)).select_from(self._from())
         time = self._config.columns.time
         if time is None or window == ALL_TIME:
             return statement
         example = connection.execute(
             select(column(time)).select_from(self._from()).where(column(time).is_not(None)).limit(1)
         ).scalar()
-        begins, ends = window.begins, window.ends
+        begins: date = window.begins
+        ends: date = window.ends
         if isinstance(example, datetime) and example.tzinfo is None:
             # An hour may come twice by a wall clock: a day more, which is cut off later.
             zone, day = ZoneInfo(self._config.timezone), timedelta(days=1)
-            begins = (begins - day).astimezone(zone).replace(tzinfo=None)
-            ends = (ends + day).astimezone(zone).replace(tzinfo=None)
+            begins = (window.begins - day).astimezone(zone).replace(tzinfo=None)
+            ends = (window.ends + day).astimezone(zone).replace(tzinfo=None)
         elif isinstance(example, date) and not isinstance(example, datetime):
-            begins, ends = begins.date() - timedelta(days=1), ends.date() + timedelta(days=1)
+            begins = window.begins.date() - timedelta(days=1)
+            ends = window.ends.date() + timedelta(days=1)
         elif not isinstance(example, datetime):
             return statement  # texts and numbers are read by their format, and then cut
         return statement.where(column(time) >= begins, column(time) < ends)
 
     def _version(self, connection: Any, window: Window) -> str:
-        from sqlalchemy import column, func, select, text
+        from sqlalchemy import func, select, text
 
         there = self._columns(connection)
         wanted = [each for each in there if each in {*self._config.columns.wanted.values()}]
@@ -230,7 +236,7 @@ class SqlSource(TableSource):
         inner = self._selected(connection, window, sorted({*wanted, *([key] if key else [])}))
         rows = inner.subquery("asked")
         if key is not None:
-            what = [func.count(), func.max(rows.c[key])]
+            what: list[Any] = [func.count(), func.max(rows.c[key])]
         elif self._is_postgres:
             # A hash over all rows that does not depend on their order.
             what = [func.count(), text("sum(hashtextextended(asked::text, 0)::numeric)")]
@@ -250,7 +256,9 @@ class SqlSource(TableSource):
             if self._version(connection, window) != version:
                 raise Changed(f"{self._config.table or 'the query'} on {self._server}")
             taken = [name for name in wanted or there if name in there]
-            order = [column(each) for each in (self._config.key, self._config.columns.id) if each]
+            order: list[Any] = [
+                column(each) for each in (self._config.key, self._config.columns.id) if each
+            ]
             statement = self._selected(connection, window, taken).order_by(*order)
             answer = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
                 statement

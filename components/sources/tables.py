@@ -245,10 +245,11 @@ def _end_of_rows(data: bytes, separator: int) -> int:
     before = text[np.maximum(quotes[::2] - 1, 0)]
     opens = np.isin(before, (separator, *_NEWLINES, _QUOTE)) | (quotes[::2] == 0)
     if not opens.all():
-        spans = [match.span() for match in _QUOTED.finditer(data)]
-        quotes = np.array([edge for span in spans for edge in (span[0], span[1] - 1)])
-        if spans and not data[spans[-1][1] - 1 : spans[-1][1]] == b'"':
-            quotes = quotes[:-1]
+        fields = list(_QUOTED.finditer(data))
+        edges = [edge for each in fields for edge in (each.start(), each.end() - 1)]
+        if fields and not fields[-1][1]:
+            edges.pop()  # it is not closed
+        quotes = np.array(edges, np.int64)
     while newline >= 0:
         count = int(np.searchsorted(quotes, newline))
         if count % 2 == 0:
@@ -279,7 +280,9 @@ def _delimited(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> It
                 block = first.result()
                 count = len(block.rows) + len(block.unreadable)
                 block.rows += number
-                block.unreadable = [each._replace(row=each.row + number) for each in block.unreadable]
+                block.unreadable = [
+                    each._replace(row=each.row + number) for each in block.unreadable
+                ]
             number += count
             yield block
 
@@ -302,10 +305,8 @@ def _header(data: bytes, form: Form) -> tuple[list[str], bytes]:
     lines = data.splitlines(keepends=True) if len(data) < BLOCK_BYTES else data.split(b"\n", 1000)
     text = b"\n".join(line.rstrip(b"\r\n") for line in lines[:1000])
     decoded = text.decode("utf-8", "tokiwa-mark")
-    quoting = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
-    reader = csv.reader(
-        io.StringIO(decoded, newline=""), delimiter=form.separator, quoting=quoting
-    )
+    quoting: Literal[0, 3] = 0 if form.quoted else 3  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(decoded, newline=""), delimiter=form.separator, quoting=quoting)
     try:
         names = next((row for row in reader if row), [])
     except csv.Error as error:
@@ -487,7 +488,7 @@ def _parquet(stream: BinaryIO, form: Form, wanted: Sequence[str]) -> Iterator[Bl
 def _holds_bytes(kind: Any) -> bool:
     """Tell whether a type is bytes, or a struct of them as Hugging Face writes images."""
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
