@@ -139,11 +139,11 @@ class TrainingQuery(Section):
             end = len(windows) - self.skip
             start = max(0, end - self.last)
         else:
-            newest = windows[-1].ends
-            until = newest - timedelta(days=self.skip)
-            since = until - timedelta(days=self.last)
-            end = sum(window.ends <= until for window in windows)
-            start = sum(window.ends <= since for window in windows)
+            # By the calendar: a day in which the clocks change has 23 or 25 hours.
+            ends = [date.fromisoformat(window.end[:10]) for window in windows]
+            until = ends[-1] - timedelta(days=self.skip)
+            end = sum(each <= until for each in ends)
+            start = sum(each <= until - timedelta(days=self.last) for each in ends)
         if end <= start:
             return []
         found = sum(rows(place) for place in range(start, end))

@@ -79,8 +79,9 @@ class Mapper:
     def rows(self, block: Block) -> tuple[Any, list[tuple[Unreadable, Any]]]:
         """Return the rows of a block, and what cannot be one with the moment to file it under."""
         self.columns = block.columns
-        table = block.table
-        count = table.num_rows
+        if block.columns_are_known:
+            self.check(empty_is_wrong=False)
+        table, count = block.table, len(block.rows)
         columns = {
             name: _chunk(table, column)
             for name, column in self._names.wanted.items()
@@ -133,7 +134,7 @@ class Mapper:
         if missing := sorted(needed - set(self.columns)):
             raise ConfigError(
                 f"{self._table} has no column {', '.join(missing)}; "
-                f"it has {', '.join(map(str, self.columns))}. "
+                f"it has {_some(self.columns)}. "
                 + _mend(self.columns, self._config.separator, missing, names)
             )
         if twice := sorted(name for name in needed if self.columns.count(name) > 1):
@@ -318,6 +319,12 @@ def _leniently(times: Any, utc: bool) -> NDArray[np.datetime64]:
         return _naive(parsed)
     found: NDArray[np.datetime64] = parsed.to_numpy().astype("<M8[us]")
     return found
+
+
+def _some(names: list[str]) -> str:
+    """Return the names of columns as far as they can be shown."""
+    shown = [name if name.isprintable() and len(name) <= 60 else repr(name[:30]) for name in names]
+    return ", ".join(shown[:30]) + (", …" if len(shown) > 30 else "")
 
 
 def _mend(columns: list[str], separator: str, missing: list[str], names: ColumnNames) -> str:

@@ -18,6 +18,7 @@ MAX_RATIO = 200
 """Bytes that one packed byte may unpack to; text packs to a tenth, rarely to a fiftieth."""
 FREE_BYTES = 64 << 20
 """So much may always be unpacked, for a short file of one repeated word is no attack."""
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class Unpacked(io.RawIOBase):
@@ -67,12 +68,8 @@ def unpacked(stream: BinaryIO, name: str, packed_bytes: int) -> BinaryIO:
         ValueError: a zip does not hold exactly one file.
     """
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".gz":
-        inner: Any = gzip.GzipFile(fileobj=stream)
-    elif suffix == ".bz2":
-        inner = bz2.BZ2File(stream)
-    elif suffix == ".xz":
-        inner = lzma.LZMAFile(stream)
+    if suffix in _OPENERS:
+        inner: Any = _OPENERS[suffix](stream, "rb")
     elif suffix == ".zst":
         inner = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
     elif suffix == ".zip":

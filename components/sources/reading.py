@@ -400,12 +400,12 @@ class TableSource(ABC):
             raise SourceError(f"cannot read {table.name}: {error}") from error
         if not table.is_current():
             raise Changed(table.name)
-        mapper.check(empty_is_wrong=not table.optional)
         if first is not None and not mapper.readable and not table.optional:
             raise SourceError(
                 f"cannot read {table.name}: no row of it can be read; row {first.row} is "
                 f"{first.reason}: {first.raw[:80]!r}"
             )
+        mapper.check(empty_is_wrong=not table.optional)
 
 
 def refuse_store(address: str, patterns: Sequence[str]) -> None:

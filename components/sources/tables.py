@@ -63,6 +63,7 @@ class Block:
         columns: all columns that the file is known to have so far.
         unreadable: what lies between these rows.
         images: whether the column of images holds base64 of them, and no paths.
+        columns_are_known: whether later rows cannot have further columns.
     """
 
     table: Any
@@ -70,6 +71,7 @@ class Block:
     columns: list[str]
     unreadable: list[Unreadable] = field(default_factory=list)
     images: bool = False
+    columns_are_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -332,8 +334,9 @@ def _parsed(data: bytes, form: Form, columns: Sequence[str], wanted: Sequence[st
     if not data.strip():
         empty = {name: pa.array([], pa.string()) for name in wanted or columns if name in columns}
         return Block(pa.table(empty), np.zeros(0, np.int64), list(columns))
-    marked = not _is_utf8(data)
-    if marked:
+    whole = _is_utf8(data)
+    marked = not whole or _MARK.encode() in data
+    if not whole:
         data = data.decode("utf-8", "tokiwa-mark").encode()
     unreadable: list[Unreadable] = []
 
@@ -417,7 +420,7 @@ def _json_lines(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> I
         table = pa.table(
             {name: pa.array([row.get(name) for row in records], pa.string()) for name in names}
         )
-        yield Block(table, np.array(rows, np.int64), list(seen), unreadable)
+        yield Block(table, np.array(rows, np.int64), list(seen), unreadable, False, False)
 
 
 def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str | None]:
