@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,11 @@ class Kept:
         """Return everything that is kept, by the key."""
         for key in self._store.list(f"{self._prefix}/"):
             if key.endswith(".json") and key not in self._parts:
-                part = KeptPart.from_json(self._store.get(key).decode())
-                path = self._store.local_path(f"{part.key}.parquet")
-                if path is None or (path.is_file() and path.stat().st_size == part.bytes):
-                    self._parts[key] = part
+                with suppress(ValueError):  # a power cut may have left half of it
+                    part = KeptPart.from_json(self._store.get(key).decode())
+                    path = self._store.local_path(f"{part.key}.parquet")
+                    if path is None or (path.is_file() and path.stat().st_size == part.bytes):
+                        self._parts[key] = part
         return [self._parts[key] for key in sorted(self._parts)]
 
     @contextmanager
@@ -96,7 +97,8 @@ class Kept:
                 yield writer
             size = rows.stat().st_size
         part = KeptPart(key=key, bytes=size, tables=writer.tables)
-        self._store.put(f"{key}.json", part.to_json().encode())
+        with self._draft(f"{key}.json") as manifest:
+            manifest.write_text(part.to_json())
 
     def rows(self, part: KeptPart) -> Path:
         """Return the file of a part's rows."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from components.errors import ConfigError, SourceError
 from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, TableConfig
 from components.sources.rows import COLUMNS
-from components.sources.tables import RAW_CHARACTERS, SEPARATORS, Block, Unreadable
+from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
 from components.split import content_digest, unit_interval
 from components.tasks.image_classification import encode_png
 
@@ -146,8 +146,7 @@ class Mapper:
         """Return what is unreadable with the moment of the row before it in the table."""
         found = list(block.unreadable)
         for row in np.flatnonzero(wrong != ""):
-            values = [column[int(row)].as_py() or "" for column in table.columns]
-            raw = self._config.separator.join(values)[:RAW_CHARACTERS]
+            raw = shown_row(table, int(row))
             found.append(Unreadable(int(block.rows[row]), str(wrong[row]), raw))
         good = np.flatnonzero((wrong == "") & ~np.asarray(pc.is_null(moments)))
         filed = []

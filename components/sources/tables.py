@@ -217,6 +217,15 @@ def _shown(raw: bytes | str) -> str:
     return raw.strip("\r\n").replace(_MARK, "\ufffd")[:RAW_CHARACTERS]
 
 
+def shown_row(table: Any, row: int) -> str:
+    """Return what is in a row of a table, as JSON."""
+    values = {
+        name: column[row].as_py()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return _shown(json.dumps(values, ensure_ascii=False))
+
+
 def _without_marks(values: Any, form: Form) -> tuple[Any, Any]:
     """Return strings without marks, and where a mark makes a row unreadable."""
     import pyarrow.compute as pc
@@ -388,8 +397,7 @@ def _unmarked(block: Block, form: Form) -> Block:
         if form.encoding_errors == "strict":
             bad |= np.asarray(marked)
     for row in np.flatnonzero(bad):
-        values = [column[int(row)].as_py() or "" for column in block.table.columns]
-        raw = _shown(form.separator.join(values))
+        raw = shown_row(block.table, int(row))
         block.unreadable.append(Unreadable(int(block.rows[row]), "bad-encoding", raw))
     block.unreadable.sort()
     good = table.filter(pa.array(~bad))

@@ -172,7 +172,7 @@ CORPUS = {
     ),
     "a header that is no UTF-8": refused("é,label\na,x\n".encode("latin-1"), "source.encoding"),
     "declared Shift_JIS with a stray byte": bad(
-        "text,label\n映画,x\n".encode("cp932") + b"\xff\xff,y\n", 2,
+        "text,label\n映画,x\n".encode("cp932") + b"\x81\x01,y\n", 2,
         source={"encoding": "cp932"}, bad_encoding=1,
     ),
     "UTF-8 with a mark": bad(b"\xef\xbb\xbf" + GOOD, 2),
