@@ -12,6 +12,8 @@ import pytest
 
 from components import bundle
 from components.ledger import Entry, Ledger
+from components.request_log import RequestLog
+from components.serve.config import ServeConfig
 from components.store import LocalStore
 
 PATIENCE_S = 20.0
@@ -57,14 +59,20 @@ def until(true: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def running(world: World, poll_s: float = 0.02) -> Iterator[httpx.Client]:
+def running(
+    world: World, poll_s: float = 0.02, config: ServeConfig | None = None
+) -> Iterator[httpx.Client]:
     """Run a server in this process on a free loopback port."""
     from components.serve.follow import Follower
-    from components.serve.server import ChampionModel, ChampionServer
+    from components.serve.server import ChampionServer
 
     follower = Follower(world.store, world.prefix, poll_s)
-    with ChampionServer(follower, "127.0.0.1", 0) as server, follower.following():
-        thread = threading.Thread(target=server.start, args=([ChampionModel("demo", follower)],))
+    kept = RequestLog(world.store, world.prefix)
+    with (
+        ChampionServer("demo", follower, kept, "127.0.0.1", 0, config or ServeConfig()) as server,
+        follower.following(),
+    ):
+        thread = threading.Thread(target=server.start)
         thread.start()
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
