@@ -77,6 +77,7 @@ def running(
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
                 until(lambda: _answers(client), "a server that listens")
+                client.stop = server.stop  # as a signal does
                 yield client
         finally:
             server.stop()
