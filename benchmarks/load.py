@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -71,8 +72,8 @@ class Connection(asyncio.Protocol):
         self._status = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is none by its class.
+        self._transport = cast(asyncio.Transport, transport)
         self._client.free(self)
 
     def ask(self, request: bytes, due_s: float) -> None:
@@ -251,9 +252,10 @@ def load(
         input=json.dumps(job),
         capture_output=True,
         text=True,
-        check=True,
         cwd=Path(__file__).parent.parent,
     )
+    if done.returncode:
+        raise RuntimeError(f"the load did not go off: {done.stderr[-2000:]}")
     return Outcome(**json.loads(done.stdout))
 
 

@@ -22,14 +22,16 @@ import signal
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -59,19 +61,19 @@ class Server:
         port: of it.
         pid: of its process.
         path: to ask.
-        key: of the list of texts in a request.
+        body: of a request for one text.
     """
 
     port: int
     pid: int
     path: str
-    key: str = "instances"
+    body: Callable[[str], Any] = lambda text: {"instances": [text]}
 
     def ask(
         self, texts: Sequence[str], seconds: float, connections: int = 0, rate: float = 0.0
     ) -> Outcome:
         """Ask for one text at a time, see ``load``."""
-        bodies = [json.dumps({self.key: [text]}).encode() for text in texts]
+        bodies = [json.dumps(self.body(text)).encode() for text in texts]
         return load(
             self.port, self.path, bodies, seconds=seconds, connections=connections, rate=rate
         )
@@ -226,13 +228,15 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "bundle")]
     with _running([*command, "-p", str(port), "--env-manager", "local"], port, "/health") as pid:
-        yield Server(port, pid, "/invocations", "inputs")
+        yield Server(port, pid, "/invocations", _split)
 
 
 @contextmanager
 def _running(command: Sequence[str], port: int, ready: str) -> Iterator[int]:
     """Run a server until it is no longer needed; give its process id."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    # MLflow looks for uvicorn there.
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": path}
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -248,8 +252,13 @@ def _running(command: Sequence[str], port: int, ready: str) -> Iterator[int]:
                 time.sleep(0.2)
             yield server.pid
         finally:
-            # With the workers that MLflow starts.
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                # With the workers that MLflow starts.
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def _split(text: str) -> Any:
+    return {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
 
 
 def _answers(url: str) -> bool:

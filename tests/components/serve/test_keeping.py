@@ -55,8 +55,8 @@ def window(log):
 
 
 def keeper(store, **config):
-    config = RequestLogConfig(**{"sample": 1.0} | config)
-    return Keeper(RequestLog(store, "p"), config, Metrics("test"))
+    section = RequestLogConfig(**{"sample": 1.0} | config)
+    return Keeper(RequestLog(store, "p"), section, Metrics("test"))
 
 
 def test_rows_of_a_request_are_kept_with_what_was_answered(store):
