@@ -31,6 +31,7 @@ from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
+from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SOURCES, SourceConfig
 from components.sources.files import FilesConfig
@@ -95,6 +96,7 @@ class ProjectConfig(Section):
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
     online: OnlineConfig = OnlineConfig()
+    serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
     schedules: SchedulesConfig = SchedulesConfig()
 
