@@ -4,6 +4,8 @@
 
     model.py     a bundle that predicts, without any server; deploy checks challengers with it
     follow.py    loads each new champion beside the old one, then swaps
+    challenger.py  a rollout's challenger in a process of its own
+    router.py    gives the challenger its requests, and moves the rollout on
     server.py    KServe's protocols V1 and V2 over what follow.py holds
 
 It answers on loopback unless told otherwise and needs nothing but the object store.
@@ -15,6 +17,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -62,10 +65,12 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
     # At the end of a process torch reports on its caches, which nobody asked for.
     logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
-        from components.serve.follow import Follower
+        from components.serve.follow import BothKept, Follower
+        from components.serve.router import Router
         from components.store import open_store
 
-        follower = Follower(open_store(store_url), prefix, poll_s)
+        store = open_store(store_url)
+        follower = Follower(store, prefix, poll_s, load=BothKept())
         # KServe reads the command line of the process when it is imported.
         arguments, sys.argv = sys.argv, sys.argv[:1]
         try:
@@ -77,8 +82,16 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
-            with follower.following(invite) as thread:
-                server.start([ChampionModel(name, follower)])
+            router = Router(
+                store,
+                prefix,
+                store_url,
+                f"{socket.gethostname()}-{server.port}",
+                lambda: follower.state.served,
+                poll_s,
+            )
+            with follower.following(invite) as thread, router.following():
+                server.start([ChampionModel(name, follower, router)])
         if thread.is_alive() and threading.current_thread() is threading.main_thread():
             # An interpreter that ends beneath native code, such as torch being loaded, aborts.
             logging.shutdown()

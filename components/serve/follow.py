@@ -66,6 +66,25 @@ class _Failure:
     until_s: float
 
 
+class BothKept:
+    """Loads models and keeps the last two, so that going back to the one before is no load.
+
+    A bundle never changes: what was verified and loaded once is what its digest names.
+    """
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._kept: dict[str, BundleModel] = {}
+
+    def __call__(self, store: Store, digest: str) -> BundleModel:
+        """Return the model of a bundle; see ``BundleModel.load``."""
+        model = self._kept.pop(digest, None) or BundleModel.load(store, digest)
+        self._kept[digest] = model
+        for old in list(self._kept)[:-2]:
+            del self._kept[old]
+        return model
+
+
 class Follower:
     """Keeps ``state`` in step with the ledger.
 

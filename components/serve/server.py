@@ -27,6 +27,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Self
 from urllib.parse import quote
@@ -48,6 +49,7 @@ from starlette.responses import JSONResponse, Response
 from components.errors import SourceError, WorldError
 from components.serve.follow import Follower, Served
 from components.serve.model import Prediction, TooMuch
+from components.serve.router import Router
 from components.tasks.model import Content
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ BACKLOG = 1024
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
+ROUTING_KEY = "x-routing-key"
 JSON_LENGTH = "inference-header-content-length"
 
 
@@ -78,10 +81,11 @@ class Refused(Exception):
 class ChampionModel(kserve.Model):
     """The follower's model as KServe knows it; it changes inside, its name stays."""
 
-    def __init__(self, name: str, follower: Follower) -> None:
-        """Answer as ``name`` with whatever the follower holds."""
+    def __init__(self, name: str, follower: Follower, router: Router | None = None) -> None:
+        """Answer as ``name`` with whatever the follower holds, or the router's challenger."""
         super().__init__(name, return_response_headers=True)
         self.follower = follower
+        self.router = router
         # A lock of the event loop: waiting requests must not fill the pool of threads.
         self._turn = asyncio.Lock()
 
@@ -124,23 +128,32 @@ class ChampionModel(kserve.Model):
             raise Refused(413, str(error)) from error
         except ValueError as error:
             raise Refused(400, str(error)) from error
-        async with self._turn:
-            # Read once, when it is this request's turn: the model may change at any moment.
-            served = self._served()
-            try:
-                predictions = await asyncio.to_thread(served.model.predict, contents)
-            except SourceError as error:
-                raise Refused(400, str(error)) from error
+        turn = self.router.turn(served, _routing_key(headers)) if self.router else None
+        challenged = await turn.challenge(contents) if turn else None
+        if challenged is not None:
+            predictions, version = challenged.predictions, challenged.version
+        else:
+            begun_s = time.monotonic()
+            async with self._turn:
+                # Read once, when it is this request's turn: the model may change at any moment.
+                served = self._served()
+                try:
+                    predictions = await asyncio.to_thread(served.model.predict, contents)
+                except SourceError as error:
+                    raise Refused(400, str(error)) from error
+            version = served.version
+            if turn is not None:
+                turn.answered(contents, predictions, time.monotonic() - begun_s)
         if response_headers is not None:
             response_headers["x-model-name"] = self.name
-            response_headers["x-model-version"] = quote(served.version)
+            response_headers["x-model-version"] = quote(version)
             response_headers["x-model-generation"] = str(served.entry.number)
         if isinstance(payload, InferRequest):
-            return self._tensors_for(payload, served, predictions)
+            return self._tensors_for(payload, served, version, predictions)
         return {
             "predictions": predictions,
             "model_name": self.name,
-            "model_version": served.version,
+            "model_version": version,
             "generation": served.entry.number,
         }
 
@@ -150,17 +163,22 @@ class ChampionModel(kserve.Model):
         return served
 
     def _tensors_for(
-        self, request: InferRequest, served: Served, predictions: list[Prediction]
+        self, request: InferRequest, served: Served, version: str, predictions: list[Prediction]
     ) -> InferResponse:
         return InferResponse(
             response_id=request.id or str(uuid4()),
             model_name=self.name,
             infer_outputs=_tensors(predictions),
-            model_version=served.version,
-            parameters={"version": served.version, "generation": served.entry.number},
+            model_version=version,
+            parameters={"version": version, "generation": served.entry.number},
             use_binary_outputs=bool(request.use_binary_outputs),
             requested_outputs=request.request_outputs,
         )
+
+
+def _routing_key(headers: dict[str, str] | None) -> str:
+    """Return what keeps a client with one version during a rollout."""
+    return (headers or {}).get(ROUTING_KEY, "")
 
 
 class ChampionServer(kserve.ModelServer):

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from components import bundle
 from components.ledger import Entry, Ledger
+from components.rollout.config import RolloutConfig, Stage
+from components.rollout.record import Rollouts, Transition
 from components.store import LocalStore
 
 PATIENCE_S = 20.0
@@ -28,6 +31,22 @@ class World:
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.store, self.prefix)
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(self.store, self.prefix)
+
+    def begin(self, digest: str, *stages: Stage, **limits: Any) -> Transition:
+        """Begin a rollout of a bundle against today's champion."""
+        return self.rollouts.begin(
+            rollout=f"run/{digest}",
+            bundle=digest,
+            version="challenger",
+            generation=self.ledger.generation,
+            config=RolloutConfig(stages=list(stages), **limits),
+            by="test",
+            why="better",
+        )
 
     def publish(self, seed: int) -> str:
         return bundle.publish(self.store, self.make(seed))
@@ -57,14 +76,38 @@ def until(true: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def running(world: World, poll_s: float = 0.02) -> Iterator[httpx.Client]:
-    """Run a server in this process on a free loopback port."""
-    from components.serve.follow import Follower
+def running(
+    world: World, poll_s: float = 0.02, command: Callable[[str, str], list[str]] | None = None
+) -> Iterator[httpx.Client]:
+    """Run a server in this process on a free loopback port.
+
+    Args:
+        world: what it serves.
+        poll_s: between its looks at ledger and rollout record.
+        command: of a rollout's challenger, if not the real one.
+    """
+    from components.serve.challenger import command_of
+    from components.serve.follow import BothKept, Follower
+    from components.serve.router import Router
     from components.serve.server import ChampionModel, ChampionServer
 
-    follower = Follower(world.store, world.prefix, poll_s)
-    with ChampionServer(follower, "127.0.0.1", 0) as server, follower.following():
-        thread = threading.Thread(target=server.start, args=([ChampionModel("demo", follower)],))
+    follower = Follower(world.store, world.prefix, poll_s, load=BothKept())
+    router = Router(
+        world.store,
+        world.prefix,
+        str(world.store.root),
+        "here",
+        lambda: follower.state.served,
+        poll_s,
+        command or command_of,
+    )
+    with (
+        ChampionServer(follower, "127.0.0.1", 0) as server,
+        follower.following(),
+        router.following(),
+    ):
+        model = ChampionModel("demo", follower, router)
+        thread = threading.Thread(target=server.start, args=([model],))
         thread.start()
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
