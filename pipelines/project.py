@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from components.collect.core import CollectConfig
-from components.deploy.core import DeployConfig
+from components.deploy.config import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.config import kind_of

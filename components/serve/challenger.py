@@ -59,6 +59,7 @@ class Challenger:
     Attributes:
         is_ready: whether it may be asked.
         trouble: why it ended, empty while it has not.
+        peak_bytes: the most memory that it was seen to hold.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Challenger:
         """
         self.is_ready = False
         self.trouble = ""
+        self.peak_bytes = 0
         self._command, self._form = list(command), form
         self._memory_bytes, self._deadline_s = memory_mib * 2**20, deadline_s
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -213,6 +215,7 @@ class Challenger:
             resident = resident_bytes(pid)
             if resident is None:
                 return
+            self.peak_bytes = max(self.peak_bytes, resident)
             if resident > self._memory_bytes:
                 mib = resident // 2**20
                 self._end(f"too much memory: {mib} MiB of {self._memory_bytes // 2**20} MiB")
