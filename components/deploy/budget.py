@@ -69,7 +69,7 @@ async def _measured(
     max_memory_mib: int | None,
 ) -> Cost:
     process = Challenger(
-        command_of(store_url, digest),
+        command_of(store_url, "fastest", digest),
         form,
         memory_mib=max_memory_mib or 2**20,
         deadline_s=ANSWER_S,

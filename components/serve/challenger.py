@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from components.errors import SourceError
-from components.serve.model import MAX_CONTENTS, BundleModel, Prediction
+from components.serve.model import MAX_CONTENTS, BundleModel, Predicted, Prediction, loader
 
 MAX_FRAME_BYTES = 64 * 2**20
 MAX_PENDING = 64
@@ -47,10 +47,10 @@ class Failure(Exception):
         self.kind = kind
 
 
-def command_of(store_url: str, digest: str) -> list[str]:
+def command_of(store_url: str, form: str, digest: str) -> list[str]:
     """Return the command of a challenger's process, but for the number of its socket."""
-    place = ["--store", store_url, "--bundle", digest]
-    return [sys.executable, "-m", "components.serve.challenger", *place]
+    what = ["--store", store_url, "--form", form, "--bundle", digest]
+    return [sys.executable, "-m", "components.serve.challenger", *what]
 
 
 class Challenger:
@@ -124,8 +124,8 @@ class Challenger:
             raise
         self.is_ready = True
 
-    async def ask(self, contents: Sequence[str]) -> list[Prediction]:
-        """Return one prediction for each content.
+    async def ask(self, contents: Sequence[str]) -> Predicted:
+        """Return one prediction for each content, and which were too long.
 
         Raises:
             Failure: there is no good answer in time.
@@ -152,7 +152,11 @@ class Challenger:
             raise Failure(REFUSED, str(content["refused"])[:200])
         if "error" in content:
             raise Failure("error", str(content["error"])[:200])
-        return checked(content.get("predictions"), len(contents), self._form)
+        predictions = checked(content.get("predictions"), len(contents), self._form)
+        cut = content.get("truncated", [])
+        if not isinstance(cut, list) or not set(cut) <= set(range(len(contents))):
+            raise Failure("not an answer", "truncated")
+        return Predicted(predictions, cut)
 
     async def stop(self) -> None:
         """End the process, by force if need be."""
@@ -308,7 +312,7 @@ def _frame(content: Mapping[str, Any]) -> bytes:
 def main() -> None:
     """Load a bundle, say so, and answer until the socket ends."""
     parser = argparse.ArgumentParser(prog="python -m components.serve.challenger")
-    for name in ("--store", "--bundle", "--fd"):
+    for name in ("--store", "--form", "--bundle", "--fd"):
         parser.add_argument(name, required=True)
     given = parser.parse_args()
     _be_the_first_to_go()
@@ -319,7 +323,7 @@ def main() -> None:
     from components.store import open_store
 
     try:
-        model = BundleModel.load(open_store(given.store), given.bundle)
+        model = loader(given.form)(open_store(given.store), given.bundle)
         model.warm_up()
     except Exception as error:  # whatever it is: the server wants to know why
         _send(replies, {"ready": f"{type(error).__name__}: {error}"})
@@ -358,7 +362,7 @@ def _waiting(requests: queue.SimpleQueue[dict[str, Any]]) -> list[dict[str, Any]
 def _replies_to(model: BundleModel, batch: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     contents = [content for each in batch for content in each["contents"]]
     try:
-        predictions = model.predict(contents)
+        said = model.respond(contents)
     except Exception as error:
         if len(batch) > 1:
             # One request's bad content is no other's.
@@ -368,7 +372,9 @@ def _replies_to(model: BundleModel, batch: Sequence[dict[str, Any]]) -> list[dic
     replies, start = [], 0
     for each in batch:
         end = start + len(each["contents"])
-        replies.append({"id": each["id"], "predictions": predictions[start:end]})
+        cut = [place - start for place in said.truncated if start <= place < end]
+        predictions = said.predictions[start:end]
+        replies.append({"id": each["id"], "predictions": predictions, "truncated": cut})
         start = end
     return replies
 

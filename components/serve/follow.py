@@ -72,13 +72,14 @@ class BothKept:
     A bundle never changes: what was verified and loaded once is what its digest names.
     """
 
-    def __init__(self) -> None:
-        """Keep nothing yet."""
+    def __init__(self, load: Callable[[Store, str], BundleModel] = BundleModel.load) -> None:
+        """Keep nothing yet; ``load`` turns a digest into a model."""
+        self._load = load
         self._kept: dict[str, BundleModel] = {}
 
     def __call__(self, store: Store, digest: str) -> BundleModel:
-        """Return the model of a bundle; see ``BundleModel.load``."""
-        model = self._kept.pop(digest, None) or BundleModel.load(store, digest)
+        """Return the model of a bundle."""
+        model = self._kept.pop(digest, None) or self._load(store, digest)
         self._kept[digest] = model
         for old in list(self._kept)[:-2]:
             del self._kept[old]

@@ -6,11 +6,8 @@ it is and answers whatever the challenger does not answer well and in time. What
 kept in the store every time the record is looked at, so that a server that was killed
 carries on from there.
 
-A request takes a turn::
-
-    turn = router.turn(served, key)
-    answer = await turn.challenge(contents)  # None: the champion answers
-    turn.answered(contents, predictions, seconds)  # what the champion answered
+A request takes a turn: ``Turn.challenge`` gives the challenger's answers, or None where the
+champion is to answer, and ``Turn.answered`` takes what that one said.
 """
 
 from __future__ import annotations
@@ -40,9 +37,10 @@ from components.rollout.observations import (
     failed,
 )
 from components.rollout.record import BEAT_S, Rollouts, Transition, advance
-from components.serve.challenger import REFUSED, Challenger, Failure, command_of
+from components.serve.answers import Answerer, Answers
+from components.serve.challenger import REFUSED, Challenger, Failure
 from components.serve.follow import Served
-from components.serve.model import Prediction
+from components.serve.model import Predicted, Prediction
 from components.store import Store
 
 log = logging.getLogger(__name__)
@@ -52,17 +50,6 @@ MARGIN_S = 1.0
 """After the deadline of the challenger, a request waits no longer for the router itself."""
 MAX_COPIES = 32
 """Copies of requests that may wait for the challenger; more are left out, not counted."""
-
-Command = Callable[[str, str], list[str]]
-
-
-@dataclass(frozen=True)
-class Challenged:
-    """An answer of the challenger."""
-
-    predictions: list[Prediction]
-    version: str
-    bundle: str
 
 
 @dataclass
@@ -102,7 +89,7 @@ class Turn:
         self._is_copied = bool(stage and not self._is_challenged and _copied(stage))
         self._refused: Transition | None = None
 
-    async def challenge(self, contents: Sequence[str]) -> Challenged | None:
+    async def challenge(self, contents: Sequence[str]) -> Answers | None:
         """Return the challenger's answer, None if the champion is to answer."""
         trial = self._trial
         if trial is None or not self._is_challenged:
@@ -111,7 +98,7 @@ class Turn:
         try:
             async with asyncio.timeout(within_s):
                 asked = self._router.run(self._ask(trial, move, contents))
-                predictions = await asyncio.wrap_future(asked)
+                predicted: Predicted = await asyncio.wrap_future(asked)
         except Failure as failure:
             if failure.kind == REFUSED:
                 self._refused = move
@@ -120,7 +107,13 @@ class Turn:
         except Exception:
             log.warning("a request could not be handed to the challenger", exc_info=True)
             return None
-        return Challenged(predictions, move.version or move.bundle[:12], move.bundle)
+        return Answers(
+            predictions=predicted.predictions,
+            version=move.version or move.bundle[:12],
+            generation=move.generation,
+            bundle=move.bundle,
+            truncated=predicted.truncated,
+        )
 
     def answered(
         self, contents: Sequence[str], predictions: Sequence[Prediction], seconds: float
@@ -131,15 +124,13 @@ class Turn:
             return
         self._router.soon(self._after(trial, list(contents), list(predictions), seconds))
 
-    async def _ask(
-        self, trial: _Trial, move: Transition, contents: Sequence[str]
-    ) -> list[Prediction]:
-        predictions, arm = await _asked(trial, contents)
+    async def _ask(self, trial: _Trial, move: Transition, contents: Sequence[str]) -> Predicted:
+        said, arm = await _asked(trial, contents)
         if arm is not None:
             self._router.note(trial, move, Observations(challenger=arm))
-        if isinstance(predictions, Failure):
-            raise predictions
-        return predictions
+        if isinstance(said, Failure):
+            raise said
+        return said
 
     async def _after(
         self, trial: _Trial, contents: list[str], predictions: list[Prediction], seconds: float
@@ -156,9 +147,28 @@ class Turn:
                 trial.copies -= 1
             seen += Observations(challenger=arm or failed(REFUSED))
             if not isinstance(theirs, Failure):
-                differ = disagreements(theirs, predictions, self._range)
-                seen += Observations(compared=len(theirs), disagreeing=differ)
+                differ = disagreements(theirs.predictions, predictions, self._range)
+                seen += Observations(compared=len(contents), disagreeing=differ)
         self._router.note(trial, move, seen)
+
+
+class Routed:
+    """Answers with the challenger or the champion, as the router says."""
+
+    def __init__(self, router: Router, champion: Answerer) -> None:
+        """Put ``router`` before ``champion``."""
+        self._router, self._champion = router, champion
+
+    async def answer(self, contents: Sequence[str], key: str) -> Answers:
+        """Return the answers of one of the two, see ``Answerer``."""
+        turn = self._router.turn(key)
+        challenged = await turn.challenge(contents)
+        if challenged is not None:
+            return challenged
+        begun_s = time.monotonic()
+        answers = await self._champion.answer(contents, key)
+        turn.answered(contents, answers.predictions, time.monotonic() - begun_s)
+        return answers
 
 
 class Router:
@@ -168,26 +178,24 @@ class Router:
         self,
         store: Store,
         prefix: str,
-        store_url: str,
         server: str,
-        form: Callable[[], Served | None],
+        served: Callable[[], Served | None],
+        command: Callable[[str], list[str]],
         poll_s: float = 1.0,
-        command: Command = command_of,
     ) -> None:
         """Name what to follow; nothing is read yet.
 
         Args:
             store: holds record, ledger and bundles.
             prefix: of the project.
-            store_url: address of the store, for the challenger's process.
             server: name of this server in the record.
-            form: returns what is served now.
+            served: returns the champion that answers now.
+            command: makes the command of a challenger from its digest.
             poll_s: seconds between looks at the record.
-            command: makes the command of a challenger from the store's address and a digest.
         """
         self._rollouts = Rollouts(store, prefix)
         self._ledger, self._freezes = Ledger(store, prefix), Freezes(store, prefix)
-        self._store_url, self._server, self._served = store_url, server, form
+        self._server, self._served = server, served
         self._poll_s, self._command = poll_s, command
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
@@ -208,18 +216,17 @@ class Router:
             self._loop.call_soon_threadsafe(self._wake.set)
             thread.join(STOP_S)
 
-    def turn(self, served: Served, key: str = "") -> Turn:
+    def turn(self, key: str) -> Turn:
         """Return the turn of a request.
 
         Args:
-            served: the champion that would answer it.
-            key: requests of the same key, such as a customer's, get the same version for as
-                long as a stage lasts; without one, each is drawn by itself.
+            key: requests of the same key get the same version for as long as a stage lasts;
+                without one, each is drawn by itself.
         """
-        trial = self._trial
-        if trial is not None and trial.move.generation != served.entry.number:
+        trial, served = self._trial, self._served()
+        if served is None or (trial and trial.move.generation != served.entry.number):
             trial = None  # the champion moved: the record's end is a matter of a look
-        return Turn(self, trial, key, served.model.answer_range)
+        return Turn(self, trial, key, served.model.answer_range if served else 1.0)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Start work on the router's loop from another thread; return its future."""
@@ -346,7 +353,7 @@ class Router:
     async def _start(self, trial: _Trial, served: Served) -> None:
         config = trial.move.config
         challenger = Challenger(
-            self._command(self._store_url, trial.move.bundle),
+            self._command(trial.move.bundle),
             served.model.sample,
             memory_mib=config.memory_mib,
             deadline_s=config.deadline_ms / 1000,
@@ -379,9 +386,7 @@ class Router:
             await trial.challenger.stop()
 
 
-async def _asked(
-    trial: _Trial, contents: Sequence[str]
-) -> tuple[list[Prediction] | Failure, Arm | None]:
+async def _asked(trial: _Trial, contents: Sequence[str]) -> tuple[Predicted | Failure, Arm | None]:
     """Ask the challenger; return its answer or failure, and what to note about it.
 
     Of a refusal nothing is noted: it is the challenger's mistake only if the champion answers.
@@ -390,11 +395,11 @@ async def _asked(
     try:
         if trial.challenger is None:
             raise Failure("died")
-        predictions = await trial.challenger.ask(contents)
+        said = await trial.challenger.ask(contents)
     except Failure as failure:
         return failure, None if failure.kind == REFUSED else failed(failure.kind)
     latency_ms = (time.monotonic() - begun_s) * 1000
-    return predictions, answered(latency_ms, trial.move.config.slack_ms)
+    return said, answered(latency_ms, trial.move.config.slack_ms)
 
 
 def _copied(stage: Stage) -> bool:

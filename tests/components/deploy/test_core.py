@@ -7,12 +7,14 @@ import pytest
 from mlflow import MlflowClient
 
 from components import bundle
-from components.deploy.core import DeployConfig, deploy, parity
+from components.deploy.config import DeployConfig
+from components.deploy.core import deploy, parity
 from components.errors import BundleError, Frozen, StalePromotion
 from components.evaluate.core import EvaluateConfig, evaluate
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import ALIAS
+from components.rollout.record import Rollouts
 from components.serve.model import MAX_CHARACTERS, BundleModel
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassifier
@@ -57,9 +59,11 @@ class World:
             key=f"{run}/{self.digests[seed]}",
             by=f"run {run}",
             reason="better than champion",
+            project="demo",
             store=self.store,
             ledger=self.ledger,
             freezes=self.freezes,
+            rollouts=Rollouts(self.store, "projects/demo"),
             registry=self.registry,
             config=DeployConfig(**config),
             by_hand=by_hand,

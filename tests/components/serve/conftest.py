@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 
 from components import bundle
 from components.ledger import Entry, Ledger
+from components.request_log import RequestLog
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts, Transition
+from components.serve.config import ServeConfig
 from components.store import LocalStore
 
 PATIENCE_S = 20.0
@@ -27,10 +30,6 @@ class World:
     store: LocalStore
     make: Callable[[int], Path]
     prefix: str = "demo"
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.store, self.prefix)
 
     @property
     def rollouts(self) -> Rollouts:
@@ -47,6 +46,10 @@ class World:
             by="test",
             why="better",
         )
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, self.prefix)
 
     def publish(self, seed: int) -> str:
         return bundle.publish(self.store, self.make(seed))
@@ -77,37 +80,48 @@ def until(true: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def running(
-    world: World, poll_s: float = 0.02, command: Callable[[str, str], list[str]] | None = None
+    world: World,
+    poll_s: float = 0.02,
+    config: ServeConfig | None = None,
+    command: Callable[[str], list[str]] | None = None,
 ) -> Iterator[httpx.Client]:
     """Run a server in this process on a free loopback port.
 
     Args:
         world: what it serves.
         poll_s: between its looks at ledger and rollout record.
-        command: of a rollout's challenger, if not the real one.
+        config: the section ``serve``.
+        command: of a rollout's challenger, from its digest, if not the real one.
     """
     from components.serve.challenger import command_of
     from components.serve.follow import BothKept, Follower
-    from components.serve.router import Router
-    from components.serve.server import ChampionModel, ChampionServer
+    from components.serve.router import Routed, Router
+    from components.serve.server import ChampionServer
 
-    follower = Follower(world.store, world.prefix, poll_s, load=BothKept())
+    follower = Follower(world.store, world.prefix, poll_s, BothKept())
     router = Router(
         world.store,
         world.prefix,
-        str(world.store.root),
         "here",
         lambda: follower.state.served,
+        command or partial(command_of, str(world.store.root), "fastest"),
         poll_s,
-        command or command_of,
     )
+    kept = RequestLog(world.store, world.prefix)
     with (
-        ChampionServer(follower, "127.0.0.1", 0) as server,
+        ChampionServer(
+            "demo",
+            follower,
+            kept,
+            "127.0.0.1",
+            0,
+            config or ServeConfig(),
+            partial(Routed, router),
+        ) as server,
         follower.following(),
         router.following(),
     ):
-        model = ChampionModel("demo", follower, router)
-        thread = threading.Thread(target=server.start, args=([model],))
+        thread = threading.Thread(target=server.start)
         thread.start()
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:

@@ -92,7 +92,7 @@ def test_a_signal_before_the_server_listens_ends_it_cleanly():
 import os, signal
 from components import serve, store
 store.open_store = lambda url: os.kill(os.getpid(), signal.SIGTERM)
-serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0)
+serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0, None)
 """
     ended = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -18,7 +18,7 @@ TEXTS = ["the film was good", "a very dull story"]
 
 def acting(way):
     """Return what makes the command of a challenger that acts so; it needs no model."""
-    return lambda store_url, digest: [sys.executable, str(BAD), way]
+    return lambda digest: [sys.executable, str(BAD), way]
 
 
 def ask(client, **headers):
@@ -86,7 +86,7 @@ def test_the_challenger_answers_its_share_and_a_client_stays_with_one_version(
     with running(world, command=acting("well")) as client:
         until(lambda: ask_versions(client, 20) == {"champion", "challenger"}, "both")
         for key in map(str, range(10)):
-            said = {ask(client, **{"x-routing-key": key})["model_version"] for _ in range(2)}
+            said = {ask(client, **{"x-request-id": key})["model_version"] for _ in range(2)}
             assert len(said) == 1
         asked = [ask(client)["model_version"] for _ in range(100)]
     # Of 100 draws at 0.3, fewer than 13 or more than 49 come once in 10,000 times.
