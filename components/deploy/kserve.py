@@ -15,6 +15,7 @@ The step's service account may get, create and update ``inferenceservices.servin
 from __future__ import annotations
 
 import copy
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -338,7 +339,7 @@ def _connected(namespace: str) -> tuple[Any, str]:
     from kserve.utils import utils
 
     try:
-        client = kserve.KServeClient()
+        client = kserve.KServeClient(config_file=os.environ.get("KUBECONFIG"))
         where = namespace or utils.get_default_target_namespace()
     except Exception as error:
         raise BackendError(
@@ -348,8 +349,8 @@ def _connected(namespace: str) -> tuple[Any, str]:
     call = api.call_api
 
     def call_in_time(*given: Any, **named: Any) -> Any:
-        # KServe's client waits for ever.
-        named["_request_timeout"] = named.get("_request_timeout") or CALL_S
+        # KServe's client waits for ever, and a single float counts as no time-out.
+        named["_request_timeout"] = named.get("_request_timeout") or (CALL_S, CALL_S)
         return call(*given, **named)
 
     api.call_api = call_in_time

@@ -29,7 +29,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from components.errors import ConfigError
 from components.serve.config import ServeConfig
 
 if TYPE_CHECKING:
+    from components.ledger import Entry
     from components.serve.follow import Served
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def serve(
     port: int,
     poll_s: float,
     config: ServeConfig,
+    pinned: Entry | None = None,
 ) -> None:
     """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
 
@@ -69,6 +71,8 @@ def serve(
         port: to listen on.
         poll_s: seconds between looks at the ledger.
         config: the section ``serve``.
+        pinned: what to serve instead of the ledger's head: a canary on KServe, which takes
+            no part in rollouts of its own.
 
     Raises:
         ConfigError: the store's address, the name or a file of tokens is unusable.
@@ -92,7 +96,7 @@ def serve(
         from components.store import open_store
 
         store = open_store(store_url)
-        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)))
+        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
         router = Router(
             store,
             prefix,
@@ -115,7 +119,8 @@ def serve(
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
-            with follower.following(invite) as thread, router.following():
+            routing = nullcontext() if pinned else router.following()
+            with follower.following(invite) as thread, routing:
                 server.start()
         if thread.is_alive() and threading.current_thread() is threading.main_thread():
             # An interpreter that ends beneath native code, such as torch being loaded, aborts.
