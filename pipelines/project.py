@@ -30,6 +30,7 @@ from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
+from components.score.core import ScoreConfig
 from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SourceConfig
@@ -92,6 +93,7 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    score: ScoreConfig = ScoreConfig()
     serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
     schedules: SchedulesConfig = SchedulesConfig()

@@ -47,6 +47,7 @@ def api_of(kubernetes_api: Any) -> Any:
             self.lag = 1
             self.before: Callable[[str, str], None] = lambda method, path: None
             self._looks = 0
+            self.outage: tuple[int, int] = (503, 0)
 
         def answer(self, method: str, path: str, query: Any, body: Json | None) -> Any:
             route = re.fullmatch(PATH, path)

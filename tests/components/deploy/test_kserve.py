@@ -96,7 +96,7 @@ def test_a_good_canary_gets_more_and_more_and_is_promoted(tmp_path, kserve_api, 
     end = cluster.roll_out()
     assert end.state == "promoted"
     assert shares(kserve_api) == [10, 50]
-    head = cluster.ledger.head()
+    head = cluster.ledger.entries()[-1]
     assert (head.version, head.key, head.reason) == ("2", "run/b", "better")
     cluster.check_only_the_champion_is_served()
 
