@@ -253,3 +253,36 @@ def test_where_approval_is_required_a_proved_challenger_waits(world):
     assert (report.waits, report.number, report.parity.rows) == (True, 0, len(TEXTS))
     assert world.ledger.head() is None
     assert report.headline == "version 1 is proved, and waits for a person to promote it"
+
+
+ROLLOUT = {"stages": [{"kind": "canary", "share": 0.1, "requests": 10}]}
+
+
+def test_beside_a_live_server_a_challenger_is_tried_first(world):
+    world.deploy(1, generation=0)
+    Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
+    report = world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT)
+    assert (report.number, report.rollout) == (0, "canary 10%")
+    assert report.headline == "version 2 is in rollout: canary 10%, begun"
+    assert world.ledger.generation == 1
+    # A retry is the same rollout.
+    assert world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT) == report
+    assert len(Rollouts(world.store, "projects/demo").all()) == 1
+
+
+def test_without_a_live_server_or_by_hand_it_is_promoted_at_once(world):
+    assert world.deploy(1, generation=0, rollout=ROLLOUT).number == 1
+    Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
+    assert world.deploy(2, generation=1, rollout=ROLLOUT, by_hand=True).number == 2
+
+
+@pytest.mark.slow
+def test_a_bundle_over_its_budget_is_not_promoted(world):
+    assert world.deploy(1, generation=0, max_memory_mib=20_000).parity.cost.memory_mib > 50
+    for budget, says in (
+        ({"max_latency_ms": 1e-3}, "is too slow: 95 %"),
+        ({"max_memory_mib": 20}, "too much memory"),
+    ):
+        with pytest.raises(BundleError, match=says):
+            world.deploy(2, generation=1, run="run-2", **budget)
+    assert world.ledger.generation == 1
