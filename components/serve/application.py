@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -240,6 +241,7 @@ def metadata(service: Service) -> dict[str, Any]:
     return {**said, "parameters": parameters}
 
 
+@lru_cache(64)
 def _headers(name: str, version: str, generation: int) -> dict[str, str]:
     return {
         "x-model-name": name,

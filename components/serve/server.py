@@ -234,6 +234,8 @@ class _RestServer(RESTServer):
     def __init__(self, application: Application, listener: socket.socket, port: int) -> None:
         super().__init__(application, None, None, port, grace_period=GRACE_S)
         self.config.access_log = False
+        # Nothing here asks for the client's address, which a proxy would tell.
+        self.config.proxy_headers = False
         # We have none, and a second Ctrl-C would break it off with a traceback.
         self.config.lifespan = "off"
         self._listener = listener

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,6 +19,9 @@ from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts, Transition
 from components.serve.config import ServeConfig
 from components.store import LocalStore
+
+if TYPE_CHECKING:
+    from components.serve.server import ChampionServer
 
 PATIENCE_S = 20.0
 
@@ -78,13 +81,21 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+class Client(httpx.Client):
+    """Asks a server, and can tell it to stop as a signal does."""
+
+    def __init__(self, server: ChampionServer) -> None:
+        super().__init__(base_url=f"http://127.0.0.1:{server.port}", timeout=20)
+        self.stop = server.stop
+
+
 @contextmanager
 def running(
     world: World,
     poll_s: float = 0.02,
     config: ServeConfig | None = None,
     command: Callable[[str], list[str]] | None = None,
-) -> Iterator[httpx.Client]:
+) -> Iterator[Client]:
     """Run a server in this process on a free loopback port.
 
     Args:
@@ -124,7 +135,7 @@ def running(
         thread = threading.Thread(target=server.start)
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+            with Client(server) as client:
                 until(lambda: _answers(client), "a server that listens")
                 yield client
         finally:
