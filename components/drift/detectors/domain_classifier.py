@@ -22,8 +22,8 @@ def domain_classifier(
 
     Fisher's discriminant learns from a random half of both and ranks the other half, so
     that the area under its ROC curve is 1/2 by chance. Its variance is that of where each row
-    lies among those of the other side, summed by group. The statistic is that area; the effect ``2 AUC - 1`` is 0 if nothing
-    can be told apart, and 1 if everything can.
+    lies among those of the other side, summed by group. The statistic is that area; the effect
+    ``2 AUC - 1`` is 0 if nothing can be told apart, and 1 if everything can.
 
     Parameters
     ----------
