@@ -21,7 +21,8 @@ from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.freeze import Freezes
 from components.ledger import Entry
 from components.packages import locate
-from components.plan import Base, Bases, Data, Live, Plan, WindowData
+from components.plan import Admission, Base, Bases, Data, Live, Plan, WindowData
+from components.quarantine import Readmissions
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
 from components.sources.rows import fingerprint
@@ -98,6 +99,7 @@ def resolve(
     head: Entry | None,
     store: Store,
     now: datetime,
+    ledger: str = "",
 ) -> Plan:
     """Return the plan of a run.
 
@@ -112,6 +114,7 @@ def resolve(
         head: the ledger's last entry.
         store: holds the champion's bundle.
         now: the present, with an offset.
+        ledger: prefix of the run's ledger; the project's own, or a replay's.
 
     Raises:
         UserError: there is no such window.
@@ -138,6 +141,7 @@ def resolve(
             labelled=_labelled(data, config.label_delay_windows, head, store),
         ),
         bases=known(bases),
+        admission=_admission(f"projects/{project}", ledger, opened, store, now),
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
@@ -221,6 +225,17 @@ def _fingerprint(source: Source, window: Window) -> WindowData:
         fingerprint=rows.fingerprint(),
         rows=len(rows.frame),
         contents=fingerprint(rows.frame, ("id", "text")),
+    )
+
+
+def _admission(project: str, ledger: str, source: Source, store: Store, now: datetime) -> Admission:
+    span = source.span()
+    is_past = span is None or datetime.fromisoformat(span[1]) <= now
+    return Admission(
+        project=project,
+        readmissions=Readmissions(store, project).last,
+        keeps=ledger == project,
+        horizon="" if is_past else now.isoformat(),
     )
 
 

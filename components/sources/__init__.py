@@ -7,8 +7,11 @@ for rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
+from components import home
+from components.erasures import Erasures, Forgotten
 from components.sources.files import FilesConfig, FilesSource
 from components.sources.rows import Rows
 from components.windows import Window
@@ -31,5 +34,33 @@ class Source(Protocol):
 
 
 def open_source(config: SourceConfig) -> Source:
-    """Return the source that a project's ``source`` section describes."""
-    return SOURCES[config.kind](config)
+    """Return the source that a project's ``source`` section describes.
+
+    Rows that the project is to forget are in no window of it.
+    """
+    source = SOURCES[config.kind](config)
+    if not config.labels_of:
+        return source
+    forgotten = Erasures(home.store(), config.labels_of).forgotten()
+    return Forgetful(source, forgotten) if forgotten else source
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """A source without the rows that are to be forgotten; they are counted as left out."""
+
+    source: Source
+    forgotten: Forgotten
+
+    def read(self, window: Window) -> Rows:
+        """Return the other rows of a window in their order."""
+        rows = self.source.read(window)
+        gone = self.forgotten.rows(rows.frame)
+        if not gone.any():
+            return rows
+        left_out = {**rows.left_out, "forgotten": int(gone.sum())}
+        return Rows(rows.frame[~gone].reset_index(drop=True), left_out)
+
+    def span(self) -> tuple[str, str] | None:
+        """Return the times of the first and the last row, or None without rows or times."""
+        return self.source.span()

@@ -521,7 +521,7 @@ TASKS_OF_OTHERS = {
     "no mapping": ("task: 3", "task: should hold keys and values, such as {max_tokens: …} (got 3)"),
     "key of another kind": (
         "task: {kind: text-regression, low: 0, high: 1, labels: [a, b]}",
-        "task.labels: unknown key; known are max_tokens, kind, low, high",
+        "task.labels: unknown key; known are max_tokens, clean, kind, low, high",
     ),
     "no range": (
         "task: {kind: text-regression, low: 1, high: 1}",
