@@ -17,6 +17,8 @@ from pipelines.project import ProjectConfig
 
 FEW = 20
 """So many different values are named; more are no closed list."""
+RARE = 10
+"""Where a value has fewer rows, there may be others that have none yet."""
 ROOM = 0.5
 """By this share of what was seen a range is wider on either side."""
 
@@ -72,10 +74,16 @@ def _rules(name: str, values: pd.Series[str], project: ProjectConfig) -> Iterato
             # What was never negative seldom can be.
             yield "min", 0.0 if low >= 0 and low < room else _rounded(low - room)
             yield "max", _rounded(high + room)
-    elif metadata is not None and there.nunique() <= min(FEW, max(2, len(there) // 10)):
+    elif metadata is not None and _is_closed(there):
         yield "allowed", sorted(there.unique().tolist())
     if name == "label" or metadata is not None:
         yield "max_missing_share", min(1.0, round(2 * missing + 0.05, 2))
+
+
+def _is_closed(values: pd.Series[str]) -> bool:
+    """Tell whether all values there are were probably seen: they are few, and none is rare."""
+    counts = values.value_counts()
+    return len(counts) <= FEW and int(counts.min()) >= RARE
 
 
 def _rounded(value: float) -> float:

@@ -34,6 +34,7 @@ from components.settings import Section
 from components.sources import SourceConfig
 from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
+from components.tasks.tabular_classification import TabularClassification
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
 from pipelines.cluster import ClusterConfig
@@ -118,8 +119,15 @@ class ProjectConfig(Section):
         if self.source.contents != {self.task.content}:
             yield (
                 f"source.columns must name {self.task.content}s, which {self.task.kind} reads; "
-                "see the keys text, image and pixels"
+                "see the keys text, image, pixels and record"
             )
+        elif isinstance(self.task, TabularClassification):
+            named = {name for columns in self.source.forms for name in columns.record or ()}
+            if odd := sorted(named ^ set(self.task.columns)):
+                yield (
+                    f"task.columns and source.columns.record must name the same columns; "
+                    f"{', '.join(odd)} is in one of them only"
+                )
 
     def _finetuning_beside_the_task(self) -> Iterator[str]:
         task, finetune = self.task, self.finetune

@@ -27,6 +27,7 @@ from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
 from components.sources.rows import fingerprint
 from components.store import Store
+from components.tasks.weights import BLANK
 from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
 
 _NUMERIC = (
@@ -293,9 +294,10 @@ def weights_digest(folder: Path) -> str:
 
     Raises:
         BundleError: the folder holds neither safetensors nor a .pth file, of which only
-            tensors are ever loaded.
+            tensors are ever loaded, nor is it a base that has none.
     """
-    if not any(path for kind in ("*.safetensors", "*.pth") for path in folder.glob(kind)):
+    forms = ("*.safetensors", "*.pth", BLANK)
+    if not any(path for kind in forms for path in folder.glob(kind)):
         pickled = [path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern)]
         held = f"; {', '.join(pickled)} is pickle, which is never loaded" if pickled else ""
         raise BundleError(f"{folder} holds no safetensors weights{held}")

@@ -489,7 +489,7 @@ def _contents_of(payload: object, content: Content) -> list[object]:
     return [_within(value, "b64") for value in values] if content == "image" else values
 
 
-_LIKE = {"text": '"a text"', "image": '{"b64": "…"}'}
+_LIKE = {"text": '"a text"', "image": '{"b64": "…"}', "record": '{"column": "value"}'}
 
 
 def _within(value: object, key: str) -> object:
@@ -521,6 +521,7 @@ def _values_of_tensor(request: InferRequest, content: Content) -> list[object]:
 
 _SENT = {
     "text": """'{"instances": ["a text"]}'""",
+    "record": """'{"instances": [{"column": "value"}]}'""",
     "image": """'{"instances": [{"b64": "'$(base64 < picture.png | tr -d '\\n')'"}]}'""",
 }
 

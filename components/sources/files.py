@@ -31,6 +31,7 @@ from components.packages import locate
 from components.settings import Section
 from components.sources.rows import COLUMNS, Metadata, MetadataColumn, MetadataName, Rows
 from components.split import content_digest, unit_interval
+from components.tasks.columns import records_of
 from components.tasks.image_classification import encode_png
 from components.tasks.model import Content
 from components.windows import ALL_TIME, Day, Window, ZoneName
@@ -88,6 +89,8 @@ class ColumnNames(Section):
     """Paths of image files, relative to the data file; they may not leave ``root``."""
     pixels: Pixels | None = None
     """Images as numbers, instead of ``image``."""
+    record: list[str] | None = Field(default=None, min_length=1)
+    """Columns that together are what a tabular task reads, under the names that they have."""
     label: str | None = "label"
     id: str | None = None
     group: str | None = None
@@ -104,7 +107,8 @@ class ColumnNames(Section):
 
     @model_validator(mode="after")
     def _one_kind_of_content(self) -> ColumnNames:
-        given = [name for name in ("text", "image", "pixels") if getattr(self, name) is not None]
+        kinds = ("text", "image", "pixels", "record")
+        given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"a row holds one content, not {' and '.join(given)}")
         return self
@@ -112,6 +116,8 @@ class ColumnNames(Section):
     @property
     def content(self) -> Content:
         """What a row holds."""
+        if self.record is not None:
+            return "record"
         return "text" if self.image is None and self.pixels is None else "image"
 
     @property
@@ -143,6 +149,8 @@ class Part(Section):
     """What to tell pip when the package of this file's ``root`` is missing."""
     columns: ColumnNames | None = None
     """Instead of the source's, for a file of another form."""
+    labels: str = ""
+    """A second file that carries the labels, in the same columns for id and label."""
 
     @model_validator(mode="after")
     def _share_is_an_interval(self) -> Part:
@@ -182,7 +190,7 @@ class FilesConfig(Section):
 
     @model_validator(mode="after")
     def _further_columns_are_of_one_kind(self) -> FilesConfig:
-        for columns in self._forms:
+        for columns in self.forms:
             for name, each in columns.metadata.items():
                 first = self.metadata[name]
                 if (each.kind, each.required) != (first.kind, first.required):
@@ -193,14 +201,15 @@ class FilesConfig(Section):
         return self
 
     @property
-    def _forms(self) -> list[ColumnNames]:
+    def forms(self) -> list[ColumnNames]:
+        """Which columns hold what, of each file."""
         return [part.columns or self.columns for part in self.files]
 
     @property
     def metadata(self) -> Metadata:
         """The further columns of any file; rows of a file without one have nothing in it."""
         found: Metadata = {}
-        for columns in self._forms:
+        for columns in self.forms:
             found = {**columns.metadata, **found}
         return {name: found[name] for name in sorted(found)}
 
@@ -213,7 +222,7 @@ class FilesConfig(Section):
     @property
     def contents(self) -> set[Content]:
         """What rows hold; a project has one kind."""
-        return {columns.content for columns in self._forms}
+        return {columns.content for columns in self.forms}
 
 
 class FilesSource:
@@ -285,10 +294,13 @@ class FilesSource:
         if raw.columns.empty:
             raise SourceError(f"{path} is empty")
         names = part.columns or self._config.columns
+        if part.labels:
+            raw = self._with_labels(raw, root / part.labels, names)
         wanted = names.wanted
         needed = {*wanted.values()}
         if names.pixels is not None:
             needed |= {names.pixels.first, names.pixels.last}
+        needed |= {*(names.record or ())}
         missing = sorted(needed - set(raw.columns))
         if missing:
             raise ConfigError(
@@ -299,6 +311,9 @@ class FilesSource:
         frame = pd.DataFrame({name: raw[column] for name, column in wanted.items()})
         if names.pixels is not None:
             frame["text"] = _drawn(raw, names.pixels, path)
+        if names.record is not None:
+            kept = raw[names.record].astype(object)
+            frame["text"] = records_of(kept.where(kept.notna(), None))
         for column in (*COLUMNS, *self._config.metadata):
             if column not in frame:
                 frame[column] = None
@@ -320,6 +335,21 @@ class FilesSource:
         self._fill_moments(frame, part, path)
         self._cut_labels(frame, path)
         return frame
+
+    def _with_labels(self, raw: pd.DataFrame, path: Path, names: ColumnNames) -> pd.DataFrame:
+        """Return a table with the labels of a second one, which tells rows by their id."""
+        config = self._config
+        labels = read_table(
+            path, config.separator, config.quoted, config.encoding_errors, config.header
+        )
+        columns = [names.id, names.label]
+        if None in columns or not {*columns} <= {*labels.columns} or names.id not in raw:
+            raise ConfigError(
+                f"{path} cannot be put beside its rows: both need the column of "
+                "source.columns.id, and it that of source.columns.label"
+            )
+        known = labels.dropna().drop_duplicates(names.id).set_index(names.id)[names.label]
+        return raw.assign(**{str(names.label): raw[names.id].map(known)})
 
     def _fill_groups(self, frame: pd.DataFrame) -> None:
         if self._config.group_pattern is not None:

@@ -531,7 +531,7 @@ TASKS_OF_OTHERS = {
     "images without images": (
         "task: {kind: image-classification, labels: [a, b]}",
         "source.columns must name images, which image-classification reads; "
-        "see the keys text, image and pixels",
+        "see the keys text, image, pixels and record",
     ),
 }
 
