@@ -549,11 +549,11 @@ def case_of(
 def _case(kind: str, base: Path, home: Path) -> Case:
     task, rows = _CASES[kind](home)
     (home / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    columns = {
-        "text": ColumnNames(id="id"),
-        "image": ColumnNames(id="id", image="image"),
-        "record": ColumnNames(id="id", record=list(getattr(task, "columns", {}))),
-    }[task.content]
+    columns = ColumnNames(id="id")
+    if task.content == "image":
+        columns = ColumnNames(id="id", image="image")
+    elif isinstance(task, TabularClassification):
+        columns = ColumnNames(id="id", record=list(task.columns))
     source = FilesConfig(root=str(home), files=[Part(path="rows.jsonl")], columns=columns)
     found = open_source(source).read(ALL_TIME)
     window = WindowData(window=ALL_TIME, fingerprint=found.fingerprint(), rows=len(found.frame))

@@ -206,7 +206,7 @@ def _valid(
     place = unit_interval(frame["group"], "valid")
     if config.valid_split == "hash":
         return place < share
-    if config.valid_split == "time" and frame["time"].isna().all():
+    if config.valid_split == "time" and len(frame) and frame["time"].isna().all():
         raise SourceError(
             "prepare.valid_split time needs times: set source.columns.time, or split by hash"
         )

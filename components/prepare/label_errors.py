@@ -39,6 +39,7 @@ def out_of_fold(
             continue
         # Vectors of length one need little shrinkage to be told apart.
         model = LogisticRegression(C=10.0, max_iter=300).fit(vectors[learnt], targets[learnt])
+        answers[judged] = 0
         answers[np.ix_(judged, model.classes_)] = model.predict_proba(vectors[judged])
     return answers
 

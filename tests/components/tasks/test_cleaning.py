@@ -62,6 +62,6 @@ def test_a_champion_is_cleaned_as_the_project_now_says_and_old_bundles_not_at_al
     del saved["clean"]
     (tmp_path / "new" / "model.json").write_text(json.dumps(saved))
     old = TextClassifier.load(tmp_path / "new")
-    assert old.clean == ()
+    assert not old.clean
     old.configure(task, dropout=0.0)
     assert old.clean == ("case",)

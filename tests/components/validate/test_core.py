@@ -422,7 +422,7 @@ def readmitted(rows, folder, decided, **config):
     records = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     table = pa.Table.from_pylist(records, snapshot_schema({}))
     pq.write_table(table, folder / "snapshot" / "rows.parquet")
-    kept = []
+    kept: list[pd.DataFrame] = []
     report = validate(
         folder / "snapshot",
         WINDOW,
