@@ -50,6 +50,11 @@ class Forgotten:
 
     digests: dict[str, frozenset[str]]
 
+    @property
+    def key(self) -> str:
+        """Another one for anything else to forget."""
+        return digest_of([sorted(digests) for digests in self.digests.values()])
+
     def __bool__(self) -> bool:
         return any(self.digests.values())
 

@@ -25,6 +25,8 @@ from components.store import Store
 
 KEY, REASONS = "key", "reasons"
 """Columns that kept rows have beside their own: what names a row, and its reason codes."""
+UNREAD = "(not read)"
+"""What the column ``source`` says of what was no row; its id is its place there."""
 IDENTITY = ("window", "id", "time", "text", "label")
 """What a row is told by. A further column that a project declares later changes nothing."""
 

@@ -39,6 +39,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         replaying.replay,
         training.tune,
         training.evaluate,
+        training.online,
         training.adopt,
     ),
     "See what happened": (looking.status, looking.history, looking.why),

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from components.declared_columns import numbers_in
 from components.errors import BadInput
 from components.resolve.core import MOVING, known_windows, window_called, windows_with_rows
 from components.sources import open_source
-from components.validate.checks.schema import numbers_in
 from pipelines.project import ProjectConfig
 
 FEW = 20

@@ -10,7 +10,7 @@ import pandas as pd
 
 from components import home
 from components.errors import BadInput
-from components.quarantine import KEY, REASONS, Quarantine, Readmissions, Readmitted
+from components.quarantine import KEY, REASONS, UNREAD, Quarantine, Readmissions, Readmitted
 from components.sources.rows import COLUMNS
 from components.validate.reasons import explained, is_waivable
 from pipelines.project import ProjectConfig
@@ -67,6 +67,11 @@ def readmit(
         raise BadInput(f"{len(rows)} rows cannot have one id; name a single one by its key")
     made = []
     for _, row in rows.iterrows():
+        if row["source"] == UNREAD:
+            raise BadInput(
+                f"{row['id']} could not be read: {row[REASONS]}. Mend it where it lies, and the "
+                "next run reads it"
+            )
         codes = str(row[REASONS]).split(",")
         fixed = [code for code in codes if not is_waivable(code)]
         if fixed and not changes:

@@ -169,7 +169,7 @@ def _titled(
 
 def names_in(project: ProjectConfig, window: Window) -> str:
     """Return the names of the files that are played in a window."""
-    names = [part.name for part in project.source.files if part.at == window.name]
+    names = [part.name for part in project.source.parts if part.at == window.name]
     return ", ".join(sorted(set(filter(None, names))))
 
 

@@ -174,7 +174,8 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
     Raises:
         BundleError: it does not load, or an answer is not what was evaluated.
     """
-    model = BundleModel.load(store, digest)
+    # The form that was evaluated: a quantised one was compared with it when it was exported.
+    model = BundleModel.load(store, digest, form="safetensors")
     frame = pd.read_parquet(predictions / "predictions.parquet")
     accepted = (row for row, content in enumerate(frame["text"]) if model.accepts(content))
     frame = frame.iloc[list(islice(accepted, config.parity_rows))]

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluate.metrics import (
+    Counts,
+    Curve,
     Floats,
     LabelSums,
     Measure,
@@ -45,7 +47,7 @@ MAX_MORE = 100
 """So many times the rows at hand is the most that is asked for."""
 _ROUNDING = 1e-6
 """Of a score, or of what lacks to the best one: what answers in float32 differ by."""
-_BLOCK_NUMBERS = 1_000_000
+_BLOCK_NUMBERS = 500_000
 _MAX_THREADS = 4
 
 
@@ -550,12 +552,14 @@ def _row_replicates(
             by_row = np.ascontiguousarray(drawn.T)
             weights = (by_row if count == len(group_of) else by_row[group_of]).T
         differences = []
+        counted: dict[Curve, Counts] = {}
         for a, b in pairs:
             if isinstance(a, Sums) and isinstance(b, Sums):
                 own, other = (sums[:, part] for part in place[id(a.columns)])
                 differences.append(b.finish(own + other) - a.finish(own))
             else:
-                differences.append(b.score(weights) - a.score(weights))
+                a, b = cast(Ranking, a), cast(Ranking, b)
+                differences.append(b.score(weights, counted) - a.score(weights, counted))
         return np.stack(differences, axis=1)
 
     # A generator for each block: how many threads there are changes no number.

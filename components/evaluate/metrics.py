@@ -157,15 +157,24 @@ class Ranking:
         self._curves = scored.curves
         self._area = area
 
-    def score(self, weights: Floats) -> Floats:
+    def score(self, weights: Floats, counted: dict[Curve, Counts] | None = None) -> Floats:
         """Return the area ``[resamples]`` for weights ``[resamples, n]``.
 
         It is NaN where a resample holds no positive row or, for ROC, no negative one; the
         mean over classes leaves such classes out.
+
+        Args:
+            weights: how often each resample holds each row.
+            counted: what was counted with the same weights before, which both areas need;
+                it is added to.
         """
         # Rows by resamples, as one block of memory, is what the sums over rows need.
         by_row = np.ascontiguousarray(weights.T)
-        areas = np.stack([curve.area(by_row, self._area) for curve in self._curves])
+        counted = {} if counted is None else counted
+        for curve in self._curves:
+            if curve not in counted:
+                counted[curve] = curve.count(by_row)
+        areas = np.stack([getattr(counted[curve], self._area) for curve in self._curves])
         known = ~np.isnan(areas)
         total = np.where(known, areas, 0).sum(0)
         return _ratio(total, known.sum(0), np.nan)
@@ -205,28 +214,17 @@ class Curve:
         shape = ((3 if self.has_ties else 2) * count + 1, len(scores))
         ones = np.ones(len(scores), dtype=np.float32)
         self.sums = csr_matrix((ones, (row, np.arange(len(scores)))), shape=shape)
-        self.count = count
+        self.thresholds = count
 
-    def area(self, by_row: Floats, kind: Literal["roc", "pr"]) -> Floats:
-        """Return the area ``[resamples]`` for weights ``[n, resamples]``."""
+    def count(self, by_row: Floats) -> Counts:
+        """Return what each threshold lets through for weights ``[n, resamples]``."""
         sums = self.sums @ by_row
-        positive, between = sums[: self.count], sums[self.count : 2 * self.count + 1]
-        tied = sums[2 * self.count + 1 :]
-        positives, negatives = positive.sum(0), between.sum(0) + tied.sum(0)
-        through = _running_sums(between[:-1])
-        if self.has_ties:
-            through += _running_sums(tied)
-        if kind == "roc":
-            beaten = negatives - through
-            if self.has_ties:
-                beaten += tied / 2
-            won, of = np.einsum("tr,tr->r", positive, beaten), positives * negatives
-        else:
-            right = _running_sums(positive)
-            through += right
-            precision = np.divide(right, through, out=through, where=through > 0)
-            won, of = np.einsum("tr,tr->r", positive, precision), positives
-        return _ratio(won, of, np.nan)
+        ties = 2 * self.thresholds + 1
+        return Counts(
+            sums[: self.thresholds],
+            sums[self.thresholds : ties],
+            sums[ties:] if self.has_ties else None,
+        )
 
     def contributions(self, other: Curve, kind: Literal["roc", "pr"]) -> Floats:
         """Return the slope midway between two models, times what differs in each row ``[n]``."""
@@ -267,6 +265,43 @@ class Curve:
         precision = np.append(right / through, 0.0)[at]
         slopes = np.where(positive, precision + onwards[0][at], -onwards[1][at])
         return np.asarray(slopes / positive.sum())
+
+
+class Counts:
+    """How many rows of resamples lie at and between the thresholds of a curve.
+
+    Args:
+        positive: positive rows at each threshold, from the highest ``[t, resamples]``.
+        between: negative rows above each threshold and below the one before, and at last
+            those below all ``[t + 1, resamples]``.
+        tied: negative rows at each threshold ``[t, resamples]``, if there are any.
+    """
+
+    def __init__(self, positive: Floats, between: Floats, tied: Floats | None) -> None:
+        self._positive, self._tied = positive, tied
+        self._positives = positive.sum(0)
+        self._negatives = between.sum(0)
+        self._through = _running_sums(between[:-1])
+        if tied is not None:
+            self._negatives += tied.sum(0)
+            self._through += _running_sums(tied)
+
+    @property
+    def roc(self) -> Floats:
+        """The area under the ROC curve ``[resamples]``."""
+        beaten = self._negatives - self._through
+        if self._tied is not None:
+            beaten += self._tied / 2
+        won = np.einsum("tr,tr->r", self._positive, beaten)
+        return _ratio(won, self._positives * self._negatives, np.nan)
+
+    @property
+    def pr(self) -> Floats:
+        """The average precision ``[resamples]``."""
+        right = _running_sums(self._positive)
+        through = self._through + right
+        precision = np.divide(right, through, out=through, where=through > 0)
+        return _ratio(np.einsum("tr,tr->r", self._positive, precision), self._positives, np.nan)
 
 
 @dataclass(frozen=True)

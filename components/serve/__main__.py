@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pydantic import ValidationError
+
 from components import home
 from components.errors import TokiwaError
 from components.serve import serve
+from components.serve.config import ServeConfig
 
 
 def main() -> int:
@@ -27,15 +30,29 @@ def main() -> int:
         default=1.0,
         help="seconds between looks at the ledger; default: %(default)s",
     )
+    parser.add_argument(
+        "--config",
+        type=_config,
+        default=ServeConfig(),
+        help="the section serve of the project, as JSON",
+    )
     given = parser.parse_args()
     store = given.store or home.store_url()
     name = given.name or given.prefix.rpartition("/")[2]
     try:
-        serve(store, given.prefix, name, given.host, given.port, given.poll_s)
+        serve(store, given.prefix, name, given.host, given.port, given.poll_s, given.config)
     except TokiwaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _config(text: str) -> ServeConfig:
+    try:
+        return ServeConfig.from_json(text)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise argparse.ArgumentTypeError("; ".join(problems)) from error
 
 
 def _port(text: str) -> int:

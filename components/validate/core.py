@@ -9,19 +9,20 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from components.quarantine import REASONS, Readmitted, keys_of
+from components.declared_columns import numbers_in
+from components.quarantine import REASONS, UNREAD, Readmitted, keys_of
 from components.settings import Section
 from components.sources.rows import declared_metadata, fingerprint
 from components.tasks import TaskConfig
 from components.validate.checks import CHECKS, WINDOW_CHECKS
-from components.validate.checks.schema import numbers_in
 from components.validate.config import CheckName, ValidateConfig
 from components.validate.sample import Finding, Mask, Sample
 from components.validate.summary import ColumnSummary, summary_of
 
-__all__ = ["ValidateConfig", "ValidateReport", "examples", "numbers_in", "validate"]
+__all__ = ["ValidateConfig", "ValidateReport", "examples", "validate"]
 
 ROWS = "rows.parquet"
+UNREADABLE = "unreadable.parquet"
 EXAMPLES = 5
 """Values, and rows, that a message names."""
 EXAMPLE_CHARACTERS = 40
@@ -38,7 +39,10 @@ class Warned(Section):
 
 
 class ValidateReport(Section):
-    """What was kept and what was not: ``rows_in = rows + quarantined``."""
+    """What was kept and what was not: ``rows_in = rows + quarantined``.
+
+    What the source could not read counts as a row, and is in quarantine.
+    """
 
     schema_version: int = 2
     digest: str
@@ -91,7 +95,8 @@ def validate(
     """Split a snapshot into good rows and quarantined ones.
 
     Args:
-        snapshot: folder with ``rows.parquet``, whose schema says what further columns are.
+        snapshot: folder with ``rows.parquet``, whose schema says what further columns are, and
+            perhaps ``unreadable.parquet`` with what could not be read.
         window: name of the current window, which must suffice to train on.
         folder: gets ``rows.parquet`` with the good rows, numbers of further columns as such.
         quarantine: file that gets the others as they came, in Parquet, with a column ``reasons``.
@@ -116,7 +121,10 @@ def validate(
     folder.mkdir(parents=True, exist_ok=True)
     good.to_parquet(folder / ROWS, index=False)
     quarantine.parent.mkdir(parents=True, exist_ok=True)
+    unreadable = _unreadable(snapshot / UNREADABLE)
     left_out = given[bad].assign(**{REASONS: reasons[bad]})
+    if len(unreadable):
+        left_out = pd.concat([left_out, unreadable], ignore_index=True)
     left_out.to_parquet(quarantine, index=False)
     keep(left_out)
     findings = _findings(kept, config)
@@ -127,10 +135,10 @@ def validate(
     return ValidateReport(
         digest=fingerprint(good, list(good)),
         window=window,
-        rows_in=len(frame),
+        rows_in=len(frame) + len(unreadable),
         rows=len(good),
-        quarantined=int(bad.sum()),
-        reasons=_counts(reasons[bad]),
+        quarantined=len(left_out),
+        reasons=_counts(left_out[REASONS]),
         readmitted=int((repaired & ~bad).sum()),
         warnings=warnings,
         findings=findings,
@@ -138,6 +146,15 @@ def validate(
         trainable=not refusal,
         refusal=refusal,
     )
+
+
+def _unreadable(path: Path) -> pd.DataFrame:
+    """Return what a source could not read as rows of a quarantine, told by its place."""
+    if not path.is_file():
+        return pd.DataFrame()
+    rows = pd.read_parquet(path).astype(object)
+    place = [f"{table}#{row}" for table, row in zip(rows["table"], rows["row"], strict=True)]
+    return rows[[REASONS, "window"]].assign(id=place, text=rows["raw"], source=UNREAD)
 
 
 def _put_right(

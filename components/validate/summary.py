@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from components.declared_columns import numbers_in
 from components.settings import Section
 from components.sources.rows import Metadata
 from components.tasks import TaskConfig
-from components.validate.checks.schema import numbers_in
 
 COMMONEST = 8
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from components.declared_columns import numbers_in
 from components.tasks.task import Checks
 from components.validate.config import ColumnRules, ValidateConfig
 from components.validate.sample import Mask, Sample
@@ -87,9 +87,3 @@ def _rules(name: str, rules: ColumnRules) -> Checks:
     if rules.unique:
         checks[f"repeated-{name}"] = lambda values: ~values.duplicated(keep=False)
     return checks
-
-
-def numbers_in(values: pd.Series[str]) -> pd.Series[float]:
-    """Return texts as numbers, NaN where there is none or it is not finite."""
-    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
-    return numbers.where(np.isfinite(numbers))

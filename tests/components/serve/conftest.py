@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from components import bundle
 from components.ledger import Entry, Ledger
+from components.request_log import RequestLog
+from components.serve.config import ServeConfig
 from components.store import LocalStore
+
+if TYPE_CHECKING:
+    from components.serve.server import ChampionServer
 
 PATIENCE_S = 20.0
 
@@ -56,18 +62,32 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+class Client(httpx.Client):
+    """Asks a server, and can tell it to stop as a signal does."""
+
+    def __init__(self, server: ChampionServer) -> None:
+        super().__init__(base_url=f"http://127.0.0.1:{server.port}", timeout=20)
+        self.stop = server.stop
+
+
 @contextmanager
-def running(world: World, poll_s: float = 0.02) -> Iterator[httpx.Client]:
+def running(
+    world: World, poll_s: float = 0.02, config: ServeConfig | None = None
+) -> Iterator[Client]:
     """Run a server in this process on a free loopback port."""
     from components.serve.follow import Follower
-    from components.serve.server import ChampionModel, ChampionServer
+    from components.serve.server import ChampionServer
 
     follower = Follower(world.store, world.prefix, poll_s)
-    with ChampionServer(follower, "127.0.0.1", 0) as server, follower.following():
-        thread = threading.Thread(target=server.start, args=([ChampionModel("demo", follower)],))
+    kept = RequestLog(world.store, world.prefix)
+    with (
+        ChampionServer("demo", follower, kept, "127.0.0.1", 0, config or ServeConfig()) as server,
+        follower.following(),
+    ):
+        thread = threading.Thread(target=server.start)
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+            with Client(server) as client:
                 until(lambda: _answers(client), "a server that listens")
                 yield client
         finally:
