@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from benchmarks import compile as compiling
-from benchmarks import drift, export, finetune, gate, loop, policies, quality, serve
+from benchmarks import drift, export, finetune, gate, loop, policies, quality, rollout, serve
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "drift": drift,
     "policies": policies,
     "quality": quality,
+    "rollout": rollout,
     "serve": serve,
 }
 

@@ -20,6 +20,7 @@ from pipelines.commands import (
     looking,
     promoting,
     replaying,
+    rolling,
     submitting,
     training,
 )
@@ -47,11 +48,13 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         promoting.candidates,
         promoting.promote,
         promoting.reject,
+        rolling.rollout,
+        rolling.rollback,
         promoting.freeze,
         promoting.thaw,
     ),
     "Keep data in order": (keeping.draft_schema, keeping.forget),
-    "Answer": (answering.serve, answering.predict),
+    "Answer": (answering.serve, answering.predict, rolling.score),
     "On Kubeflow": (submitting.compile, submitting.submit, submitting.apply, submitting.runs),
 }
 for panel, commands in _PANELS.items():

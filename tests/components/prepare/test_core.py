@@ -299,7 +299,8 @@ def mislabelled(tmp_path):
 
 @pytest.mark.parametrize("what", ["off", "warn", "quarantine"])
 def test_likely_label_errors_are_listed_or_left_out_of_training(mislabelled, tmp_path, what):
-    config, kept = PrepareConfig(label_errors=what), []
+    config = PrepareConfig(label_errors=what)
+    kept: list[pd.DataFrame] = []
     report = prepare(
         mislabelled, "w1", "", tmp_path / "out", TASK, config, separable, keep=kept.append
     )
