@@ -108,6 +108,7 @@ class ProjectConfig(Section):
         columns = (*COLUMNS, WINDOW, *self.source.metadata)
         problems = [
             *self._source_beside_the_task(),
+            *self._validation_beside_the_rows(),
             *self.evaluate.unknown(self.task, columns),
             *self._finetuning_beside_the_task(),
         ]
@@ -136,6 +137,20 @@ class ProjectConfig(Section):
                     f"task.columns and source.columns.record must name the same columns; "
                     f"{', '.join(odd)} is in one of them only"
                 )
+
+    def _validation_beside_the_rows(self) -> Iterator[str]:
+        known = [*COLUMNS, *self.source.metadata, *getattr(self.task, "columns", ())]
+        for name in self.validate_.columns:
+            if name not in known:
+                yield (
+                    f"validate.columns.{name}: rows have no such column; "
+                    f"{_hint(name, list(dict.fromkeys(known)))}"
+                )
+        if self.validate_.max_age_days is not None and self.resolve.window_days is None:
+            yield (
+                "validate.max_age_days counts from the end of a window, and all rows are one; "
+                "see resolve.window_days"
+            )
 
     def _finetuning_beside_the_task(self) -> Iterator[str]:
         task, finetune = self.task, self.finetune

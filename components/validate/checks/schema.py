@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.declared_columns import numbers_in
+from components.tasks.columns import fields_of
+from components.tasks.tabular_classification import TabularClassification
 from components.tasks.task import Checks
 from components.validate.config import ColumnRules, ValidateConfig
 from components.validate.sample import Mask, Sample
@@ -19,6 +21,7 @@ def schema(sample: Sample, config: ValidateConfig) -> dict[str, Mask]:
     frame = sample.frame
     if frame.empty:
         return {}
+    found = _of_records(sample, config)
     try:
         pandera_schema(sample, config).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
@@ -26,11 +29,27 @@ def schema(sample: Sample, config: ValidateConfig) -> dict[str, Mask]:
         columns = cases["column"].astype(str).replace("text", sample.task.content)
         codes = cases["check"].where(cases["check"] != "not_nullable", "missing-" + columns)
         places = cases["index"].dropna().astype(int)
-        found = {}
         for code, part in places.groupby(codes.loc[places.index]):
             found[str(code)] = np.isin(np.arange(len(frame)), part.to_numpy())
-        return found
-    return {}
+    return found
+
+
+def _of_records(sample: Sample, config: ValidateConfig) -> dict[str, Mask]:
+    """Return which rows fail the rules of a column inside of their records, by reason code."""
+    task = sample.task
+    if not isinstance(task, TabularClassification):
+        return {}
+    rows = sample.frame["text"].dropna()
+    rows = rows[task.readable(rows)] if len(rows) else rows
+    names = tuple(task.columns)
+    found = {}
+    for name, rules in config.columns.items():
+        if name in names and name not in sample.metadata:
+            values = rows.map(lambda row, name=name: fields_of(row, names)[name]).dropna()
+            for code, good in _rules(name, rules).items():
+                bad = values.index[~good(values).astype(bool)]
+                found[code] = sample.frame.index.isin(bad)
+    return found
 
 
 def pandera_schema(sample: Sample, config: ValidateConfig) -> Any:

@@ -176,6 +176,14 @@ def test_what_is_no_record_has_its_code(content, code):
     assert codes_of(sample) == [{code}, set(), set()]
 
 
+def test_rules_hold_for_columns_inside_of_records():
+    contents = ['{"age":"130","job":"a"}', '{"age":"30","job":"b"}', '{"job":null}', "no record"]
+    sample = sample_of(*({"text": content} for content in contents), task=PERSON)
+    rules = {"age": {"max": 120}, "job": {"allowed": ["a"]}}
+    found = codes_of(sample, ValidateConfig.model_validate({"columns": rules}))
+    assert found == [{"out-of-range-age"}, {"not-allowed-job"}, set(), {"not-a-record"}]
+
+
 RULES = {
     "age": ColumnRules(min=0, max=120),
     "land": ColumnRules(allowed=("jp", "de"), max_missing_share=0.5),
