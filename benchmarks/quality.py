@@ -146,27 +146,25 @@ def _rate(
 ) -> float:
     """Return the share of draws in which a check speaks of the last of nine windows."""
     spoke = 0
+    names = np.array([f"w{window}" for window in range(WINDOWS)], dtype=object)
+    last = np.arange(WINDOWS) == WINDOWS - 1
     for draw in range(draws):
         chance = np.random.default_rng(draw)
-        parts = []
-        for window in range(WINDOWS):
-            last = window == WINDOWS - 1
-            usual = WINDOW_ROWS * np.exp(chance.normal(0, spread)) * (current if last else 1)
-            rows = max(1, int(chance.poisson(usual)))
-            groups = np.arange(rows) // group_rows
-            kinds = chance.random(groups.max() + 1) < (share if last else 0.5)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "window": f"w{window}",
-                        "group": np.char.add(f"w{window}-", groups.astype(str)),
-                        "label": np.where(kinds[groups], "x", "y"),
-                    }
-                )
-            )
-        frame = pd.concat(parts, ignore_index=True).astype(object)
-        sample = Sample(frame, f"w{WINDOWS - 1}", TASK, {})
-        spoke += bool(check(sample, config))
+        usual = WINDOW_ROWS * np.exp(chance.normal(0, spread, WINDOWS))
+        rows = np.maximum(chance.poisson(usual * np.where(last, current, 1.0)), 1)
+        window = np.repeat(np.arange(WINDOWS), rows)
+        group = window * 10_000 + (
+            np.arange(rows.sum()) - np.repeat(rows.cumsum() - rows, rows)
+        ) // (group_rows)
+        kinds = chance.random(WINDOWS * 10_000) < np.repeat(np.where(last, share, 0.5), 10_000)
+        frame = pd.DataFrame(
+            {
+                "window": names[window],
+                "group": group.astype(str).astype(object),
+                "label": np.where(kinds[group], "x", "y").astype(object),
+            }
+        )
+        spoke += bool(check(Sample(frame, names[-1], TASK, {}), config))
     return spoke / draws
 
 

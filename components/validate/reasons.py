@@ -31,7 +31,13 @@ MEANINGS = {
     "future-time": "the time is after the run began",
     "copy-of-test-row": "a test row of another group has the same content",
     "likely-label-error": "the other rows say with confidence that its label is another",
-    "unreadable-row": "the source's line or record could not be read",
+    "bad-encoding": "the row's bytes are no text in the encoding of the source",
+    "bad-json": "the line is no JSON",
+    "not-an-object": "the line is no JSON object",
+    "row-too-long": "the row is longer than any that is read",
+    "unclosed-quote": "a quote is opened and never closed",
+    "wrong-column-count": "the row has more or fewer fields than the header",
+    "implausible-time": "the time is before 1900 or after 2200",
 }
 """Reason code of a row to what it means, for codes that name no column."""
 _OF_COLUMNS = {
@@ -47,7 +53,7 @@ _OF_COLUMNS = {
 _NEVER_WAIVED = (
     *("missing-id", "missing-text", "missing-image", "missing-record", "missing-label"),
     *("duplicate-id", "empty-text", "not-an-image", "image-too-large", "not-a-record"),
-    *("unknown-label", "label-not-a-number", "label-out-of-range", "unreadable-row"),
+    *("unknown-label", "label-not-a-number", "label-out-of-range"),
 )
 """No model learns from such a row; something of it has to be put right."""
 

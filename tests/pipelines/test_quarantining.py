@@ -293,3 +293,18 @@ def test_the_drafted_section_passes_the_rows_it_was_drafted_from(shop, tmp_path)
     assert rules["age"].max is not None and rules["age"].max > 59
     _, report, _ = run(project, tmp_path / "1")
     assert not {code for code in report.reasons if code.startswith(("out-of", "not-allowed"))}
+
+
+def test_what_could_not_be_read_is_in_quarantine_with_its_place(shop, tmp_path):
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("r900,one field too many,good,2026-01-13,c9,30,jp,odd\n")
+        file.write("r901,no such day,good,yesterday,c9,30,jp\n")
+    _, report, _ = run(shop, tmp_path / "1")
+    assert report.reasons["wrong-column-count"] == report.reasons["unreadable-time"] == 1
+    assert report.rows_in == report.rows + report.quarantined
+    rows = listed(shop).set_index("reasons")
+    assert "one field too many" in rows.loc["wrong-column-count", "text"]
+    name = rows.loc["unreadable-time", "id"]
+    assert name.endswith("rows.csv#242")
+    with pytest.raises(BadInput, match=r"could not be read: unreadable-time\. Mend"):
+        readmit(shop, [name], {"label": "good"}, "why not")
