@@ -67,7 +67,7 @@ def readmit(
         raise BadInput(f"{len(rows)} rows cannot have one id; name a single one by its key")
     made = []
     for _, row in rows.iterrows():
-        if row["source"] == UNREAD:
+        if row.get("source") == UNREAD:
             raise BadInput(
                 f"{row['id']} could not be read: {row[REASONS]}. Mend it where it lies, and the "
                 "next run reads it"
