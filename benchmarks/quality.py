@@ -35,7 +35,7 @@ from pipelines.project import load
 TURNED = 0.05
 ROWS, QUICK_ROWS = 4000, 1000
 SEEDS, QUICK_SEEDS = range(5), range(2)
-DRAWS, QUICK_DRAWS = 1000, 100
+DRAWS, QUICK_DRAWS = 400, 100
 WINDOWS = 9
 WINDOW_ROWS = 300
 TASK = TextClassification(labels=("x", "y"))
