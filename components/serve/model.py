@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from components import bundle
 from components.decision_rule import DecisionRule
 from components.errors import BundleError, SourceError
+from components.settings import canonical_json
 from components.store import Store
 from components.tasks import TASKS
-from components.tasks.columns import record_of
 from components.tasks.image_classification import MAX_PIXELS, pixels_in
 from components.tasks.model import Content, Example, Model, length_order
 from components.tasks.onnx_runtime import INT8_FILE, ONNX_FILE, OnnxNetwork
@@ -134,7 +134,7 @@ def checked_records(values: Sequence[object]) -> list[str]:
         ValueError: none at all, or one is no record; the message says which.
     """
     objects: list[object] = [
-        record_of(value) if isinstance(value, dict) else value for value in values
+        canonical_json(value) if isinstance(value, dict) else value for value in values
     ]
     return checked_texts(objects, "record")
 

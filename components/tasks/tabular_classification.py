@@ -7,7 +7,10 @@ random ones. What is learnt of the columns is kept in the model's facts.
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -98,7 +101,9 @@ class TabularClassification(LabelTask):
             return lambda contents: contents.map(good).astype(bool)
 
         return {
-            "not-a-record": lambda contents: self.readable(contents),
+            "not-a-record": lambda contents: contents.map(
+                lambda content: _fields(content, names) is not None
+            ).astype(bool),
             **{
                 f"unreadable-{name}": numbers_are_good(name)
                 for name, kind in self.columns.items()
@@ -107,9 +112,9 @@ class TabularClassification(LabelTask):
         }
 
     def readable(self, contents: pd.Series[str]) -> pd.Series[bool]:
-        """Tell which contents are records of the task's columns."""
-        names = tuple(self.columns)
-        return contents.map(lambda content: _fields(content, names) is not None).astype(bool)
+        """Tell which contents are records of the task's columns, with numbers where they belong."""
+        checks = [check(contents) for check in self.content_checks(0).values()]
+        return functools.reduce(operator.and_, checks)
 
 
 def _fields(content: str, names: Sequence[str]) -> dict[str, str | None] | None:
@@ -222,9 +227,14 @@ class TabularClassifier(Classifier):
         rows = []
         for number, content in enumerate(contents):
             try:
-                rows.append(fields_of(content, tuple(columns)))
+                row = fields_of(content, tuple(columns))
             except SourceError as error:
                 raise SourceError(f"record {number}: {error}") from error
+            for name, state in columns.items():
+                value = row[name]
+                if state.kind == "number" and value is not None and math.isnan(number_in(value)):
+                    raise SourceError(f"record {number}: the value of {name!r} is no number")
+            rows.append(row)
         out = np.zeros((len(rows), 1, len(columns)), dtype=np.float32)
         for place, (name, state) in enumerate(columns.items()):
             values = [row[name] for row in rows]
