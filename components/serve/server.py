@@ -249,6 +249,7 @@ class _RestServer(RESTServer):
 
 _SENT = {
     "text": """'{"instances": ["a text"]}'""",
+    "record": """'{"instances": [{"column": "value"}]}'""",
     "image": """'{"instances": [{"b64": "'$(base64 < picture.png | tr -d '\\n')'"}]}'""",
 }
 

@@ -19,6 +19,7 @@ from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, T
 from components.sources.rows import COLUMNS
 from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
 from components.split import content_digest, unit_interval
+from components.tasks.columns import records_of
 from components.tasks.image_classification import encode_png
 
 MOMENT, UNBINNED, TABLE, ROW = "_moment", "_unbinned", "_table", "_row"
@@ -74,7 +75,9 @@ class Mapper:
     @property
     def wanted(self) -> list[str]:
         """The columns to read; empty is all of them."""
-        return [] if self._names.pixels else sorted({*self._names.wanted.values()})
+        if self._names.pixels:
+            return []
+        return sorted({*self._names.wanted.values(), *(self._names.record or ())})
 
     def rows(self, block: Block) -> tuple[Any, list[tuple[Unreadable, Any]]]:
         """Return the rows of a block, and what cannot be one with the moment to file it under."""
@@ -90,6 +93,9 @@ class Mapper:
         absent = pa.nulls(count, pa.string())
         if self._names.pixels is not None:
             columns["text"] = pa.array(self._drawn(table, self._names.pixels), pa.string())
+        elif self._names.record is not None:
+            records = records_of(table.select(self._names.record).to_pandas().astype(object))
+            columns["text"] = pa.array(records, pa.string())
         elif self._names.image is not None and not block.images:
             paths = columns.get("text", absent).to_pylist()
             columns["text"] = pa.array([self._image(path) for path in paths], pa.string())
@@ -128,7 +134,7 @@ class Mapper:
             if empty_is_wrong:
                 raise SourceError(f"{self._table} is empty")
             return
-        needed = {*names.wanted.values()}
+        needed = {*names.wanted.values(), *(names.record or ())}
         if names.pixels is not None:
             needed |= {names.pixels.first, names.pixels.last}
         if missing := sorted(needed - set(self.columns)):

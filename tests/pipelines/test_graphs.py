@@ -275,6 +275,7 @@ SHARED = {
     "home",
     "ledger",
     "plan",
+    "quarantine",
     "records",
     "sources",
     "step",

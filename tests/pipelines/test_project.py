@@ -522,7 +522,7 @@ TASKS_OF_OTHERS = {
     "no mapping": ("task: 3", "task: should hold keys and values, such as {max_tokens: …} (got 3)"),
     "key of another kind": (
         "task: {kind: text-regression, low: 0, high: 1, labels: [a, b]}",
-        "task.labels: unknown key; known are max_tokens, kind, low, high",
+        "task.labels: unknown key; known are max_tokens, clean, kind, low, high",
     ),
     "no range": (
         "task: {kind: text-regression, low: 1, high: 1}",
@@ -532,7 +532,7 @@ TASKS_OF_OTHERS = {
     "images without images": (
         "task: {kind: image-classification, labels: [a, b]}",
         "source.columns must name images, which image-classification reads; "
-        "see the keys text, image and pixels",
+        "see the keys text, image, pixels and record",
     ),
 }
 
@@ -1041,3 +1041,59 @@ def test_no_mutation_raises_anything_but_a_config_error(tmp_path, data):
         assert len(message) < 20_000
     else:
         assert ProjectConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config
+
+
+# --- what rows must be ---
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (
+            "validate: {columns: {tekst: {max_characters: 9}}}",
+            "validate.columns.tekst: rows have no such column; did you mean text?",
+        ),
+        (
+            "validate: {columns: {text: {min: 3, max: 1}}}",
+            "validate.columns.text: min must not be above its max",
+        ),
+        (
+            "validate: {severity: {schema: warn}}",
+            "validate: severity: schema is always an error: nothing learns without it",
+        ),
+        (
+            "validate: {max_age_days: 2}",
+            "validate.max_age_days counts from the end of a window, and all rows are one; "
+            "see resolve.window_days",
+        ),
+        (
+            "finetune: {balance: smote}",
+            "finetune: balance smote blends features, which rest with method head alone; "
+            "use weights or over with method full",
+        ),
+    ],
+)
+def test_rules_that_cannot_hold_are_refused_with_their_line(tmp_path, sections, expected):
+    path = tmp_path / "demo.yaml"
+    task = "task: {kind: text-classification, labels: [a, b]}"
+    path.write_text(
+        f"name: demo\n{task}\nsource: {{kind: files, files: [{{path: a}}]}}\n{sections}\n"
+    )
+    (found,) = problems_of(str(path))
+    place, said = found.split(": ", 1)
+    assert place == "line 4"
+    assert said.split(" (got")[0] == expected
+
+
+def test_a_tabular_task_and_its_source_name_the_same_columns(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\n"
+        "task: {kind: tabular-classification, labels: [a, b], columns: {x: number, y: category}}\n"
+        "source: {kind: files, files: [{path: a}], columns: {record: [x, z]}}\n"
+    )
+    (found,) = problems_of(str(path))
+    assert found.endswith(
+        "task.columns and source.columns.record must name the same columns; "
+        "y, z is in one of them only"
+    )

@@ -277,10 +277,11 @@ def through(folder: Path, case: Case) -> tuple[Counter[str], int, int, int]:
     )
     kept, quarantined = checked.rows, checked.quarantined
     # rows in = rows kept + quarantined + duplicates, always
-    assert taken.read == kept + quarantined + taken.unreadable + taken.duplicates
+    assert taken.read == kept + quarantined + taken.duplicates
+    assert checked.rows_in == kept + quarantined
     assert len(pd.read_parquet(folder / "bad.parquet")) == quarantined
     return (
-        Counter(checked.reasons) + Counter(taken.unreadable_reasons),
+        Counter(checked.reasons),
         kept,
         taken.duplicates,
         taken.read + sum(taken.left_out.values()),
