@@ -23,7 +23,7 @@ from components.store import LocalStore
 if TYPE_CHECKING:
     from components.serve.server import ChampionServer
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass
