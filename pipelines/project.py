@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from components.collect.core import CollectConfig
-from components.deploy.core import DeployConfig
+from components.deploy.config import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.config import kind_of
@@ -31,6 +31,7 @@ from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
+from components.score.core import ScoreConfig
 from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SOURCES, SourceConfig
@@ -95,6 +96,7 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    score: ScoreConfig = ScoreConfig()
     online: OnlineConfig = OnlineConfig()
     serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()

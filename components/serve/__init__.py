@@ -5,6 +5,8 @@
     model.py         a bundle that predicts, without any server; deploy checks challengers with it
     follow.py        loads each new champion beside the old one, then swaps
     answers.py       who answers a request: the champion, or a router in its place
+    router.py        gives a rollout's challenger its requests, and moves the rollout on
+    challenger.py    the challenger, in a process of its own
     batching.py      rows of many requests, answered together by worker threads
     service.py       what every protocol does with a request
     protocol_v1.py   KServe's V1; also protocol_v2.py and protocol_grpc.py
@@ -23,10 +25,12 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +38,7 @@ from components.errors import ConfigError
 from components.serve.config import ServeConfig
 
 if TYPE_CHECKING:
+    from components.ledger import Entry
     from components.serve.follow import Served
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ def serve(
     port: int,
     poll_s: float,
     config: ServeConfig,
+    pinned: Entry | None = None,
 ) -> None:
     """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
 
@@ -65,6 +71,8 @@ def serve(
         port: to listen on.
         poll_s: seconds between looks at the ledger.
         config: the section ``serve``.
+        pinned: what to serve instead of the ledger's head: a canary on KServe, which takes
+            no part in rollouts of its own.
 
     Raises:
         ConfigError: the store's address, the name or a file of tokens is unusable.
@@ -81,12 +89,22 @@ def serve(
     logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
         from components.request_log import RequestLog
-        from components.serve.follow import Follower
+        from components.serve.challenger import command_of
+        from components.serve.follow import BothKept, Follower
         from components.serve.model import loader
+        from components.serve.router import Routed, Router
         from components.store import open_store
 
         store = open_store(store_url)
-        follower = Follower(store, prefix, poll_s, loader(config.form))
+        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
+        router = Router(
+            store,
+            prefix,
+            f"{socket.gethostname()}-{port or os.getpid()}",
+            lambda: follower.state.served,
+            partial(command_of, store_url, config.form),
+            poll_s,
+        )
         # KServe reads the command line of the process when it is imported.
         arguments, sys.argv = sys.argv, sys.argv[:1]
         try:
@@ -94,12 +112,15 @@ def serve(
         finally:
             sys.argv = arguments
         kept = RequestLog(store, prefix)
-        with ChampionServer(name, follower, kept, host, port, config) as server:
+        with ChampionServer(
+            name, follower, kept, host, port, config, partial(Routed, router)
+        ) as server:
 
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
-            with follower.following(invite) as thread:
+            routing = nullcontext() if pinned else router.following()
+            with follower.following(invite) as thread, routing:
                 server.start()
         if thread.is_alive() and threading.current_thread() is threading.main_thread():
             # An interpreter that ends beneath native code, such as torch being loaded, aborts.

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import orjson
 from prometheus_client import REGISTRY, exposition
@@ -112,7 +112,8 @@ class Application:
             log.exception("%s %s failed", method, path)
             answer = _refusal(500, "the server failed; its log says why")
         if method == "POST" and path.startswith(("/v1/", "/v2/")):
-            self._service.metrics.request(path[1:3], answer.status)
+            version = _version(answer, self._service)
+            self._service.metrics.request(path[1:3], answer.status, version)
         headers = {"content-type": JSON, **(answer.headers or {})}
         if self._service.draining:
             headers["connection"] = "close"
@@ -248,6 +249,13 @@ def _headers(name: str, version: str, generation: int) -> dict[str, str]:
         "x-model-version": quote(version),
         "x-model-generation": str(generation),
     }
+
+
+def _version(answer: Answer, service: Service) -> str:
+    """Return which version answered, or would have."""
+    said = (answer.headers or {}).get("x-model-version")
+    served = service.follower.state.served
+    return unquote(said) if said else served.version if served else ""
 
 
 def _key(asked: Asked) -> str:

@@ -19,7 +19,9 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TENTHS = tuple(each / 10 for each in range(1, 11))
 
 _REQUESTS = Counter(
-    "tokiwa_requests", "Requests by protocol and status", ["model_name", "protocol", "status"]
+    "tokiwa_requests",
+    "Requests by protocol and status",
+    ["model_name", "protocol", "status", "version"],
 )
 _LATENCY = Histogram(
     "tokiwa_request_seconds", "Latency of answered requests", _BY_VERSION, buckets=_LATENCY_S
@@ -55,9 +57,9 @@ class Metrics:
         self._kserve = PREDICT_HIST_TIME.labels(model_name=name)
         self._queue = _QUEUE.labels(name)
 
-    def request(self, protocol: str, status: int) -> None:
-        """Count a request."""
-        self._requests(protocol, str(status)).inc()
+    def request(self, protocol: str, status: int, version: str) -> None:
+        """Count a request, under the champion's version if it got no answer."""
+        self._requests(protocol, str(status), version).inc()
 
     def answered(
         self, version: str, seconds: float, predictions: Sequence[Prediction], truncated: int

@@ -20,6 +20,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -152,8 +153,8 @@ class HttpSource(TableSource):
         path = self._scratch / f"{digest_of([url, params])[:16]}-{named}"
         client = Client(config.url, os.environ.get(config.token_from or "", ""))
         if config.token_from and not client.token:
-            raise UserError(f"set {config.token_from} to the token of {config.url}")
-        with path.open("wb") as file:
+            raise UserError(f"set {config.token_from} to the token of {_public(url)}")
+        with path.open("wb") as file, closing(client):
             if whole:
                 client.get(_with(url, params), into=file)
             else:
@@ -171,18 +172,18 @@ class HttpSource(TableSource):
             if address is None:
                 return
             if address in seen:
-                raise SourceError(f"the pages of {config.url} go round in a circle")
+                raise SourceError(f"the pages of {_public(url)} go round in a circle")
             seen.add(address)
             content, links = client.get(address)
             try:
                 page = json.loads(content, parse_float=str, parse_int=str)
             except (ValueError, RecursionError) as error:
-                raise SourceError(f"{config.url}: page {number} is no JSON") from error
+                raise SourceError(f"{_public(url)}: page {number} is no JSON") from error
             rows = _inside(page, config.records)
             if not isinstance(rows, list):
                 place = f"at {config.records}" if config.records else "as a whole"
                 raise SourceError(
-                    f"{config.url}: page {number} holds no list {place}; mend source.records"
+                    f"{_public(url)}: page {number} holds no list {place}; mend source.records"
                 )
             yield rows
             if config.page_param:
@@ -197,7 +198,7 @@ class HttpSource(TableSource):
             else:
                 address = urljoin(address, str(found))
         if address is not None:
-            raise SourceError(f"{config.url} has more than {config.max_pages} pages")
+            raise SourceError(f"{_public(url)} has more than {config.max_pages} pages")
 
 
 class Client:
@@ -214,6 +215,10 @@ class Client:
             ]
         except ValueError as error:
             raise UserError(f"TOKIWA_HTTP_NETWORKS is wrong: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
 
     def get(self, url: str, into: Any = None) -> tuple[bytes, str]:
         """Return the content of an address, and the next page that its ``Link`` header names.
@@ -235,7 +240,7 @@ class Client:
                 self._check(answer.status, url)
                 return self._content(answer, url, into), _next_link(answer.headers.get("Link", ""))
             finally:
-                answer.release_conn()
+                answer.close()
         raise SourceError(f"{_public(url)} redirects more than {MAX_REDIRECTS} times")
 
     def _asked(self, url: str) -> Any:
@@ -268,7 +273,7 @@ class Client:
             if answer.status not in _BUSY or attempt == ATTEMPTS:
                 return answer
             wait = answer.headers.get("Retry-After", "")
-            answer.release_conn()
+            answer.close()
             time.sleep(min(MAX_WAIT_S, float(wait)) if wait.isdigit() else 0.2 * 2**attempt)
         raise AssertionError
 

@@ -366,7 +366,7 @@ def test_history_rolls_or_grows_or_is_asked_for_in_a_sentence(world):
     assert planned(world, training="last 7 days, at least 4 rows") == planned(
         world, history_windows="all"
     )
-    with pytest.raises(UserError, match="resolve.training finds no window for 'last 7 days"):
+    with pytest.raises(UserError, match=r"resolve\.training finds no window for 'last 7 days"):
         planned(world, training="last 7 days, at least 5 rows")
 
 

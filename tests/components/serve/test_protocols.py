@@ -107,7 +107,7 @@ def test_metrics_tell_versions_labels_batches_and_cost(served):
     metrics = served.get("/metrics").text
     for name in (
         'tokiwa_request_seconds_bucket{le="0.01",model_name="demo",version="7"}',
-        'tokiwa_requests_total{model_name="demo",protocol="v1",status="200"}',
+        'tokiwa_requests_total{model_name="demo",protocol="v1",status="200",version="7"}',
         'tokiwa_batch_rows_count{model_name="demo",version="7"}',
         'tokiwa_queue_rows{model_name="demo"}',
         'tokiwa_confidence_count{model_name="demo",version="7"}',

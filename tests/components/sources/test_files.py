@@ -469,7 +469,7 @@ def test_a_wrong_separator_is_named_and_not_the_columns(source, content, says):
 
 
 def test_a_wrong_separator_that_tears_rows_apart_is_named_too(source):
-    with pytest.raises(ConfigError, match="separated by ';', not by ','. Mend source.separator"):
+    with pytest.raises(ConfigError, match=r"separated by ';', not by ','\. Mend source\.sep"):
         source("text;label\nhello, world, again;x\n").read(ALL_TIME)
 
 

@@ -90,6 +90,9 @@ IDS = {"columns": {"id": "id"}}
 BERLIN = {"columns": {"time": "when"}, "timezone": "Europe/Berlin"}
 DATED = b"text,label,when\na,x,2026-01-05\n"
 TABLE = parquet(text=["a", "b"] * 500, label=["x"] * 1000)
+NOTHING = pa.array([], "string")
+ZEROS = b"text,label\n" + bytes(BOMB)
+MORE = "unpacks to more"
 ONE = {"text": "a", "label": "x"}
 
 CORPUS = {
@@ -139,7 +142,7 @@ CORPUS = {
     "parquet of numbers": bad(
         parquet(text=[1.5, float("nan")], label=["x", "y"]), 2, "rows.parquet", missing_text=1
     ),
-    "parquet of nothing": bad(parquet(text=pa.array([], "string"), label=pa.array([], "string")), 0, "rows.parquet"),
+    "parquet of nothing": bad(parquet(text=NOTHING, label=NOTHING), 0, "rows.parquet"),
     "parquet with a renamed column": refused(
         parquet(body=["a"], label=["x"]), "no column text", "rows.parquet"
     ),
@@ -160,9 +163,9 @@ CORPUS = {
     ),
     "zip of nothing": refused(zipped(), "holds 0 files", "rows.csv.zip"),
     "zip cut": refused(zipped(("a.csv", GOOD))[:-10], "cannot read", "rows.csv.zip"),
-    "gzip bomb": refused(gzip.compress(b"text,label\n" + bytes(BOMB)), "unpacks to more", "rows.csv.gz"),
-    "bz2 bomb": refused(bz2.compress(b"text,label\n" + bytes(BOMB)), "unpacks to more", "rows.csv.bz2"),
-    "zip bomb": refused(zipped(("a.csv", b"text,label\n" + bytes(BOMB))), "unpacks to more", "rows.csv.zip"),
+    "gzip bomb": refused(gzip.compress(ZEROS), MORE, "rows.csv.gz"),
+    "bz2 bomb": refused(bz2.compress(ZEROS), MORE, "rows.csv.bz2"),
+    "zip bomb": refused(zipped(("a.csv", ZEROS)), MORE, "rows.csv.zip"),
     # encodings
     "one row of Latin-1": bad(GOOD + "été,x\n".encode("latin-1"), 3, bad_encoding=1),
     "bytes that UTF-8 forbids": bad(GOOD + b"\xc0\xaf,x\n\xed\xa0\x80,y\n", 4, bad_encoding=2),
@@ -228,14 +231,16 @@ CORPUS = {
     "a time of another form": bad(DATED + b"b,y,05.01.2026\n", 2, source=TIMED, unreadable_time=1),
     "a day that is none": bad(DATED + b"b,y,2026-02-30\n", 2, source=TIMED, unreadable_time=1),
     "a time far ahead": bad(DATED + b"b,y,3026-01-05\n", 2, source=TIMED, implausible_time=1),
-    "a time before all computers": bad(DATED + b"b,y,0001-01-01\n", 2, source=TIMED, implausible_time=1),
+    "a time long ago": bad(DATED + b"b,y,0001-01-01\n", 2, source=TIMED, implausible_time=1),
     "a time before the epoch": bad(DATED + b"b,y,1965-01-01\n", 2, source=TIMED),
     "an hour that the clocks skip": bad(DATED + b"b,y,2026-03-29T02:30:00\n", 2, source=BERLIN),
     "an hour that comes twice": bad(DATED + b"b,y,2026-10-25T02:30:00\n", 2, source=BERLIN),
     "times with and without an offset": refused(
         DATED + b"b,y,2026-01-05T00:00:00Z\n", "some carry an offset", **TIMED
     ),
-    "no time in any row": refused(b"text,label,when\na,x,soon\n", "no row of it can be read", **TIMED),
+    "no time in any row": refused(
+        b"text,label,when\na,x,soon\n", "no row of it can be read", **TIMED
+    ),
     "numbers too large to be times": bad(
         b"text,label,when\na,x,1767571200\nb,y,1e300\n", 2, unreadable_time=1,
         source={"columns": {"time": "when", "time_format": "unix-seconds"}},
@@ -291,7 +296,7 @@ def test_hostile_input_has_its_reason(name, tmp_path):
         message = str(refusal.value)
         assert "Traceback" not in message and len(message) < 1500
         return
-    reasons, kept, duplicates, rows = through(tmp_path, case)
+    reasons, _, duplicates, rows = through(tmp_path, case)
     assert dict(reasons) == case.reasons
     assert (rows, duplicates) == (case.rows, case.duplicates)
 
