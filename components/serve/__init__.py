@@ -88,6 +88,13 @@ def serve(
     # At the end of a process torch reports on its caches, which nobody asked for.
     logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
+        # KServe reads the command line of the process when it is imported, by whatever comes
+        # first.
+        arguments, sys.argv = sys.argv, sys.argv[:1]
+        try:
+            from components.serve.server import ChampionServer, example
+        finally:
+            sys.argv = arguments
         from components.request_log import RequestLog
         from components.serve.challenger import command_of
         from components.serve.follow import BothKept, Follower
