@@ -77,7 +77,8 @@ class Sql:
 
 class Http:
     def __init__(self, monkeypatch):
-        pages = self.pages = []
+        pages: list[list[dict[str, str]]] = []
+        self.pages = pages
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):

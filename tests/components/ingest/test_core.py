@@ -193,7 +193,7 @@ def test_an_event_of_openlineage_names_what_was_read_and_what_came_of_it(tmp_pat
     report = ingest(data, tmp_path / "snapshot", IngestConfig(), at=at)
     event = json.loads((tmp_path / "snapshot" / LINEAGE).read_text())
     assert (event["eventType"], event["eventTime"]) == ("COMPLETE", at.isoformat())
-    assert uuid.UUID(event["run"]["runId"])
+    assert uuid.UUID(event["run"]["runId"]).version == 5
     [read], [written] = event["inputs"], event["outputs"]
     assert (read["namespace"], read["name"]) == ("file", str(tmp_path / "source.parquet"))
     assert written["name"] == f"snapshot/{report.digest}"
