@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from benchmarks import compile as compiling
-from benchmarks import drift, export, finetune, gate, ingest, loop, policies
+from benchmarks import drift, export, finetune, gate, ingest, loop, policies, rollout, serve
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "drift": drift,
     "ingest": ingest,
     "policies": policies,
+    "rollout": rollout,
+    "serve": serve,
 }
 
 

@@ -24,11 +24,11 @@ from rich.table import Table
 from benchmarks.drift_costs import costs
 from benchmarks.figures import Figure, out, run
 from components.distribution import effective_rows
-from components.drift.core import DriftConfig, stream_of
+from components.drift.core import DriftConfig, choice_of, stream_of
 from components.drift.detectors import DETECTORS
 from components.drift.detectors.detector import binned
 from components.drift.detectors.kolmogorov_smirnov import kolmogorov_smirnov
-from components.drift.findings import Choice, compared
+from components.drift.findings import compared
 from components.packages import locate
 from components.profile import Columns, Profile, embedding_features, group_numbers
 from components.proportion import lower_bound
@@ -196,7 +196,7 @@ def _verdicts(pool: Pool, windows: int) -> Iterator[Figure]:
 
     The peer is Evidently's rule, a share of half of the columns, and scipy's without any.
     """
-    choice = _choice(DriftConfig())
+    choice = choice_of(DriftConfig())
     ours = anything = 0
     for seed in range(windows):
         then, now = pool.windows(seed)
@@ -214,16 +214,10 @@ def _verdicts(pool: Pool, windows: int) -> Iterator[Figure]:
         columns = {name: values[now] for name, values in pool.numbers.items()}
         columns |= embedding_features(pool.vectors[now])
         frame = pd.DataFrame(columns).assign(group=pool.groups[now], language=pool.languages[now])
-        findings = compared(profile, frame, choice)
+        findings = compared(profile, frame, frame[:0], choice)
         ours += any(each.moved for each in findings)
         anything += any(each.p_value is not None and each.p_value < LEVEL for each in findings)
     yield _level("verdict/moved, real rows", ours, windows, anything / windows, 0.01)
-
-
-def _choice(config: DriftConfig) -> Choice:
-    return Choice(
-        config.numbers, config.categories, config.vectors, {}, config.false_discovery_rate
-    )
 
 
 def _large_windows(windows: int) -> Iterator[Figure]:

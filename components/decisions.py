@@ -68,6 +68,12 @@ class Decision(Section):
     """Labelled rows that the champion was not trained on."""
     finding: str
     """What drift found, in one sentence."""
+    moved: bool | None = None
+    """Whether inputs moved; None from a version that did not keep it."""
+    hurts: bool | None = None
+    """Whether the champion got worse; None if nothing could tell."""
+    performance: float | None = None
+    """The champion's, such as accuracy, measured or estimated; None without either."""
 
     @property
     def fired(self) -> list[str]:

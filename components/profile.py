@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.declared_columns import as_known, common_kinds
 from components.distribution import Distribution, effective_category_rows, effective_rows
 from components.errors import BundleError
 
@@ -81,6 +82,8 @@ class Profile:
         vector_groups: number of the group of each of them ``[s]``.
         answers: on the validation rows; None where answers are no probabilities, or the
             profile was written by a version that did not keep them.
+        kind_errors: mean error and number of validation rows of each kind of a declared
+            column, by column and kind.
     """
 
     window: str
@@ -92,6 +95,7 @@ class Profile:
     vectors: NDArray[np.float32] = field(default_factory=lambda: _NO_VECTORS)
     vector_groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     answers: Answers | None = None
+    kind_errors: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -103,6 +107,7 @@ class Profile:
         errors: NDArray[np.float64],
         vectors: NDArray[np.float32],
         answers: Answers | None,
+        kinds: Mapping[str, Sequence[str]] | None = None,
     ) -> Self:
         """Return the profile of a champion.
 
@@ -113,6 +118,7 @@ class Profile:
             errors: on the validation rows ``[v]``, 0 to 1.
             vectors: embeddings of the training rows ``[n, d]``.
             answers: to the validation rows, if they are probabilities.
+            kinds: declared columns of the validation rows, a list ``[v]`` per name.
         """
         numbers, categories, independent = {}, {}, {}
         for side in (inputs, outputs):
@@ -122,10 +128,11 @@ class Profile:
                 if numbers[name].rows:
                     worth = effective_rows(values[finite], side.groups[finite])
                     independent[name] = worth / numbers[name].rows
-            for name, kinds in side.categories.items():
-                categories[name] = counts_of(kinds)
-                worth = effective_category_rows(kinds, side.groups)
-                independent[name] = worth / max(1, len(kinds))
+            for name, kinds_of in side.categories.items():
+                common = common_kinds(kinds_of)
+                categories[name] = counts_of(common)
+                worth = effective_category_rows(common, side.groups)
+                independent[name] = worth / max(1, len(common))
         chosen = sampled(len(vectors))
         return cls(
             window,
@@ -137,6 +144,10 @@ class Profile:
             vectors[chosen],
             inputs.groups[: len(vectors)][chosen],
             answers,
+            {
+                name: errors_by_kind(as_known(values, categories.get(name, {})), errors)
+                for name, values in (kinds or {}).items()
+            },
         )
 
     def save(self, folder: Path) -> None:
@@ -151,6 +162,7 @@ class Profile:
             "missing": {name: each.missing for name, each in self.numbers.items()},
             "independent": self.independent,
             "categories": self.categories,
+            "kind_errors": self.kind_errors,
         }
         tensors: dict[str, NDArray[Any]] = {
             f"number/{name}": each.to_tensor() for name, each in self.numbers.items()
@@ -220,6 +232,10 @@ def _read_2(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Pr
         tensors["vectors"],
         tensors["vector_groups"],
         answers,
+        {
+            name: {kind: (float(mean), int(rows)) for kind, (mean, rows) in kinds.items()}
+            for name, kinds in description.get("kind_errors", {}).items()
+        },
     )
 
 
@@ -230,6 +246,20 @@ _READERS = {1: _read_1, 2: _read_2}
 def counts_of(values: Sequence[str]) -> dict[str, int]:
     """Return rows by category, by name of the category."""
     return dict(sorted(Counter(values).items()))
+
+
+def errors_by_kind(
+    kinds: Sequence[str], errors: NDArray[np.float64]
+) -> dict[str, tuple[float, int]]:
+    """Return mean error and number of rows by kind.
+
+    Args:
+        kinds: of each row ``[n]``.
+        errors: of each row ``[n]``, 0 to 1.
+    """
+    by_kind = pd.Series(errors).groupby(np.asarray(kinds, dtype=object))
+    found = by_kind.agg(["mean", "size"])
+    return {str(kind): (float(mean), int(rows)) for kind, mean, rows in found.itertuples()}
 
 
 def group_numbers(groups: Sequence[Any]) -> NDArray[np.int64]:

@@ -15,12 +15,13 @@ import pandas as pd
 
 from components import home
 from components.decisions import Decision, Decisions
+from components.declared_columns import numbers_in
 from components.errors import BadInput, ConfigError, NoChampion, SourceError
 from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
-from components.validate.core import examples, numbers_in
+from components.validate.core import examples
 from pipelines.project import ProjectConfig
 
 if TYPE_CHECKING:

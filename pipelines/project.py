@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from components.collect.core import CollectConfig
-from components.deploy.core import DeployConfig
+from components.deploy.config import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.config import kind_of
@@ -26,10 +26,13 @@ from components.evaluate.core import EvaluateConfig
 from components.finetune.config import CHAMPION, LOSS, FinetuneConfig
 from components.ingest.core import IngestConfig
 from components.notify.core import NotifyConfig
+from components.online.core import OnlineConfig
 from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
+from components.score.core import ScoreConfig
+from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SOURCES, SourceConfig
 from components.sources.files import FilesConfig
@@ -93,6 +96,9 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    score: ScoreConfig = ScoreConfig()
+    online: OnlineConfig = OnlineConfig()
+    serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
     schedules: SchedulesConfig = SchedulesConfig()
 

@@ -91,7 +91,9 @@ def replay(
     played = new_run_id()
     ledger = project.replay_ledger(played)
     # The alias follows the project's ledger, not this one.
-    quiet = project.deploy.model_copy(update={"mirror_alias": False})
+    quiet = project.deploy.model_copy(
+        update={"mirror_alias": False, "rollout": None, "target": "local"}
+    )
     rehearsal = project.model_copy(update={"deploy": quiet})
     if publish:
         Freezes(home.store(), project.ledger).refuse("a replay that publishes its champion")

@@ -17,11 +17,13 @@ from pydantic import Field
 
 from components import bundle
 from components.collect.answers import KeptAnswers
+from components.declared_columns import numbers_in, watched_kinds, watched_numbers
 from components.errors import SourceError
 from components.plan import Live, WindowData
 from components.profile import DECIDED, PROBABILITY, as_frame, embedding_features
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
+from components.sources.rows import Metadata
 from components.split import content_digest, is_test, unit_interval
 from components.store import Store
 from components.tasks import TASKS, TaskConfig
@@ -67,11 +69,12 @@ def collect(
     """Write ``current.parquet`` and ``errors.parquet``.
 
     ``current.parquet`` has ``id``, ``group``, ``is_test``, ``answer`` and a column per
-    feature of content, embedding and answer for each row of the current window; of a row that
-    is left to a person, ``answer`` is what the model leans to. ``errors.parquet`` has ``id``,
+    feature of content, embedding and answer and per declared column for each row of the
+    current window; of a row that is left to a person, ``answer`` is what the model leans to.
+    ``errors.parquet`` has ``id``,
     ``group``, ``window`` and ``error`` (0 to 1) for each labelled row. Where answers are
     probabilities, both have them as ``probability_0`` and so on, with the index of the decision
-    as ``decided``, and errors that of the label as ``target``.
+    as ``decided``, and errors that of the label as ``target``, and the declared columns of texts.
 
     Args:
         live: the plan's part for production.
@@ -91,7 +94,8 @@ def collect(
     digest = bundle.digest_of_folder(champion)
     kept = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", model)
     source = open_source(live.source, store)
-    rows = _sample(source, live.current, task, config)
+    metadata = live.source.metadata
+    rows = _sample(source, live.current, task, metadata, config)
     contents = rows["text"].tolist()
     answers = kept.of(live.current.fingerprint, contents)
     features = {
@@ -99,6 +103,7 @@ def collect(
         **embedding_features(vectors_of(contents)),
         **model.answer_features(answers),
         **_probabilities(model, answers),
+        **watched_numbers(rows, metadata),
     }
     current = pd.concat(
         [
@@ -110,6 +115,7 @@ def collect(
                     "answer": model.decisions(answers),
                     **model.input_categories(contents),
                     **model.answer_categories(answers),
+                    **watched_kinds(rows, metadata),
                 }
             ),
             as_frame(features),
@@ -118,7 +124,7 @@ def collect(
     )
     folder.mkdir(parents=True, exist_ok=True)
     current.to_parquet(folder / CURRENT, index=False)
-    errors = [_errors(kept, source, each, task, config) for each in live.labelled]
+    errors = [_errors(kept, source, each, task, metadata, config) for each in live.labelled]
     stream = pd.concat(errors) if errors else _no_errors()
     stream.to_parquet(folder / ERRORS, index=False)
     windows = [each.window.name for each in live.labelled]
@@ -132,7 +138,11 @@ def collect(
 
 
 def _sample(
-    source: Source, planned: WindowData, task: TaskConfig, config: CollectConfig
+    source: Source,
+    planned: WindowData,
+    task: TaskConfig,
+    metadata: Metadata,
+    config: CollectConfig,
 ) -> pd.DataFrame:
     """Return a window's rows as ``ingest`` and ``validate`` would leave them, in order of time.
 
@@ -147,7 +157,10 @@ def _sample(
     frame = rows.frame[rows.frame["text"].notna()]
     frame = frame[task.readable(frame["text"])]
     content = pd.Series([content_digest(each) for each in frame["text"]], index=frame.index)
-    frame = frame[~content.duplicated()]
+    frame = frame[~content.duplicated()].copy()
+    for name in metadata:
+        if metadata[name].kind == "number":
+            frame[name] = numbers_in(frame[name])
     if len(frame) > config.max_rows:
         place = unit_interval(frame["id"], "collect")
         chosen = np.sort(np.argsort(place, kind="stable")[: config.max_rows])
@@ -160,10 +173,11 @@ def _errors(
     source: Source,
     planned: WindowData,
     task: TaskConfig,
+    metadata: Metadata,
     config: CollectConfig,
 ) -> pd.DataFrame:
     """Return how wrong the champion was in each labelled row, 0 to 1."""
-    rows = _sample(source, planned, task, config)
+    rows = _sample(source, planned, task, metadata, config)
     answers = kept.of(planned.fingerprint, rows["text"].tolist())
     labelled = task.known(rows["label"])
     rows, answers = rows[labelled], answers[labelled]
@@ -173,6 +187,7 @@ def _errors(
             "id": rows["id"],
             "group": rows["group"],
             "window": planned.window.name,
+            **watched_kinds(rows, metadata),
             "error": kept.model.errors(targets, answers),
             **_probabilities(kept.model, answers),
             **({"target": targets} if kept.model.answers_are_probabilities else {}),

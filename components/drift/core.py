@@ -19,6 +19,7 @@ from components.drift.detectors import DETECTORS
 from components.drift.detectors.detector import Stream
 from components.drift.detectors.page_hinkley import PageHinkley
 from components.drift.findings import Choice, Finding, Level, compared, schema_changes
+from components.drift.gaps import GAP
 from components.drift.performance import (
     Performance,
     Reconciled,
@@ -69,6 +70,9 @@ class DriftConfig(Section):
     """What performance is measured by, of a classifier."""
     max_drop: float = Field(default=0.05, gt=0, lt=1)
     """Share of the score that may be lost before it hurts."""
+    max_gap: float = Field(default=0.1, gt=0, lt=1)
+    """By how much the error rate of a kind of rows, such as a country's, may rise above that of
+    all others, more than it did when the champion was trained, before it hurts."""
     evidently: bool = False
     """Write Evidently's report as a second page; it needs the package evidently."""
     error_tolerance: float = Field(default=0.05, ge=0, lt=1)
@@ -102,6 +106,8 @@ class DriftReport(Section):
     watched_features: int
     findings: list[Finding]
     """All that is watched, the largest effect first."""
+    behind: str = ""
+    """Which kinds of rows fell behind the others, in words; empty for none."""
     schema_changes: list[str]
     """How the columns differ from those of the profile, in words."""
     measured: Performance | None
@@ -128,7 +134,7 @@ class DriftReport(Section):
         state = "moved" if self.moved else "quiet"
         most = f", most {worst.name} by {worst.effect:.2f}" if worst else ""
         share = f"{self.moved_features} of {self.watched_features} features moved"
-        return f"{state}, {harm}: {share}{most}"
+        return f"{state}, {harm}: {share}{most}" + (f"; {self.behind}" if self.behind else "")
 
 
 def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
@@ -148,14 +154,19 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     labelled = pd.read_parquet(current / "errors.parquet")
     errors = labelled["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
-    findings = compared(reference, frame, _choice(config)) if enough else []
-    moved = sorted({each.name for each in findings if each.moved})
+    findings = compared(reference, frame, labelled, choice_of(config)) if enough else []
+    moved = sorted({each.name for each in findings if each.moved and each.detector != GAP})
+    behind = ", ".join(
+        f"{each.name} rose by {each.effect:.2f} beside all others"
+        for each in findings
+        if each.moved and each.detector == GAP
+    )
     streams, alarm = _streams(reference, frame, errors, config)
     since = _newest(labelled, config.min_rows)
     seen = _measured(reference, since, config)
     guessed = _estimated(reference, frame, config) if enough else None
     checked = _reconciled(reference, labelled, config)
-    hurts = _hurts(bool(moved), alarm is not None, seen, guessed)
+    hurts = _hurts(bool(moved), alarm is not None or bool(behind), seen, guessed)
     changes = schema_changes(reference, frame) if enough else []
     rose = alarm is not None or bool(seen and seen.hurts)
     # Errors that the answers did not foresee: the same inputs mean something else now.
@@ -174,6 +185,7 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
         moved_features=len(moved),
         watched_features=len(watched),
         findings=[*findings, *streams],
+        behind=behind,
         schema_changes=changes,
         measured=seen,
         estimated=guessed,
@@ -185,12 +197,14 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     )
 
 
-def _choice(config: DriftConfig) -> Choice:
+def choice_of(config: DriftConfig) -> Choice:
+    """Return which detectors the section chooses, and from where a change counts."""
     return Choice(
         numbers=config.numbers,
         categories=config.categories,
         vectors=config.vectors,
         min_effect={str(name): effect for name, effect in config.min_effect.items()},
+        max_gap=config.max_gap,
         rate=config.false_discovery_rate,
     )
 

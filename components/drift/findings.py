@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.declared_columns import COLUMN, MISSING, as_known
 from components.distribution import Distribution, effective_category_rows, effective_rows
 from components.drift.detectors import DETECTORS
 from components.drift.detectors.detector import Comparison, binned
+from components.drift.gaps import GAP, fallen_behind
 from components.profile import (
     DECIDED,
     EMBEDDING,
@@ -72,6 +74,7 @@ class Choice:
     categories: Sequence[str]
     vectors: Sequence[str]
     min_effect: dict[str, float]
+    max_gap: float
     rate: float
 
 
@@ -86,18 +89,22 @@ class _Test:
     rank_error: float = 0.0
 
 
-def compared(profile: Profile, frame: pd.DataFrame, choice: Choice) -> list[Finding]:
+def compared(
+    profile: Profile, frame: pd.DataFrame, labelled: pd.DataFrame, choice: Choice
+) -> list[Finding]:
     """Return what the detectors find in a window, the largest effect first.
 
     Args:
         profile: of the champion.
         frame: a window's rows, as ``collect`` wrote them.
+        labelled: rows whose labels have come, likewise.
         choice: of detectors.
     """
     tests = [
         *_numbers(profile, frame, choice),
         *_categories(profile, frame, choice),
         *_vectors(profile, frame, choice),
+        *_kind_errors(profile, labelled),
     ]
     significant = benjamini_hochberg(np.array([each.found.p_value for each in tests]), choice.rate)
     findings = [_judged(each, bool(significant[index]), choice) for index, each in enumerate(tests)]
@@ -123,9 +130,14 @@ def schema_changes(profile: Profile, frame: pd.DataFrame) -> list[str]:
 
 
 def _judged(test: _Test, significant: bool, choice: Choice) -> Finding:
-    threshold = choice.min_effect.get(test.detector, DETECTORS[test.detector].threshold)
+    if test.detector == GAP:
+        threshold = choice.max_gap
+    else:
+        threshold = choice.min_effect.get(test.detector, DETECTORS[test.detector].threshold)
     moved = significant and test.found.effect - test.rank_error >= threshold
-    level: Level = 0 if not moved else 2 if test.found.effect >= GRAVE * threshold else 1
+    grave: Level = 3 if test.detector == GAP else 2
+    is_grave = test.detector == GAP or test.found.effect >= GRAVE * threshold
+    level: Level = 0 if not moved else grave if is_grave else 1
     return Finding(
         name=test.name,
         watched=test.watched,
@@ -190,7 +202,7 @@ def _categories(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterat
     for name, known in profile.categories.items():
         if name not in frame:
             continue
-        values = frame[name].fillna("(missing)").astype(str).tolist()
+        values = as_known(frame[name].fillna(MISSING).astype(str).tolist(), known)
         current = counts_of(values)
         kinds = sorted({*known, *current})
         before, now = (
@@ -239,6 +251,23 @@ def _vectors(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterator[
                 current_groups=groups,
             )
             yield _Test("embedding", "embedding", detector, found)
+
+
+def _kind_errors(profile: Profile, labelled: pd.DataFrame) -> Iterator[_Test]:
+    """Ask of each declared column whether some kind of row fell behind all the others."""
+    for name, then in profile.kind_errors.items():
+        if name not in labelled or not len(labelled):
+            continue
+        found = fallen_behind(
+            then,
+            as_known(labelled[name].astype(str).tolist(), then),
+            labelled["error"].to_numpy(np.float64),
+            _groups(labelled),
+        )
+        if found is not None:
+            kind, comparison = found
+            where = f"error where {name.removeprefix(COLUMN)} is {kind}"
+            yield _Test(where, "error", GAP, comparison)
 
 
 def _groups(frame: pd.DataFrame) -> NDArray[np.int64]:

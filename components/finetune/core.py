@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from components import bundle, mlmodel
 from components.decision_rule import DecisionRule
+from components.declared_columns import watched_kinds, watched_numbers
 from components.errors import ConfigError
 from components.finetune.batches import Examples
 from components.finetune.checkpoint import Checkpoints
@@ -32,6 +33,7 @@ from components.finetune.start import (
 from components.page import curve_plot, page, paragraph, section, table, verdict
 from components.profile import Answers, Columns, Profile, group_numbers
 from components.settings import Section
+from components.sources.rows import COLUMNS, SPLIT, WINDOW
 from components.split import TEST_SHARE
 from components.tasks import TASKS, TaskConfig
 from components.tasks.model import Model
@@ -471,11 +473,12 @@ def profile_of(
     train = (frame["split"] == "train").to_numpy()
     contents = frame["text"][train].tolist()
     groups = group_numbers(valid["group"])
+    declared = [name for name in frame if name not in (*COLUMNS, WINDOW, SPLIT)]
     profile = Profile.of(
         str(frame["window"].iloc[0]),
         inputs=Columns(
-            model.input_features(contents),
-            model.input_categories(contents),
+            {**model.input_features(contents), **watched_numbers(frame[train], declared)},
+            {**model.input_categories(contents), **watched_kinds(frame[train], declared)},
             group_numbers(frame["group"][train]),
         ),
         outputs=Columns(model.answer_features(answers), model.answer_categories(answers), groups),
@@ -484,6 +487,7 @@ def profile_of(
         answers=Answers(answers, model.decided(answers), targets.astype(np.int64), groups)
         if model.answers_are_probabilities
         else None,
+        kinds=watched_kinds(valid, declared),
     )
     return profile, model.scores(targets, answers)
 

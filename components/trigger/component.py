@@ -22,6 +22,7 @@ def trigger(
     ledger: str,
     config: str,
     report: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
     cause: dsl.OutputPath(str),
 ) -> bool:
     """Decide on a retrain and claim its event; the clock comes from ``resolve``."""
@@ -33,6 +34,7 @@ def trigger(
     from components.records import Records
     from components.tasks import parse_task
     from components.trigger import core, probe
+    from components.trigger.report import page_of
 
     with step.running("trigger") as log:
         store = home.store()
@@ -59,6 +61,7 @@ def trigger(
             ),
         )
         log.hand_over(result, report.path)
+        Path(page.path).write_text(page_of(result, store, ledger))
         Records(store, ledger, run).write("trigger", result.model_dump(mode="json"))
         Path(cause).write_text(result.cause)
     return result.retrain

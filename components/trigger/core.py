@@ -121,6 +121,9 @@ def decide(
         rules=rules,
         labelled_rows=finding.labelled_rows,
         finding=finding.summary,
+        moved=finding.moved if finding.enough else None,
+        hurts=finding.hurts,
+        performance=finding.performance,
     )
     decisions.keep(decision)
     return decision

@@ -31,6 +31,8 @@ class Finding(Section):
     """By labels; else estimated without them."""
     labelled_rows: int = 0
     """Labelled rows that the champion was not trained on."""
+    behind: str = ""
+    """Which kinds of rows fell behind the others, in words; empty for none."""
 
     @classmethod
     def read(cls, report: Path) -> Finding:
@@ -50,6 +52,7 @@ class Finding(Section):
             drop=worst["drop"] if worst else None,
             measured=worst is None or worst["source"] == "measured",
             labelled_rows=found["labelled_rows"],
+            behind=found.get("behind", ""),
         )
 
 
@@ -77,8 +80,10 @@ def on_manual(evidence: Evidence, config: TriggerConfig) -> str | None:
 
 
 def on_performance(evidence: Evidence, config: TriggerConfig) -> str | None:
-    """Fire when the champion got worse by more than chance, or is below the floor."""
+    """Fire when the champion got worse by more than chance, for some kind or all, or too bad."""
     found, drop = evidence.finding, evidence.finding.drop
+    if found.behind:
+        return found.behind
     if found.performance is None:
         return None
     how = "measured" if found.measured else "estimated"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from components.declared_columns import numbers_in
 from components.settings import Section
 from components.sources.rows import Metadata, declared_metadata, fingerprint
 from components.split import content_digest
@@ -107,12 +107,6 @@ def validate(
         trainable=not refusal,
         refusal=refusal,
     )
-
-
-def numbers_in(values: pd.Series[str]) -> pd.Series[float]:
-    """Return texts as numbers, NaN where there is none or it is not finite."""
-    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
-    return numbers.where(np.isfinite(numbers))
 
 
 def _reasons(

@@ -1,8 +1,9 @@
-"""Commands that train on this machine: run, monitor, tune, evaluate, adopt."""
+"""Commands that train on this machine: run, monitor, tune, evaluate, online, adopt."""
 
 from __future__ import annotations
 
 import getpass
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,6 +112,31 @@ def evaluate(
     print_table(tuple(rows[0]), rows)
     out.print(escape(report.headline), soft_wrap=True)
     out.print(f"page: {relative(place)}", markup=False, soft_wrap=True)
+
+
+def online(
+    project: Project,
+    follow_s: Annotated[
+        float | None, typer.Option("--follow", min=1, help="Look again every so many seconds.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the labels that came since the last training, and let the better model serve."""
+    from pipelines.online import learn
+
+    config = ready(project, overrides)
+    while True:
+        with progress.counting(quiet=as_json) as counted:
+            report = learn(config, project, counted)
+        if as_json:
+            print_json(report.model_dump(mode="json"))
+        else:
+            for line in report.lines:
+                out.print(line, markup=False, soft_wrap=True)
+        if follow_s is None:
+            return
+        time.sleep(follow_s)
 
 
 def adopt(

@@ -6,12 +6,15 @@ import json
 import random
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 
+from components.collect.core import CollectConfig, collect
+from components.drift.core import DriftConfig, detect
 from components.embeddings import embed
 from components.evaluate.checks import run_checks
 from components.evaluate.core import EvaluateConfig, evaluate, to_html
@@ -19,10 +22,11 @@ from components.evaluate.recording import read
 from components.finetune.core import finetune
 from components.finetune.history import Silent
 from components.ingest.core import IngestConfig, ingest
-from components.plan import Data, WindowData
+from components.plan import Data, Live, WindowData
 from components.prepare.core import PrepareConfig, prepare
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
+from components.store import LocalStore
 from components.tasks import TaskConfig
 from components.validate.core import ValidateConfig, validate
 from components.windows import Window
@@ -59,26 +63,30 @@ class World:
     base: Path
     task: TaskConfig
 
-    def prepared(self, metadata) -> tuple[Path, list[str]]:
-        """Take the rows through the steps; return them and what each step calls its result."""
-        at = self.folder / f"{len(list(self.folder.iterdir()))}"
+    def source(self, metadata) -> FilesConfig:
+        """Declare further columns of the newer file."""
         names = {"id": "id", "time": "time"}
-        new = ColumnNames.model_validate({**names, "metadata": metadata})
         old = ColumnNames.model_validate(names)
-        source = FilesConfig(
+        return FilesConfig(
             root=str(self.folder),
             files=[
                 Part(path="old.jsonl", name="old", columns=old),
                 Part(path="new.jsonl", name="new"),
             ],
-            columns=new,
+            columns=ColumnNames.model_validate({**names, "metadata": metadata}),
         )
-        opened, weeks = open_source(source), []
-        for day in (5, 12):
-            window = Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC"))
-            rows = opened.read(window)
-            found = {"fingerprint": rows.fingerprint(), "rows": len(rows.frame)}
-            weeks.append(WindowData(window=window, **found))
+
+    def week(self, source: FilesConfig, day: int) -> WindowData:
+        """Promise the rows of the week that begins on a day of January."""
+        window = Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC"))
+        rows = open_source(source).read(window)
+        return WindowData(window=window, fingerprint=rows.fingerprint(), rows=len(rows.frame))
+
+    def prepared(self, metadata) -> tuple[Path, list[str]]:
+        """Take the rows through the steps; return them and what each step calls its result."""
+        at = self.folder / f"{len(list(self.folder.iterdir()))}"
+        source = self.source(metadata)
+        weeks = [self.week(source, day) for day in (5, 12)]
         ingested = ingest(Data(source=source, windows=weeks), at / "snapshot", IngestConfig())
         now = weeks[1].window
         checked = validate(
@@ -151,10 +159,43 @@ def test_no_model_reads_declared_columns(world, judged_by, toy, tmp_path):
             {
                 file.name: file.read_bytes()
                 for file in out.iterdir()
-                if file.suffix == ".safetensors" or file.name in ("model.json", "profile.json")
+                if file.name in ("model.safetensors", "model.json")
             }
         )
     assert weights[0] == weights[1] != {}
+
+
+def test_drift_watches_declared_columns_and_their_gaps(world, judged_by, toy, tmp_path):
+    training = toy.training.model_copy(update={"epochs": 1})
+    window = {"window": "2026-01-12", "window_end": "2026-01-19T00:00:00+00:00"}
+    champion, collected = tmp_path / "bundle", tmp_path / "collected"
+    finetune(judged_by[0], toy.start, None, champion, world.task, training, window, Silent())
+    source = world.source(METADATA)
+    week = world.week(source, 12)
+    live = Live(source=source, current=week, labelled=[week])
+    store, config = LocalStore(tmp_path / "objects"), CollectConfig()
+    vectors_of = partial(embed, base=world.base, task=world.task)
+    collect(live, champion, collected, store, "code", config, vectors_of)
+
+    def gaps_and_moved():
+        report = detect(champion, collected, DriftConfig(min_rows=30))
+        moved = {each.name for each in report.findings if each.moved}
+        return report, {name for name in moved if name.startswith(("column ", "error where"))}
+
+    names = {each.name for each in gaps_and_moved()[0].findings}
+    assert {"column country", "column age", "column age (missing)"} <= names
+    assert gaps_and_moved()[1] == set()
+    errors = pd.read_parquet(collected / "errors.parquet")
+    french = errors["column country"] == "fr"
+    assert french.mean() == pytest.approx(0.5, abs=0.1)
+    errors.assign(error=french * 1.0).to_parquet(collected / "errors.parquet")
+    rows = pd.read_parquet(collected / "current.parquet")
+    moved = rows.assign(**{"column country": "de", "column age": rows["column age"] + 30})
+    moved.to_parquet(collected / "current.parquet")
+    report, found = gaps_and_moved()
+    assert found == {"column country", "column age", "error where country is fr"}
+    assert report.hurts is True
+    assert report.level == 3
 
 
 def swapped(frame):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.evaluate.attributions import tile_weights, weights, word_weights
+from components.attributions import tile_weights, weights, word_weights
 from components.tasks.image_classification import decode, encode_png
 
 

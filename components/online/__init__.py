@@ -1,0 +1,1 @@
+"""Between retrains: a linear head over the frozen champion that learns from every label."""
