@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_what_was_asked_gets_the_labels_that_came_later(log, tmp_path):
 
 def test_answers_may_be_metadata_and_contents_may_be_withheld(log):
     ask(log, "a", None)
-    columns = {"id": "id", "time": "time", "metadata": ["answer"]}
+    columns: dict[str, Any] = {"id": "id", "time": "time"}
     with pytest.raises(ValueError, match="answer"):
         opened(columns=columns | {"metadata": {"answer_": {"column": "answer"}}})
     columns["metadata"] = {"said": {"column": "answer"}}
