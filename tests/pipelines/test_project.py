@@ -19,6 +19,7 @@ from components.errors import ConfigError
 from components.finetune.config import FinetuneConfig
 from components.plan import Bases
 from components.settings import Section
+from components.sources.files import FilesConfig
 from pipelines.cli import app
 from pipelines.project import SHIPPED, ProjectConfig, load, load_policy, shipped_projects
 
@@ -58,6 +59,11 @@ def project(tmp_path: Path):
         return str(path)
 
     return write
+
+
+def files_of(config: ProjectConfig) -> FilesConfig:
+    assert isinstance(config.source, FilesConfig)
+    return config.source
 
 
 def problems_of(path: str, *overrides: str) -> list[str]:
@@ -492,8 +498,8 @@ def test_a_date_needs_no_quotes(project):
     path = project(('at: "2026-01-12"', "at: 2026-01-12"), ('"2026-01-05"', "2026-01-05"))
     config = load(path, ["source.files=[{path: c.csv, at: 2026-03-01}]"])
     assert config.resolve.start == "2026-01-05"
-    assert config.source.files[0].at == "2026-03-01"
-    assert load(path).source.files[1].at == "2026-01-12"
+    assert files_of(config).files[0].at == "2026-03-01"
+    assert files_of(load(path)).files[1].at == "2026-01-12"
     assert load(path, ["resolve.start=2026-02-02"]).resolve.start == "2026-02-02"
 
 
@@ -588,7 +594,7 @@ def test_files_may_lie_in_several_folders_each_with_columns_of_its_own(tmp_path)
         "    - {path: b.csv, root: there, columns: {text: body}}\n"
         "    - {path: c.csv, root: 'package:data', requirement: package==1}\n"
     )
-    source = load(str(tmp_path / "demo.yaml")).source
+    source = files_of(load(str(tmp_path / "demo.yaml")))
     assert source.roots == [
         (str(tmp_path / "here"), ""),
         (str(tmp_path / "there"), ""),
@@ -632,7 +638,7 @@ FILES = """\
 
 def test_anchors_and_merge_keys_work(project):
     config = load(project((FILES, MERGED)))
-    first, second = config.source.files
+    first, second = files_of(config).files
     assert first.share == (0, 0.5)
     assert second.model_dump() == first.model_dump() | {"share": (0.5, 1)}
 
@@ -750,7 +756,7 @@ def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     monkeypatch.chdir(elsewhere)
     for named in (path, "../demo.yaml"):
         config = load(named)
-        assert config.source.root == str(tmp_path / "data")
+        assert files_of(config).root == str(tmp_path / "data")
         assert base_places(config) == [str(tmp_path / "models" / "tiny")]
         trusted = f"evaluate.holdout={{path: trusted.csv, sha256: {'a' * 64}}}"
         holdout = load(named, [trusted]).evaluate.holdout
@@ -761,10 +767,10 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     path = project(("root: data", "root: ~/data"), ("models/tiny", "package:folder"))
     config = load(path)
-    assert config.source.root == str(tmp_path / "me" / "data")
+    assert files_of(config).root == str(tmp_path / "me" / "data")
     assert base_places(config) == ["package:folder"]
     assert base_places(load(path, ["finetune.base=/opt/model"])) == ["/opt/model"]
-    assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
+    assert files_of(load(path, ["source.root=.."])).root == str(tmp_path.parent)
 
 
 def test_what_else_a_training_reads_is_anchored_and_handed_to_resolve(project, tmp_path):

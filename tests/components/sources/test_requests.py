@@ -1,34 +1,18 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import pytest
 
+from components.errors import ConfigError
 from components.request_log import COLUMNS, Feedback, RequestLog, new_file, row_id
 from components.sources import open_source, parse_source
 from components.store import LocalStore
-from components.windows import ALL_TIME, Window
+from components.windows import ALL_TIME
 
-MONDAY = datetime(2026, 11, 16, 10, tzinfo=UTC)
-WEEK = timedelta(days=7)
-
-
-def kept(log, at, *texts):
-    """Keep requests of one moment; return their ids."""
-    file = new_file(at)
-    rows = [
-        dict.fromkeys(COLUMNS)
-        | {
-            "id": row_id(f"{file}-{number}", 0),
-            "time": (at + timedelta(seconds=number)).isoformat(),
-            "text": text,
-            "version": "7",
-        }
-        for number, text in enumerate(texts)
-    ]
-    log.write(file, rows)
-    return [f"{file}-{number}" for number in range(len(texts))]
+NOW = datetime(2026, 1, 6, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -37,49 +21,51 @@ def log(tmp_path, monkeypatch):
     return RequestLog(LocalStore(tmp_path / "objects"), "projects/demo")
 
 
-def source(store=None, more=""):
-    return open_source(parse_source(f'{{"kind": "requests", "of": "projects/demo"{more}}}'), store)
+def ask(log, *texts, at=NOW):
+    file = new_file(at)
+    rows = [
+        {"id": row_id(f"{file}-{number}", 0), "time": at.isoformat(), "text": text, "answer": "y"}
+        for number, text in enumerate(texts)
+    ]
+    log.write(file, [dict.fromkeys(COLUMNS) | row for row in rows])
+    return file
 
 
-def week_of(moment):
-    return Window.of_days(moment.date(), 7, ZoneInfo("UTC"))
+def opened(store=None, **section):
+    given = {"kind": "requests", "ledger": "projects/demo", **section}
+    return open_source(parse_source(json.dumps(given)), store)
 
 
-def test_what_production_was_asked_is_a_source_with_the_labels_that_came(log):
-    first = kept(log, MONDAY, "good", "bad")
-    kept(log, MONDAY + WEEK, "dull")
-    log.add_feedback([Feedback(request_id=first[1], label="negative")], MONDAY + WEEK)
-    frame = source().read(week_of(MONDAY)).frame
-    assert frame["text"].tolist() == ["good", "bad"]
-    assert frame["label"].tolist() == [None, "negative"]
-    assert frame["id"].tolist() == [row_id(each, 0) for each in first]
-    assert len(source().read(ALL_TIME).frame) == 3
-    first_time, last_time = source().span()
-    assert first_time.startswith("2026-11-16T10") and last_time.startswith("2026-11-23T10")
+def rows(source):
+    frame = source.read(ALL_TIME).frame
+    return dict(zip(frame["text"], frame["label"], strict=True))
 
 
-def test_a_label_that_comes_later_makes_another_window_of_it(log, tmp_path):
-    store = LocalStore(tmp_path / "objects")
-    (asked,) = kept(log, MONDAY, "good")
-    before = source(store).facts(week_of(MONDAY))
-    assert source(store).facts(week_of(MONDAY)) == before
-    log.add_feedback([Feedback(request_id=asked, label="positive")], MONDAY + WEEK)
-    after = source(store).facts(week_of(MONDAY))
-    assert after.contents == before.contents
+def test_what_was_asked_gets_the_labels_that_came_later(log, tmp_path):
+    store = LocalStore(tmp_path / "kept")
+    first = ask(log, "a", "b")
+    ask(log, "c", at=NOW + timedelta(hours=1))
+    assert rows(opened(store)) == {"a": None, "b": None, "c": None}
+    before = opened(store).facts(ALL_TIME)
+    log.add_feedback([Feedback(request_id=f"{first}-1", label="x")], NOW)
+    assert rows(opened(store)) == {"a": None, "b": "x", "c": None}
+    after = opened(store).facts(ALL_TIME)
     assert after.fingerprint != before.fingerprint
-    assert source(store).read(week_of(MONDAY)).frame["label"].tolist() == ["positive"]
+    assert after.contents == before.contents
 
 
-def test_nothing_asked_yet_is_no_row(log):
-    assert source().read(ALL_TIME).frame.empty
+def test_answers_may_be_metadata_and_contents_may_be_withheld(log):
+    ask(log, "a", None)
+    columns: dict[str, Any] = {"id": "id", "time": "time"}
+    with pytest.raises(ValueError, match="answer"):
+        opened(columns=columns | {"metadata": {"answer_": {"column": "answer"}}})
+    columns["metadata"] = {"said": {"column": "answer"}}
+    frame = opened(columns=columns).read(ALL_TIME).frame
+    said = [{"text": "a", "said": "y"}, {"text": None, "said": "y"}]
+    assert frame[["text", "said"]].to_dict("records") == said
 
 
-def test_further_columns_travel(log):
-    kept(log, MONDAY, "good")
-    columns = ', "columns": {"id": "id", "time": "time", "metadata": ["version"]}'
-    assert source(more=columns).read(ALL_TIME).frame["version"].tolist() == ["7"]
-
-
-def test_a_request_whose_text_was_not_kept_is_no_content(log):
-    kept(log, MONDAY, None, "good")
-    assert source().read(ALL_TIME).frame["text"].tolist() == [None, "good"]
+def test_a_log_without_requests_has_no_rows_and_one_without_a_name_is_refused(log):
+    assert rows(opened()) == {}
+    with pytest.raises(ConfigError, match=r"source\.ledger is empty"):
+        opened(ledger="").read(ALL_TIME)
