@@ -159,16 +159,6 @@ class RequestLog:
             return frozenset()
         return frozenset(pd.read_parquet(io.BytesIO(data), columns=["id"])["id"])
 
-    def files(self) -> list[str]:
-        """Return the names of all files of requests, in order of time."""
-        keys = self._store.list(f"{self._requests}/")
-        names = [key.removeprefix(f"{self._requests}/").removesuffix(".parquet") for key in keys]
-        return [name for name in names if _began(name) is not None]
-
-    def content(self, file: str) -> bytes:
-        """Return a file of requests, which is Parquet; ``StoreError`` if it cannot be read."""
-        return self._store.get(f"{self._requests}/{file}.parquet")
-
     def add_feedback(self, labels: Iterable[Feedback], at: datetime) -> str:
         """Keep labels; when this returns, they outlive the process. Return their object's key.
 
