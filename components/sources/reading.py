@@ -183,7 +183,9 @@ class TableSource(ABC):
             ]
         )
         key = f"sources/facts/{known}.json"
-        if self._given is not None and self._store.exists(key):
+        # Of a window without tables there is nothing to save.
+        keeps = self._given is not None and bool(self.listing(window))
+        if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
         table, _ = self.table(window)
         facts = Facts(
@@ -191,7 +193,7 @@ class TableSource(ABC):
             contents=fingerprint(table, ("id", "text")),
             rows=table.num_rows,
         )
-        if self._given is not None:
+        if keeps:
             self._store.put(key, facts.to_json().encode())
         return facts
 
