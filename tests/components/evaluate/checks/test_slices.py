@@ -54,10 +54,10 @@ def test_a_collapse_on_a_declared_column_is_seen(collapsed):
     )
 
 
-def test_a_loss_that_may_be_chance_is_undecided(collapsed):
+def test_a_loss_that_may_be_chance_is_named_and_stops_nobody(collapsed):
     config = EvaluateConfig(slices=SlicesConfig(columns=("country",), search=False, min_rows=5))
     (found,) = slices(collapsed(0.35, rows=60), config)
-    assert found.verdict == "undecided"
+    assert (found.verdict, found.parts[0].verdict) == ("passed", "undecided")
     assert "perhaps by chance" in found.reason
 
 
@@ -92,6 +92,20 @@ def test_equal_models_are_seldom_said_to_collapse(make_exam):
         (found,) = slices(exam, CONFIG)
         verdicts.append(found.verdict)
     assert verdicts.count("failed") <= 4
+
+
+def test_many_small_slices_stop_no_challenger_that_is_better_on_all(make_exam):
+    def twenty(count):
+        return {"country": [f"c{row % 20}" for row in range(count)]}
+
+    verdicts = set()
+    for seed in range(2):
+        exam = make_exam(
+            {"champion": 0.8, "challenger": 0.85}, rows={"test": 1000}, columns=twenty, seed=seed
+        )
+        (found,) = slices(exam, CONFIG)
+        verdicts.add((found.verdict, found.parts[0].verdict))
+    assert verdicts == {("passed", "undecided")}
 
 
 def test_few_rows_are_no_slice(make_exam):
