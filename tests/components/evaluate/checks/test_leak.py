@@ -20,6 +20,14 @@ def test_test_rows_far_better_than_validation_rows_are_suspicious(make_exam, tes
         assert "trained on" in found.reason and found.model_dump()["measured"] > 0.05
 
 
+def test_a_wide_gap_that_chance_explains_is_no_sign(make_exam):
+    exam = make_exam({"challenger": 1.0}, rows={"test": 40, "valid": 40})
+    exam.errors["challenger"][40:43] = 1
+    (found,) = leak(exam, EvaluateConfig())
+    assert found.verdict == "passed"
+    assert found.model_dump()["measured"] > EvaluateConfig().leak.min_gap
+
+
 def test_chance_is_not_suspicious():
     draw = np.random.default_rng(0)
     p_values = []

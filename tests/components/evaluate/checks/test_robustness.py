@@ -43,6 +43,17 @@ def test_of_a_first_champion_a_share_must_stay(make_exam, share, rows, verdict):
     assert (found.verdict, found.threshold) == (verdict, 0.8)
 
 
+def test_of_many_ways_to_change_contents_one_looks_bad_by_chance(make_exam):
+    steady = kept(100, champion=1, challenger=1)
+    moved = kept(100, champion=1, challenger=1)
+    moved.kept["challenger"][:12] = False
+    for others, verdict in ((0, "failed"), (4, "undecided")):
+        perturbed = {"typos": moved} | {f"other {number}": steady for number in range(others)}
+        exam = make_exam({"champion": 0.8, "challenger": 0.8}, perturbed=perturbed)
+        (found,) = robustness(exam, EvaluateConfig())
+        assert found.verdict == verdict
+
+
 @pytest.mark.parametrize("models", [("challenger",), ("challenger", "champion")])
 def test_few_changed_rows_show_nothing(make_exam, models):
     few = {"numbers": kept(2, **dict.fromkeys(models, 1))}
