@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from benchmarks import compile as compiling
-from benchmarks import drift, export, finetune, gate, loop, policies
+from benchmarks import drift, export, finetune, gate, loop, policies, rollout, serve
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -19,6 +19,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gate": gate,
     "drift": drift,
     "policies": policies,
+    "rollout": rollout,
+    "serve": serve,
 }
 
 

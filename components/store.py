@@ -458,30 +458,48 @@ class S3Store(Store):
         where = f"s3://{self.bucket}/{self.prefix}{key}"
         try:
             yield
-        except ClientError as error:
-            raise self._explained(error, act, where) from error
-        except (Boto3Error, BotoCoreError) as error:
-            name = type(error).__name__
-            if name in ("EndpointConnectionError", "ConnectTimeoutError"):
-                line = f"cannot reach {self._server}; is it running, is AWS_ENDPOINT_URL_S3 right?"
-            elif "Credential" in name:
-                line = "no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            else:
-                line = name
-            raise StoreError(f"cannot {act} {where}: {line}") from error
+        except (ClientError, Boto3Error, BotoCoreError) as error:
+            raise explained_s3(error, act, where, self._server) from error
 
-    def _explained(self, error: Any, act: str, where: str) -> StoreError:
+
+def explained_s3(error: Any, act: str, where: str, server: str) -> StoreError:
+    """Return one clear line, without a secret, about what boto3 raised.
+
+    Args:
+        error: of boto3 or botocore.
+        act: what was tried, such as ``read``.
+        where: address of the object.
+        server: address of the server.
+    """
+    from botocore.exceptions import ClientError
+
+    server = _without_password(server)
+    if isinstance(error, ClientError):
         code, status = error.response["Error"]["Code"], _status(error)
         if code == "NoSuchBucket":
-            return StoreError(f"cannot {act} {where}: {self._server} has no such bucket")
+            return StoreError(f"cannot {act} {where}: {server} has no such bucket")
         if status == 404:
             return ObjectMissing(f"there is no object {where}")
         if status in (401, 403):
             return StoreError(
-                f"cannot {act} {where}: {self._server} denies access ({code}); "
+                f"cannot {act} {where}: {server} denies access ({code}); "
                 "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"
             )
-        return StoreError(f"cannot {act} {where}: {self._server} answers {status} {code}")
+        return StoreError(f"cannot {act} {where}: {server} answers {status} {code}")
+    name = type(error).__name__
+    if name in ("EndpointConnectionError", "ConnectTimeoutError"):
+        line = f"cannot reach {server}; is it running, is AWS_ENDPOINT_URL_S3 right?"
+    elif "Credential" in name:
+        line = "no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    else:
+        line = name
+    return StoreError(f"cannot {act} {where}: {line}")
+
+
+def s3_client() -> Any:
+    """Return a client of the S3 that the environment names, for up to 32 threads."""
+    [client] = _s3_clients(None, 5)
+    return client
 
 
 def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:

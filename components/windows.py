@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_serializer, model_validator
 
 from components.settings import Section
 
@@ -68,6 +70,87 @@ class Window(Section):
 
 ALL_TIME = Window(start="0001-01-01T00:00:00+00:00", end="9999-12-31T00:00:00+00:00")
 """The one window of a project whose rows carry no time."""
+
+
+_QUERY = re.compile(
+    r"last (?P<last>[1-9]\d{0,4}) (?P<unit>day|window)s?"
+    r"(?:, skip the last (?P<skip>\d{1,4})(?: (?P=unit)s?)?)?"
+    r"(?:, at least (?P<rows>\d[\d,]{0,14}) rows)?"
+)
+
+
+class TrainingQuery(Section):
+    """Which windows a model learns from, written as ``last 90 days, skip the last 1 day``.
+
+    ``at least 2,000 rows`` at its end takes earlier windows until there are so many. Days are
+    counted back from the end of the newest window, and what is only partly inside of them is
+    taken as a whole.
+    """
+
+    last: int
+    unit: str
+    skip: int
+    min_rows: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parsed(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        found = _QUERY.fullmatch(" ".join(given.lower().split()))
+        if found is None:
+            raise ValueError(
+                "should be like: last 90 days, skip the last 1 day, at least 2,000 rows "
+                "(or windows instead of days; the second and the third part may be missing)"
+            )
+        return {
+            "last": int(found["last"]),
+            "unit": found["unit"],
+            "skip": int(found["skip"] or 0),
+            "min_rows": int((found["rows"] or "0").replace(",", "")),
+        }
+
+    @model_serializer
+    def _as_written(self) -> str:
+        return self.written
+
+    @property
+    def written(self) -> str:
+        """The query as a sentence.
+
+        >>> TrainingQuery.model_validate("Last 9 windows, skip the last 1").written
+        'last 9 windows, skip the last 1 windows, at least 0 rows'
+        """
+        return (
+            f"last {self.last} {self.unit}s, skip the last {self.skip} {self.unit}s, "
+            f"at least {self.min_rows} rows"
+        )
+
+    def choose(self, windows: Sequence[Window], rows: Callable[[int], int]) -> list[Window]:
+        """Return the windows that are meant, in order; none where none is left or rows lack.
+
+        Args:
+            windows: all that have ended, in order.
+            rows: how many rows the window at a place has.
+        """
+        if not windows:
+            return []
+        if self.unit == "window":
+            end = len(windows) - self.skip
+            start = max(0, end - self.last)
+        else:
+            # By the calendar: a day in which the clocks change has 23 or 25 hours.
+            ends = [date.fromisoformat(window.end[:10]) for window in windows]
+            until = ends[-1] - timedelta(days=self.skip)
+            end = sum(each <= until for each in ends)
+            start = sum(each <= until - timedelta(days=self.last) for each in ends)
+        if end <= start:
+            return []
+        found = sum(rows(place) for place in range(start, end))
+        while found < self.min_rows and start > 0:
+            start -= 1
+            found += rows(start)
+        return list(windows[start:end]) if found >= self.min_rows else []
 
 
 def consecutive(first: date, days: int, zone: ZoneInfo, until: datetime) -> list[Window]:

@@ -19,6 +19,7 @@ from pipelines.commands import (
     looking,
     promoting,
     replaying,
+    rolling,
     submitting,
     training,
 )
@@ -46,10 +47,12 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         promoting.candidates,
         promoting.promote,
         promoting.reject,
+        rolling.rollout,
+        rolling.rollback,
         promoting.freeze,
         promoting.thaw,
     ),
-    "Answer": (answering.serve, answering.predict),
+    "Answer": (answering.serve, answering.predict, rolling.score),
     "On Kubeflow": (submitting.compile, submitting.submit, submitting.apply, submitting.runs),
 }
 for panel, commands in _PANELS.items():

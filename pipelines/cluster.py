@@ -283,6 +283,7 @@ class Steps(Section):
     drift: Pod | None = None
     trigger: Pod | None = None
     notify: Pod | None = None
+    score: Pod | None = None
 
 
 _FIELDS = {field.alias or name: name for name, field in Steps.model_fields.items()}
@@ -290,7 +291,7 @@ STEPS = tuple(_FIELDS)
 _MODEL = {"cpu": "2", "memory": "6Gi"}
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     # Steps that load a model; those that resume from a checkpoint are worth more attempts.
-    **dict.fromkeys(("prepare", "evaluate", "deploy", "collect"), _MODEL),
+    **dict.fromkeys(("prepare", "evaluate", "deploy", "collect", "score"), _MODEL),
     **dict.fromkeys(("search", "finetune"), _MODEL | {"retries": Retries(most=3, wait_s=60)}),
 }
 

@@ -67,7 +67,7 @@ def draft(
     if len(separator) > 1:
         raise BadInput(f"a separator is one character, or tab, not {separator!r}")
     try:
-        frame = read_table(path, separator, True, "strict")
+        frame = read_table(path, separator)
     except SourceError as error:
         raise BadInput(str(error)) from error
     if frame.empty:

@@ -30,6 +30,7 @@ TITLES = {
     "collect": "Collect what production saw",
     "drift": "Drift: compare with the profile",
     "trigger": "Trigger: retrain or not",
+    "score": "Score the rows of a file",
     "notify": "Notify: how it ended",
 }
 """What the UI calls each step."""

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from components.collect.core import CollectConfig
-from components.deploy.core import DeployConfig
+from components.deploy.config import DeployConfig
 from components.drift.core import DriftConfig
 from components.errors import ConfigError
 from components.evaluate.config import kind_of
@@ -31,8 +31,11 @@ from components.plan import Bases
 from components.prepare.core import PrepareConfig
 from components.register.core import RegisterConfig
 from components.resolve.core import ResolveConfig
+from components.score.core import ScoreConfig
+from components.serve.config import ServeConfig
 from components.settings import Section
-from components.sources import SourceConfig
+from components.sources import SOURCES, SourceConfig
+from components.sources.files import FilesConfig
 from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
 from components.trigger.core import TriggerConfig
@@ -47,6 +50,7 @@ MAX_PLACES = 100_000
 """More keys and values make no project: a file's anchors can unfold to billions."""
 
 Place = tuple[str | int, ...]
+_KINDS: dict[str, Iterable[str]] = {"task": TASKS, "source": SOURCES}
 _BOOL, _TEXT, _DATE = (f"tag:yaml.org,2002:{name}" for name in ("bool", "str", "timestamp"))
 
 
@@ -92,7 +96,9 @@ class ProjectConfig(Section):
     drift: DriftConfig = DriftConfig()
     trigger: TriggerConfig = TriggerConfig()
     notify: NotifyConfig = NotifyConfig()
+    score: ScoreConfig = ScoreConfig()
     online: OnlineConfig = OnlineConfig()
+    serve: ServeConfig = ServeConfig()
     cluster: ClusterConfig = ClusterConfig()
     schedules: SchedulesConfig = SchedulesConfig()
 
@@ -406,18 +412,21 @@ def _problem(error: Any, origins: dict[Place, str]) -> str:
     """Return one line about one of pydantic's findings."""
     # Of a key that is wrong, pydantic says so behind it.
     found: Place = tuple(each for each in error["loc"] if each != "[key]")
-    # Below the task, pydantic names the kind as if it were a key.
-    place = found[:1] + found[2:] if found[:1] == ("task",) and found[1:2] else found
+    # Below task and source, pydantic names the kind as if it were a key.
+    by_kind = found[:1] in (("task",), ("source",)) and len(found) > 1
+    place = found[:1] + found[2:] if by_kind else found
     origin = _origin(place, origins)
     name = ".".join(map(str, place))
     if error["type"] == "extra_forbidden":
         return f"{origin}{name}: unknown key; {_hint(str(place[-1]), _keys_at(found[:-1]))}"
     if error["type"] == "union_tag_not_found":
-        return f"{origin}{name}.kind: is missing; known are {', '.join(TASKS)}"
+        return f"{origin}{name}.kind: is missing; known are {', '.join(_KINDS[name])}"
     if error["type"] == "union_tag_invalid":
         kind = str(error["ctx"]["tag"])
         origin = _origin((*place, "kind"), origins)
-        return f"{origin}{name}.kind: unknown kind; {_hint(kind, list(TASKS))} (got {kind!r})"
+        return (
+            f"{origin}{name}.kind: unknown kind; {_hint(kind, list(_KINDS[name]))} (got {kind!r})"
+        )
     if error["type"] == "missing":
         return f"{origin}{name}: is missing"
     message = error["msg"].removeprefix("Value error, ").replace(" after validation", "")
@@ -483,13 +492,17 @@ def _anchored(
             return path
 
     source, finetune, evaluate = config.source, config.finetune, config.evaluate
-    files = [
-        part.model_copy(update={"root": anchored(part.root, ("source", "files", number, "root"))})
-        if part.root
-        else part
-        for number, part in enumerate(source.files)
-    ]
-    root = anchored(source.root, ("source", "root"))
+    places: dict[str, Any] = {}
+    if isinstance(source, FilesConfig):
+        files = [
+            part.model_copy(
+                update={"root": anchored(part.root, ("source", "files", number, "root"))}
+            )
+            if part.root
+            else part
+            for number, part in enumerate(source.files)
+        ]
+        places = {"files": files, "root": anchored(source.root, ("source", "root"))}
     labels_of = source.labels_of or config.ledger
     bases = tuple(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})
@@ -509,9 +522,7 @@ def _anchored(
         evaluate = evaluate.model_copy(update={"holdout": holdout})
     return config.model_copy(
         update={
-            "source": source.model_copy(
-                update={"root": root, "files": files, "labels_of": labels_of}
-            ),
+            "source": source.model_copy(update={**places, "labels_of": labels_of}),
             "finetune": finetune.model_copy(update=changed),
             "evaluate": evaluate,
         }

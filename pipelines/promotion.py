@@ -16,6 +16,7 @@ from components.errors import BadInput
 from components.freeze import Freeze, Freezes
 from components.ledger import Ledger
 from components.resolve.core import code_version
+from components.rollout.record import Rollouts
 from pipelines.project import ProjectConfig
 
 
@@ -95,9 +96,11 @@ def promote(
             key=f"by hand/{candidate.bundle}/{generation}",
             by=getpass.getuser(),
             reason=f"{reason} (in spite of: {'; '.join(doubts)})" if doubts else reason,
+            project=project.name,
             store=store,
             ledger=ledger,
             freezes=freezes,
+            rollouts=Rollouts(store, project.ledger),
             registry=home.registry(project.name),
             config=project.deploy,
             by_hand=True,

@@ -91,7 +91,9 @@ def replay(
     played = new_run_id()
     ledger = project.replay_ledger(played)
     # The alias follows the project's ledger, not this one.
-    quiet = project.deploy.model_copy(update={"mirror_alias": False})
+    quiet = project.deploy.model_copy(
+        update={"mirror_alias": False, "rollout": None, "target": "local"}
+    )
     rehearsal = project.model_copy(update={"deploy": quiet})
     if publish:
         Freezes(home.store(), project.ledger).refuse("a replay that publishes its champion")
@@ -169,7 +171,7 @@ def _titled(
 
 def names_in(project: ProjectConfig, window: Window) -> str:
     """Return the names of the files that are played in a window."""
-    names = [part.name for part in project.source.files if part.at == window.name]
+    names = [part.name for part in project.source.parts if part.at == window.name]
     return ", ".join(sorted(set(filter(None, names))))
 
 

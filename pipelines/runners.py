@@ -195,7 +195,7 @@ def compiled(graph: str, folder: Path, workers: int = 0) -> Path:
 
 
 def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
-    """Compile both graphs for a cluster, a project's settings as their defaults.
+    """Compile the graphs for a cluster, a project's settings as their defaults.
 
     Returns:
         The files of IR YAML by graph.
@@ -207,7 +207,7 @@ def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
     workers = workers_of(project) if project.cluster.fan_out else min(workers_of(project), 1)
     placement = Placement(project.name, project.cluster)
     files = {}
-    for name in GRAPHS:
+    for name in (*GRAPHS, "scoring"):
         graph = graph_of(name, workers, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"
@@ -227,6 +227,10 @@ def graph_of(name: str, workers: int = 0, placement: Placement | None = None) ->
         from pipelines.training import training_of
 
         return training_of(workers, placement)
+    if name == "scoring":
+        from pipelines.scoring import scoring_of
+
+        return scoring_of(placement)
     if name == "tuning":
         from pipelines.tuning import tuning_of
 

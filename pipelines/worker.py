@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipelines.nursery import forked_steps
 
 
 def main() -> int:
@@ -46,17 +48,24 @@ def main() -> int:
 
 def _runner(arguments: Mapping[str, object]) -> AbstractContextManager[Any]:
     """Return what runs the steps, as the environment asks for."""
-    from kfp import local
-
     match os.environ.get("TOKIWA_RUNNER", "subprocess"):
         case "subprocess":
-            return nullcontext(local.SubprocessRunner(use_venv=False))
+            return _processes()
         case "docker":
             from pipelines.containers import in_containers
 
             return in_containers(arguments, os.environ["TOKIWA_RUN"])
         case other:
             raise RuntimeError(f"TOKIWA_RUNNER is {other!r}; it can be subprocess or docker")
+
+
+@contextmanager
+def _processes() -> Iterator[Any]:
+    """Yield kfp's runner for processes, which are forked where that can be done."""
+    from kfp import local
+
+    with forked_steps():
+        yield local.SubprocessRunner(use_venv=False)
 
 
 def _die_with_parent() -> None:

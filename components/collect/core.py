@@ -93,7 +93,7 @@ def collect(
     task, model = description.task, TASKS[description.task.kind].load(champion)
     digest = bundle.digest_of_folder(champion)
     kept = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", model)
-    source = open_source(live.source)
+    source = open_source(live.source, store)
     metadata = live.source.metadata
     rows = _sample(source, live.current, task, metadata, config)
     contents = rows["text"].tolist()

@@ -24,9 +24,11 @@ def deploy(
 
     from components import home, step
     from components.deploy import core
+    from components.deploy.config import DeployConfig
     from components.freeze import Freezes
     from components.ledger import Ledger
     from components.records import Records
+    from components.rollout.record import Rollouts
 
     with step.running("deploy") as log:
         store = home.store()
@@ -39,11 +41,13 @@ def deploy(
             key=f"{run}/{bundle}",
             by=f"run {run}",
             reason=reason,
+            project=project,
             store=store,
             ledger=Ledger(store, ledger),
             freezes=Freezes(store, ledger),
+            rollouts=Rollouts(store, ledger),
             registry=home.registry(project),
-            config=core.DeployConfig.from_json(config),
+            config=DeployConfig.from_json(config),
         )
         report.metadata.update(version=result.version, generation=result.number)
         log.hand_over(result, report.path)

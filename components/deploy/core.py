@@ -8,35 +8,22 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from components import bundle
+from components.deploy.budget import Cost, cost_of
+from components.deploy.config import DeployConfig
+from components.deploy.targets import TARGETS, Site
 from components.errors import BundleError, WorldError
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import Registry
-from components.serve.model import MAX_CONTENTS, BundleModel
+from components.rollout.record import Rollouts
+from components.serve.model import BundleModel
 from components.settings import Section, digest_of
 from components.store import ObjectMissing, Store
-
-
-class DeployConfig(Section):
-    """Section ``deploy``."""
-
-    parity_rows: int = Field(default=64, ge=1, le=MAX_CONTENTS)
-    """So many evaluated rows are answered again by the serving code."""
-    parity_tolerance: float = Field(default=1e-3, gt=0, lt=1)
-    """Answers may differ by so much of their range; other batches round differently."""
-    approval: Literal["none", "required"] = "none"
-    """``required``: what passed the gate waits until a person promotes it, see
-    ``tokiwa promote``."""
-    mirror_alias: bool = True
-    """Whether MLflow's alias ``champion`` follows; a replay turns it off, because its
-    ledger is not the project's."""
 
 
 class Parity(Section):
@@ -47,6 +34,8 @@ class Parity(Section):
     """Evaluated rows that were answered again."""
     max_difference: float
     """Largest difference of an answer, as a share of the range of answers."""
+    cost: Cost | None = None
+    """Of answering them in a process of its own; None without a budget."""
 
 
 class DeployReport(Section):
@@ -54,12 +43,16 @@ class DeployReport(Section):
 
     schema_version: int = 1
     number: int
-    """The new ledger entry: the generation that is served from now on; 0 if it waits."""
+    """The new ledger entry: the generation that is served from now on; 0 if there is none."""
     version: str
     waits: bool = False
     """A person has to promote it."""
     frozen: str = ""
     """Who froze the project, in words: then it waits for a thaw, too."""
+    rollout: str = ""
+    """Where its rollout stands, such as ``shadow 100%`` or ``rolled back``; empty without."""
+    why: str = ""
+    """Why the rollout stands there."""
     parity: Parity
     alias_error: str
     """Why MLflow's alias could not follow, empty when it did."""
@@ -69,6 +62,8 @@ class DeployReport(Section):
         """The one thing to see."""
         if self.waits:
             return f"version {self.version} is proved, and waits for a person to promote it"
+        if self.rollout and not self.number:
+            return f"version {self.version} is in rollout: {self.rollout}, {self.why}"
         return f"version {self.version} serves as generation {self.number}"
 
 
@@ -82,14 +77,19 @@ def deploy(
     key: str,
     by: str,
     reason: str,
+    project: str,
     store: Store,
     ledger: Ledger,
     freezes: Freezes,
+    rollouts: Rollouts,
     registry: Registry,
     config: DeployConfig,
     by_hand: bool = False,
 ) -> DeployReport:
     """Check a published bundle and append it to the ledger, unless a person has to.
+
+    Where the project has a rollout and a champion is served, the challenger has to prove
+    itself beside it first. Otherwise it is promoted at once.
 
     Args:
         digest: the bundle in the store.
@@ -100,14 +100,17 @@ def deploy(
         key: makes a retry the same act.
         by: who promotes: a run or a person.
         reason: one sentence for the ledger.
+        project: its name.
         store: where the bundle is published.
         ledger: the project's, or a replay's.
         freezes: of the same ledger; while it is frozen, nothing is promoted.
+        rollouts: the record beside the ledger.
         registry: MLflow, whose alias mirrors the ledger.
         config: the section ``deploy``.
-        by_hand: a person promotes, which is the approval.
+        by_hand: a person promotes, at once: that is the approval.
 
     Raises:
+        BackendError: the place where it is to be served cannot be reached.
         BundleError: it does not load, or answers otherwise than when it was evaluated.
         Frozen: a person promotes a model of a frozen project.
         StalePromotion: the champion moved since the run began.
@@ -127,6 +130,30 @@ def deploy(
                 parity=checked,
                 alias_error="",
             )
+    target = TARGETS[config.target](Site(project, ledger, freezes, rollouts, config))
+    if config.rollout is not None and generation and not by_hand and target.is_serving():
+        begun = rollouts.begin(
+            rollout=key,
+            bundle=digest,
+            version=version,
+            generation=generation,
+            config=config.rollout,
+            by=by,
+            why=reason,
+        )
+        stands = target.follow(begun)
+        head = ledger.head()
+        promoted = head is not None and head.key == key
+        return DeployReport(
+            number=head.number if head is not None and promoted else 0,
+            version=version,
+            rollout=stands.words,
+            why=stands.reason,
+            parity=checked,
+            alias_error=_mirrored(registry, ledger, version)
+            if promoted and config.mirror_alias
+            else "",
+        )
     entry = ledger.append(
         action="promote",
         bundle=digest,
@@ -136,17 +163,23 @@ def deploy(
         reason=reason,
         expected=generation,
     )
-    alias_error = ""
-    if config.mirror_alias:
-        # Not always this version: a retry may come after somebody else's promotion.
-        try:
-            registry.mirror((ledger.head() or entry).version)
-        except WorldError as error:
-            # The ledger has spoken and servers follow it; the next promotion mends the alias.
-            alias_error = str(error)
+    target.settle()
+    alias_error = _mirrored(registry, ledger, entry.version) if config.mirror_alias else ""
     return DeployReport(
         number=entry.number, version=version, parity=checked, alias_error=alias_error
     )
+
+
+def _mirrored(registry: Registry, ledger: Ledger, version: str) -> str:
+    """Let MLflow's alias follow the ledger; return why it could not, empty if it did."""
+    try:
+        # Not always this version: a retry may come after somebody else's promotion.
+        head = ledger.head()
+        registry.mirror(head.version if head else version)
+    except WorldError as error:
+        # The ledger has spoken and servers follow it; the next promotion mends the alias.
+        return str(error)
+    return ""
 
 
 def proof(digest: str, predictions: Path, code: str, store: Store, config: DeployConfig) -> Parity:
@@ -174,7 +207,8 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
     Raises:
         BundleError: it does not load, or an answer is not what was evaluated.
     """
-    model = BundleModel.load(store, digest)
+    # The form that was evaluated: a quantised one was compared with it when it was exported.
+    model = BundleModel.load(store, digest, form="safetensors")
     frame = pd.read_parquet(predictions / "predictions.parquet")
     accepted = (row for row, content in enumerate(frame["text"]) if model.accepts(content))
     frame = frame.iloc[list(islice(accepted, config.parity_rows))]
@@ -191,4 +225,14 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
             f"bundle {digest[:12]} answers differently in the server than when it was evaluated: "
             f"answers differ by up to {difference:.4f} of their range"
         )
-    return Parity(rows=len(frame), max_difference=difference)
+    cost = None
+    if config.max_latency_ms is not None or config.max_memory_mib is not None:
+        cost = cost_of(
+            store.uri("x").removesuffix("/x"),
+            digest,
+            frame["text"].tolist(),
+            model.sample,
+            config.max_latency_ms,
+            config.max_memory_mib,
+        )
+    return Parity(rows=len(frame), max_difference=difference, cost=cost)

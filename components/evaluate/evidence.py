@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import calibration
-from components.evaluate.attributions import weights
+from components.attributions import weights
 from components.evaluate.check import shortened
 from components.evaluate.comparison import mcnemar
 from components.evaluate.exam import Exam, Rows

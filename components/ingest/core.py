@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
 
 from components.errors import SourceError
-from components.plan import Data
+from components.ingest.lineage import complete_event
+from components.ingest.near_duplicates import NearDuplicates
+from components.plan import Data, WindowData
 from components.settings import Section, digest_of
-from components.sources import open_source
-from components.sources.rows import fingerprint, snapshot_schema
+from components.sources import Source, open_source
+from components.sources.rows import WINDOW, Fingerprint, snapshot_schema
 from components.split import content_digest
+from components.store import Store
 
 ROWS = "rows.parquet"
+UNREADABLE = "unreadable.parquet"
 MANIFEST = "manifest.json"
+LINEAGE = "openlineage.json"
 
 
 class IngestConfig(Section):
@@ -22,10 +34,13 @@ class IngestConfig(Section):
 
     drop_duplicates: bool = True
     """Keep the first of rows whose text (case and spaces folded) and label are equal."""
+    near_duplicates: float | None = Field(default=None, ge=0.5, le=1)
+    """Keep the first of rows with one label whose texts have at least this share of their
+    pieces of five letters in common, such as 0.9. None keeps them all."""
 
 
 class IngestReport(Section):
-    """Where every row went: ``read = rows + duplicates``."""
+    """Where every row went: ``read = rows + duplicates + near_duplicates + unreadable``."""
 
     schema_version: int = 1
     digest: str
@@ -33,60 +48,178 @@ class IngestReport(Section):
     rows_by_window: dict[str, int]
     read: int
     duplicates: int
+    near_duplicates: int = 0
+    unreadable: int = 0
+    """Rows that are none; they are in ``unreadable.parquet`` with a reason and their place."""
+    unreadable_reasons: dict[str, int] = {}
     left_out: dict[str, int]
     """Rows that the source's configuration leaves out, by reason."""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
-        return f"{self.rows:,} rows, {self.duplicates} duplicates dropped"
+        near = f", {self.near_duplicates} near ones" if self.near_duplicates else ""
+        bad = f", {self.unreadable} unreadable" if self.unreadable else ""
+        return f"{self.rows:,} rows, {self.duplicates} duplicates dropped{near}{bad}"
 
 
-def ingest(data: Data, folder: Path, config: IngestConfig) -> IngestReport:
-    """Write ``rows.parquet`` and a manifest into ``folder``.
+class Manifest(Section):
+    """What a snapshot is made of; it is written last."""
+
+    schema_version: int = 1
+    report: IngestReport
+    code: str
+    """Version of the code that made it."""
+    source: str
+    """Digest of the section ``source``."""
+    windows: list[WindowData]
+    tables: list[tuple[str, str, int]]
+    """Name, version and rows of each table that was read."""
+    columns: dict[str, str]
+    """Type by name."""
+
+
+def ingest(
+    data: Data,
+    folder: Path,
+    config: IngestConfig,
+    *,
+    store: Store | None = None,
+    code: str = "",
+    at: datetime | None = None,
+) -> IngestReport:
+    """Write ``rows.parquet``, ``unreadable.parquet`` and a manifest into ``folder``.
 
     The columns are those of every source, the further ones that this one declares, and
     ``window``. Order is that of the windows, then of the source, so that equal content gives
-    equal bytes.
+    equal bytes. One window at a time is in memory.
+
+    Args:
+        data: the plan's windows, earlier ones first.
+        folder: gets the snapshot.
+        config: the section ``ingest``.
+        store: keeps what is read of the source.
+        code: version of the code.
+        at: the present, for ``openlineage.json``; without it there is none.
 
     Raises:
         SourceError: a window no longer has the fingerprint of the plan.
     """
-    source = open_source(data.source)
-    frames, left_out = [], dict[str, int]()
+    source = open_source(data.source, store)
     for planned in data.windows:
-        rows = source.read(planned.window)
-        if rows.fingerprint() != planned.fingerprint:
+        if source.facts(planned.window).fingerprint != planned.fingerprint:
             raise SourceError(
                 f"the rows of window {planned.window.name} changed after the run began; run again"
             )
-        frames.append(rows.frame.assign(window=planned.window.name))
-        for reason, count in rows.left_out.items():
-            left_out[reason] = left_out.get(reason, 0) + count
-    frame = pd.concat(frames, ignore_index=True)
-    read = len(frame)
-    if config.drop_duplicates and read:
-        content = pd.DataFrame(
-            {
-                "text": [content_digest(text or "") for text in frame["text"]],
-                "label": frame["label"],
-            }
-        )
-        frame = frame[~content.duplicated()].reset_index(drop=True)
-    folder.mkdir(parents=True, exist_ok=True)
     schema = snapshot_schema(data.source.metadata)
-    frame.astype(object).to_parquet(folder / ROWS, index=False, schema=schema)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    rows = _write_rows(source, data, folder / ROWS, schema, config)
+    reasons = _write_unreadable(source, data, folder / UNREADABLE)
     declared = {name: [each.kind, each.required] for name, each in data.source.metadata.items()}
+    unreadable = sum(reasons.values())
     report = IngestReport(
-        digest=digest_of([fingerprint(frame, list(frame)), declared]),
-        rows=len(frame),
-        rows_by_window={
-            each.window.name: int((frame["window"] == each.window.name).sum())
-            for each in data.windows
-        },
-        read=read,
-        duplicates=read - len(frame),
-        left_out=left_out,
+        digest=digest_of([rows.fingerprint.hexdigest(), declared]),
+        rows=sum(rows.by_window.values()),
+        rows_by_window=rows.by_window,
+        read=rows.read + unreadable,
+        duplicates=rows.duplicates,
+        near_duplicates=rows.near_duplicates,
+        unreadable=unreadable,
+        unreadable_reasons=reasons,
+        left_out=rows.left_out,
     )
-    (folder / MANIFEST).write_text(report.to_json())
+    tables = sorted(
+        {tuple(each) for planned in data.windows for each in source.listing(planned.window)}
+    )
+    manifest = Manifest(
+        report=report,
+        code=code,
+        source=digest_of(data.source.model_dump(mode="json")),
+        windows=data.windows,
+        tables=tables,
+        columns={field.name: str(field.type) for field in schema},
+    )
+    if at is not None:
+        read = [(name, version) for name, version, _ in tables]
+        event = complete_event(data, read, report.digest, report.rows, schema.names, at)
+        (folder / LINEAGE).write_text(json.dumps(event, indent=2))
+    part = folder / f".{MANIFEST}"
+    part.write_text(manifest.to_json())
+    part.replace(folder / MANIFEST)
     return report
+
+
+class _Written:
+    """What became of the rows that were read."""
+
+    def __init__(self, columns: list[str]) -> None:
+        self.fingerprint = Fingerprint(columns)
+        self.by_window: dict[str, int] = {}
+        self.left_out: dict[str, int] = {}
+        self.read = self.duplicates = self.near_duplicates = 0
+
+
+def _write_rows(
+    source: Source, data: Data, path: Path, schema: Any, config: IngestConfig
+) -> _Written:
+    """Write the rows of all windows but for duplicates."""
+    import pyarrow.parquet as pq
+
+    written = _Written(schema.names)
+    seen: set[tuple[str, str | None]] = set()
+    near = None
+    if config.near_duplicates is not None:
+        near = NearDuplicates(config.near_duplicates)
+    part = path.with_name(f".{path.name}")
+    with pq.ParquetWriter(part, schema) as writer:
+        for planned in data.windows:
+            table, left_out = source.table(planned.window)
+            for reason, count in left_out.items():
+                written.left_out[reason] = written.left_out.get(reason, 0) + count
+            written.read += table.num_rows
+            if config.drop_duplicates:
+                new = _first_of_each(table, seen)
+                written.duplicates += int(np.count_nonzero(~new))
+                table = table.filter(pa.array(new))
+            if near is not None:
+                texts, labels = (table[name].to_pylist() for name in ("text", "label"))
+                new = near.are_new([text or "" for text in texts], labels)
+                written.near_duplicates += int(np.count_nonzero(~new))
+                table = table.filter(pa.array(new))
+            name = planned.window.name
+            table = table.append_column(
+                WINDOW, pa.array([name] * table.num_rows, pa.string())
+            ).cast(schema)
+            written.by_window[name] = table.num_rows
+            written.fingerprint.update(table)
+            writer.write_table(table)
+    part.replace(path)
+    return written
+
+
+def _first_of_each(table: Any, seen: set[tuple[str, str | None]]) -> NDArray[np.bool_]:
+    """Return which rows are the first with their content and label, and remember those."""
+    new = np.ones(table.num_rows, bool)
+    texts, labels = table["text"].to_pylist(), table["label"].to_pylist()
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        key = (content_digest(text or ""), label)
+        new[row] = key not in seen
+        seen.add(key)
+    return new
+
+
+def _write_unreadable(source: Source, data: Data, path: Path) -> dict[str, int]:
+    """Write what could not be read of the windows, and return how much of it by reason."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for planned in data.windows:
+        # What has no time at all is filed under the current window.
+        rows = source.unreadable(planned.window, with_undated=planned is data.windows[-1])
+        names = pa.array([planned.window.name] * rows.num_rows, pa.string())
+        found.append(rows.append_column(WINDOW, names))
+    rows = pa.concat_tables(found)
+    pq.write_table(rows, path)
+    counts = pc.value_counts(rows["reasons"]).to_pylist()
+    return dict(sorted((each["values"], each["counts"]) for each in counts))

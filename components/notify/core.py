@@ -10,8 +10,17 @@ from components.page import page, paragraph, section, table, verdict
 from components.settings import Section
 
 Result = Literal[
-    "promoted", "waiting", "kept", "inconclusive", "quiet", "nothing to train on", "failed"
+    "promoted",
+    "rolling out",
+    "rolled back",
+    "waiting",
+    "kept",
+    "inconclusive",
+    "quiet",
+    "nothing to train on",
+    "failed",
 ]
+_OF_ROLLOUT: dict[str, Result] = {"rolled back": "rolled back", "reported": "waiting"}
 
 
 class NotifyConfig(Section):
@@ -77,6 +86,9 @@ def conclude(
         reason += f"tokiwa promote {project} {deployed['version']} --reason …"
         if deployed.get("frozen"):
             reason += f"; first thaw the project, {deployed['frozen']}"
+    elif deployed and deployed.get("rollout") and not deployed["number"]:
+        result = _OF_ROLLOUT.get(deployed["rollout"], "rolling out")
+        reason = f"version {deployed['version']}: {deployed['rollout']}, {deployed['why']}"
     elif deployed:
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""

@@ -45,7 +45,7 @@ def resolve(
     from components.plan import Bases
     from components.records import Records
     from components.resolve import core
-    from components.sources import SourceConfig
+    from components.sources import parse_source
 
     with step.running("resolve") as log:
         store, this_run = home.store(), run or job
@@ -54,7 +54,7 @@ def resolve(
         now = core.clock(clock, settings)
         plan = core.resolve(
             project=project,
-            source=SourceConfig.from_json(source),
+            source=parse_source(source),
             bases=Bases.from_json(bases),
             config=settings,
             window=window,

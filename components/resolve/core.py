@@ -6,12 +6,14 @@ played again from its plan.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
@@ -24,9 +26,8 @@ from components.packages import locate
 from components.plan import Base, Bases, Data, Live, Plan, WindowData
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
-from components.sources.rows import fingerprint
 from components.store import Store
-from components.windows import ALL_TIME, Day, Window, ZoneName, consecutive
+from components.windows import ALL_TIME, Day, TrainingQuery, Window, ZoneName, consecutive
 
 _NUMERIC = (
     "numpy",
@@ -55,8 +56,14 @@ class ResolveConfig(Section):
     """Length of a window in local calendar days; None takes all rows as one window."""
     start: Day | None = None
     """First day of the first window, YYYY-MM-DD."""
-    history_windows: int = Field(default=8, ge=0, le=520)
-    """How many earlier windows a training run sees, for rehearsal and for the guard."""
+    history_windows: Annotated[int, Field(ge=0, le=520)] | Literal["all"] = 8
+    """How many earlier windows a training run sees, for rehearsal and for the guard: the
+    last so many (they roll), or ``all`` (they grow)."""
+    watermark_hours: int = Field(default=0, ge=0, le=24 * 366)
+    """How long after its end a window is waited for, because rows come late."""
+    training: TrainingQuery | None = None
+    """Which windows a run sees, instead of ``history_windows``, as a sentence:
+    ``last 90 days, skip the last 1 day, at least 2,000 rows``."""
     label_delay_windows: int = Field(default=1, ge=0)
     """After how many windows the labels of a window are known."""
 
@@ -64,6 +71,8 @@ class ResolveConfig(Section):
     def _windows_need_a_start(self) -> ResolveConfig:
         if (self.window_days is None) != (self.start is None):
             raise ValueError("window_days and start go together: set both or neither")
+        if self.training is not None and self.window_days is None:
+            raise ValueError("training counts days: set window_days and start as well")
         return self
 
 
@@ -123,12 +132,10 @@ def resolve(
             f"{project} has no model in production to watch; train one: tokiwa run PROJECT, "
             "with the project's file or name"
         )
-    opened = open_source(source)
+    opened = open_source(source, store)
     windows = known_windows(config, now)
     current = _choose(windows, window, opened, project)
-    position = windows.index(current)
-    earlier = windows[max(0, position - config.history_windows) : position]
-    data = [_fingerprint(opened, each) for each in [*earlier, current]]
+    data = _planned(config, windows[: windows.index(current) + 1], opened, project)
     return Plan(
         project=project,
         data=Data(source=source, windows=data),
@@ -178,12 +185,13 @@ def known_windows(config: ResolveConfig, now: datetime) -> list[Window]:
     if config.window_days is None or config.start is None:
         return [ALL_TIME]
     first = date.fromisoformat(config.start)
-    return consecutive(first, config.window_days, ZoneInfo(config.timezone), now)
+    zone, late = ZoneInfo(config.timezone), timedelta(hours=config.watermark_hours)
+    return consecutive(first, config.window_days, zone, now - late)
 
 
 def windows_with_rows(config: ResolveConfig, source: Source, now: datetime) -> list[Window]:
     """Return the whole windows that have rows, in order."""
-    return [window for window in known_windows(config, now) if len(source.read(window).frame)]
+    return [window for window in known_windows(config, now) if source.facts(window).rows]
 
 
 def window_called(name: str, windows: Sequence[Window], project: str) -> Window:
@@ -210,18 +218,29 @@ def _choose(windows: Sequence[Window], wanted: str, source: Source, project: str
         return window_called(wanted, windows, project)
     if wanted == "now":
         return windows[-1]
-    filled = (window for window in reversed(windows) if len(source.read(window).frame))
+    filled = (window for window in reversed(windows) if source.facts(window).rows)
     return next(filled, windows[-1])
 
 
+def _planned(
+    config: ResolveConfig, windows: Sequence[Window], source: Source, project: str
+) -> list[WindowData]:
+    """Return what a run reads of the windows up to the current one, the earliest first."""
+    if config.training is not None:
+        rows = functools.cache(lambda place: source.facts(windows[place]).rows)
+        chosen = config.training.choose(windows, rows)
+        if not chosen:
+            raise UserError(
+                f"{project}: resolve.training finds no window for {config.training.written!r}; "
+                f"there are {len(windows)}, up to {windows[-1].name}"
+            )
+        return [_fingerprint(source, each) for each in chosen]
+    last = None if config.history_windows == "all" else config.history_windows + 1
+    return [_fingerprint(source, each) for each in windows[-last if last else None :]]
+
+
 def _fingerprint(source: Source, window: Window) -> WindowData:
-    rows = source.read(window)
-    return WindowData(
-        window=window,
-        fingerprint=rows.fingerprint(),
-        rows=len(rows.frame),
-        contents=fingerprint(rows.frame, ("id", "text")),
-    )
+    return WindowData(window=window, **source.facts(window).model_dump())
 
 
 def _labelled(

@@ -2,9 +2,19 @@
 
 ::
 
-    model.py     a bundle that predicts, without any server; deploy checks challengers with it
-    follow.py    loads each new champion beside the old one, then swaps
-    server.py    KServe's protocols V1 and V2 over what follow.py holds
+    model.py         a bundle that predicts, without any server; deploy checks challengers with it
+    follow.py        loads each new champion beside the old one, then swaps
+    answers.py       who answers a request: the champion, or a router in its place
+    router.py        gives a rollout's challenger its requests, and moves the rollout on
+    challenger.py    the challenger, in a process of its own
+    batching.py      rows of many requests, answered together by worker threads
+    service.py       what every protocol does with a request
+    protocol_v1.py   KServe's V1; also protocol_v2.py and protocol_grpc.py
+    application.py   what each address answers, described by openapi.py
+    access.py        who may ask
+    keeping.py       requests and labels kept in the store
+    metrics.py       what Prometheus is told
+    server.py        KServe's ModelServer around all of it
 
 It answers on loopback unless told otherwise and needs nothing but the object store.
 """
@@ -15,16 +25,20 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from components.errors import ConfigError
+from components.serve.config import ServeConfig
 
 if TYPE_CHECKING:
+    from components.ledger import Entry
     from components.serve.follow import Served
 
 log = logging.getLogger(__name__)
@@ -32,7 +46,16 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
-def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: float) -> None:
+def serve(
+    store_url: str,
+    prefix: str,
+    name: str,
+    host: str,
+    port: int,
+    poll_s: float,
+    config: ServeConfig,
+    pinned: Entry | None = None,
+) -> None:
     """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
 
     Without a champion the server starts all the same, says that it is not ready, and
@@ -47,9 +70,12 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
         host: address to listen on; ``0.0.0.0`` opens it to the network.
         port: to listen on.
         poll_s: seconds between looks at the ledger.
+        config: the section ``serve``.
+        pinned: what to serve instead of the ledger's head: a canary on KServe, which takes
+            no part in rollouts of its own.
 
     Raises:
-        ConfigError: the store's address or the name is unusable.
+        ConfigError: the store's address, the name or a file of tokens is unusable.
         WorldError: host and port cannot be listened on.
     """
     if not _NAME.fullmatch(name):
@@ -62,23 +88,40 @@ def serve(store_url: str, prefix: str, name: str, host: str, port: int, poll_s: 
     # At the end of a process torch reports on its caches, which nobody asked for.
     logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
-        from components.serve.follow import Follower
+        from components.request_log import RequestLog
+        from components.serve.challenger import command_of
+        from components.serve.follow import BothKept, Follower
+        from components.serve.model import loader
+        from components.serve.router import Routed, Router
         from components.store import open_store
 
-        follower = Follower(open_store(store_url), prefix, poll_s)
+        store = open_store(store_url)
+        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
+        router = Router(
+            store,
+            prefix,
+            f"{socket.gethostname()}-{port or os.getpid()}",
+            lambda: follower.state.served,
+            partial(command_of, store_url, config.form),
+            poll_s,
+        )
         # KServe reads the command line of the process when it is imported.
         arguments, sys.argv = sys.argv, sys.argv[:1]
         try:
-            from components.serve.server import ChampionModel, ChampionServer, example
+            from components.serve.server import ChampionServer, example
         finally:
             sys.argv = arguments
-        with ChampionServer(follower, host, port) as server:
+        kept = RequestLog(store, prefix)
+        with ChampionServer(
+            name, follower, kept, host, port, config, partial(Routed, router)
+        ) as server:
 
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
-            with follower.following(invite) as thread:
-                server.start([ChampionModel(name, follower)])
+            routing = nullcontext() if pinned else router.following()
+            with follower.following(invite) as thread, routing:
+                server.start()
         if thread.is_alive() and threading.current_thread() is threading.main_thread():
             # An interpreter that ends beneath native code, such as torch being loaded, aborts.
             logging.shutdown()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from components import home
 from components.errors import TokiwaError
+from components.ledger import Entry, Ledger
 from components.serve import serve
+from components.serve.config import ServeConfig
+from components.store import open_store
 
 
 def main() -> int:
@@ -27,15 +33,46 @@ def main() -> int:
         default=1.0,
         help="seconds between looks at the ledger; default: %(default)s",
     )
+    parser.add_argument(
+        "--config",
+        type=_config,
+        default=ServeConfig(),
+        help="the section serve of the project, as JSON",
+    )
+    parser.add_argument("--bundle", help="serve this bundle, whatever the ledger says: a canary")
+    parser.add_argument("--version", default="", help="of that bundle, for answers and metrics")
     given = parser.parse_args()
     store = given.store or home.store_url()
     name = given.name or given.prefix.rpartition("/")[2]
     try:
-        serve(store, given.prefix, name, given.host, given.port, given.poll_s)
+        pinned = _pin(store, given.prefix, given.bundle, given.version) if given.bundle else None
+        serve(store, given.prefix, name, given.host, given.port, given.poll_s, given.config, pinned)
     except TokiwaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _pin(store_url: str, prefix: str, bundle: str, version: str) -> Entry:
+    """Return an entry for a bundle that is no champion, under today's generation."""
+    return Entry(
+        number=max(1, Ledger(open_store(store_url), prefix).generation),
+        action="publish",
+        bundle=bundle,
+        version=version,
+        key="canary",
+        by="canary",
+        reason="",
+        at=datetime.now(UTC).isoformat(),
+    )
+
+
+def _config(text: str) -> ServeConfig:
+    try:
+        return ServeConfig.from_json(text)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise argparse.ArgumentTypeError("; ".join(problems)) from error
 
 
 def _port(text: str) -> int:

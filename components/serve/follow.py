@@ -66,6 +66,26 @@ class _Failure:
     until_s: float
 
 
+class BothKept:
+    """Loads models and keeps the last two, so that going back to the one before is no load.
+
+    A bundle never changes: what was verified and loaded once is what its digest names.
+    """
+
+    def __init__(self, load: Callable[[Store, str], BundleModel] = BundleModel.load) -> None:
+        """Keep nothing yet; ``load`` turns a digest into a model."""
+        self._load = load
+        self._kept: dict[str, BundleModel] = {}
+
+    def __call__(self, store: Store, digest: str) -> BundleModel:
+        """Return the model of a bundle."""
+        model = self._kept.pop(digest, None) or self._load(store, digest)
+        self._kept[digest] = model
+        for old in list(self._kept)[:-2]:
+            del self._kept[old]
+        return model
+
+
 class Follower:
     """Keeps ``state`` in step with the ledger.
 
@@ -79,6 +99,7 @@ class Follower:
         prefix: str,
         poll_s: float = 1.0,
         load: Callable[[Store, str], BundleModel] = BundleModel.load,
+        pinned: Entry | None = None,
     ) -> None:
         """Name what to follow; nothing is read yet.
 
@@ -87,6 +108,7 @@ class Follower:
             prefix: of the project whose ledger it is.
             poll_s: seconds between looks at the ledger.
             load: turns the digest of a bundle into a model.
+            pinned: what to serve instead of the ledger's head, whatever becomes of that.
 
         Raises:
             ValueError: ``poll_s`` is not positive.
@@ -95,7 +117,7 @@ class Follower:
             raise ValueError(f"poll_s is more than 0 seconds, not {poll_s}")
         self.state = State()
         self._store = store
-        self._ledger = Ledger(store, prefix)
+        self._ledger, self._pinned = Ledger(store, prefix), pinned
         self._poll_s = poll_s
         self._load = load
         self._failure: _Failure | None = None
@@ -128,7 +150,7 @@ class Follower:
         """Compare the ledger with what is served, once; whatever fails becomes the trouble."""
         served = self.state.served
         try:
-            head = self._ledger.head()
+            head = self._pinned or self._ledger.head()
         # Not only ours: nothing that goes wrong here may end the service of a good model.
         except Exception as error:
             self._settle(served, f"the ledger cannot be read: {_reason(error)}")

@@ -5,8 +5,13 @@ The deploy step checks a challenger with this very code before anybody sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +22,8 @@ from components.errors import BundleError, SourceError
 from components.store import Store
 from components.tasks import TASKS
 from components.tasks.image_classification import MAX_PIXELS, pixels_in
-from components.tasks.model import Content, Model
+from components.tasks.model import Content, Example, Model, length_order
+from components.tasks.onnx_runtime import INT8_FILE, ONNX_FILE, OnnxNetwork
 
 MAX_CONTENTS = 256
 """Texts or images in one request; one request may not keep all others waiting."""
@@ -25,8 +31,32 @@ MAX_CONTENTS = 256
 MAX_CHARACTERS = 20_000
 """Characters in one text: far more than any model reads, but all of them are tokenized."""
 
+MAX_BATCH = 64
+"""Examples that a network answers at once."""
+
 Prediction = dict[str, Any]
 """The answer to one content, see ``components.tasks.model.Model.responses``."""
+
+Form = Literal["int8", "onnx", "safetensors"]
+_FILES: dict[Form, str] = {"int8": INT8_FILE, "onnx": ONNX_FILE}
+"""Forms that run without torch, the fastest first."""
+
+_PADDING = 0.25
+"""A batch is cut where padding would make its shortest example so much longer: ONNX Runtime
+takes as long for a token of padding as for one of text."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of some contents.
+
+    Attributes:
+        predictions: one for each content, in order.
+        truncated: places of contents of which it read the beginning only.
+    """
+
+    predictions: list[Prediction]
+    truncated: list[int]
 
 
 class TooMuch(ValueError):
@@ -106,37 +136,53 @@ _KINDS: dict[type, str] = {
 
 
 class BundleModel:
-    """A verified bundle, loaded and ready to predict.
+    """A verified bundle, loaded and ready to predict, from several threads at once.
 
-    Not for several threads at once: a tokenizer keeps settings of the call in itself.
+    Attributes:
+        description: what the bundle says of itself.
+        form: what answers: int8 or plain ONNX without torch, or torch.
+        threads: how many callers at once are answered faster than one after another.
     """
 
-    def __init__(self, description: bundle.Description, model: Model) -> None:
+    def __init__(
+        self, description: bundle.Description, model: Model, form: Form = "safetensors"
+    ) -> None:
         """Put the parts together; see ``load``."""
         self.description = description
+        self.form = form
+        # ONNX Runtime loses less in threads of its callers than it does in its own.
+        self.threads = 1 if form == "safetensors" else _cores()
         self._model = model
+        # A tokenizer keeps settings of the call in itself.
+        self._encoding = threading.Lock()
         # An adopted model may have its labels in another order than the task.
         own = model.answer_names
         self._order = [own.index(name) for name in description.task.answer_names]
 
     @classmethod
-    def load(cls, store: Store, digest: str) -> Self:
+    def load(cls, store: Store, digest: str, form: Form | None = None) -> Self:
         """Return the model of a published bundle.
 
+        Args:
+            store: where it is published.
+            digest: which bundle.
+            form: what is to answer; by default the fastest that the bundle carries.
+
         Raises:
-            BundleError: it is absent, altered or does not load.
+            BundleError: it is absent, altered, does not load or lacks the form.
             StoreError: the store cannot be reached.
         """
         folder = bundle.fetch(store, digest)
         description = bundle.Description.from_json((folder / bundle.DESCRIPTION).read_text())
-        model = TASKS[description.task.kind].load(folder)
+        chosen = form or _fastest(description.exports)
+        model = _loaded(folder, TASKS[description.task.kind], chosen)
         described = description.task.answer_names
         if set(model.answer_names) != set(described):
             raise BundleError(
                 f"bundle {digest[:12]} describes the answers {', '.join(described)}, "
                 f"but its model gives {', '.join(model.answer_names)}"
             )
-        return cls(description, model)
+        return cls(description, model, chosen)
 
     @property
     def content(self) -> Content:
@@ -191,7 +237,18 @@ class BundleModel:
             BundleError: the model gives something other than numbers.
             SourceError: one is an image that cannot be decoded; the message says which.
         """
-        return self._answers(contents)[:, self._order]
+        return self._answers(self._encoded(contents))[:, self._order]
+
+    def respond(self, contents: Sequence[str]) -> Predicted:
+        """Return one prediction for each content, and which were too long to be read whole.
+
+        Raises:
+            BundleError, SourceError: see ``answers``.
+        """
+        with self._encoding:
+            examples = self._model.encode(contents)
+            truncated = self._model.truncated(contents, examples)
+        return Predicted(self._predictions(self._answers(examples)), truncated)
 
     def predict(self, contents: Sequence[str]) -> list[Prediction]:
         """Return one prediction for each content, in order.
@@ -199,7 +256,7 @@ class BundleModel:
         Raises:
             BundleError, SourceError: see ``answers``.
         """
-        return self._predictions(self._answers(contents))
+        return self.respond(contents).predictions
 
     def warm_up(self) -> None:
         """Predict the bundle's examples, so that the first real request is not the slow one.
@@ -212,8 +269,20 @@ class BundleModel:
         except (ValueError, RuntimeError, IndexError, SourceError) as error:
             raise BundleError(f"the model does not answer its own examples: {error}") from error
 
-    def _answers(self, contents: Sequence[str]) -> NDArray[np.float64]:
-        answers = self._model.predict(contents)
+    def _encoded(self, contents: Sequence[str]) -> list[Example]:
+        with self._encoding:
+            return self._model.encode(contents)
+
+    def _answers(self, examples: Sequence[Example]) -> NDArray[np.float64]:
+        if not examples:
+            return np.zeros((0, len(self.answer_names)))
+        order = length_order(examples)
+        outputs = [
+            self._model.network.infer(*self._model.inputs([examples[place] for place in places]))
+            for places in _alike([len(example) for example in examples], order.tolist())
+        ]
+        answers = np.empty((len(examples), len(self._model.answer_names)))
+        answers[order] = self._model.answers(np.concatenate(outputs))
         if not np.isfinite(answers).all():
             raise BundleError("the model's answers are not all finite numbers")
         return answers
@@ -225,3 +294,42 @@ class BundleModel:
                 if isinstance(value, dict):
                     prediction[key] = {name: value[name] for name in self.answer_names}
         return predictions
+
+
+def loader(form: Form | Literal["fastest"]) -> Callable[[Store, str], BundleModel]:
+    """Return what loads bundles in one form, or in the fastest that each carries."""
+    return partial(BundleModel.load, form=None if form == "fastest" else form)
+
+
+def _fastest(exports: Sequence[str]) -> Form:
+    for form, file in _FILES.items():
+        if file in exports:
+            return form
+    return "safetensors"
+
+
+def _loaded(folder: Path, kind: type[Model], form: Form) -> Model:
+    if form != "safetensors":
+        return kind.load(folder, OnnxNetwork(folder / _FILES[form], threads=1))
+    import torch
+
+    model = kind.load(folder)
+    if torch.cuda.is_available():
+        model.network.to("cuda")
+    return model
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _alike(lengths: Sequence[int], order: Sequence[int]) -> Iterator[list[int]]:
+    """Yield places in ``order`` in batches of like lengths, see ``_PADDING``."""
+    batch = [order[0]]
+    for place in order[1:]:
+        if lengths[place] > lengths[batch[0]] * (1 + _PADDING) or len(batch) == MAX_BATCH:
+            yield batch
+            batch = []
+        batch.append(place)
+    yield batch

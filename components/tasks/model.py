@@ -142,6 +142,10 @@ class Model(ABC):
         """Return how many examples are as long as the model can read: cut, most likely."""
         return 0
 
+    def truncated(self, contents: Sequence[str], examples: Sequence[Example]) -> list[int]:
+        """Return the places of contents that the model reads the beginning of only."""
+        return []
+
     @staticmethod
     @abstractmethod
     def facts_of(task: Any) -> dict[str, Any]:

@@ -172,6 +172,14 @@ class TextModel(Model):
         """Return how many texts reach the limit."""
         return sum(len(ids) >= self.max_tokens for ids in examples)
 
+    def truncated(self, contents: Sequence[str], examples: Sequence[Example]) -> list[int]:
+        """Return the places of texts that have more tokens than the model reads."""
+        full = [place for place, ids in enumerate(examples) if len(ids) >= self.max_tokens]
+        longer = encode(self.tokenizer, [contents[place] for place in full], self.max_tokens + 1)
+        return [
+            place for place, ids in zip(full, longer, strict=True) if len(ids) > self.max_tokens
+        ]
+
 
 def _load_network(folder: Path, saved: dict[str, Any]) -> TextNetwork:
     """Return the network of a bundle with its weights."""

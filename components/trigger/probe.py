@@ -139,7 +139,7 @@ def ask(
     """
     from scipy.stats import norm
 
-    source, kept = open_source(data.source), KeptEmbeddings(store, base, task, code)
+    source, kept = open_source(data.source, store), KeptEmbeddings(store, base, task, code)
     labelled = {each.window.name for each in live.labelled}
     first = min(labelled, default=live.current.window.name)
     old = _rows([each for each in data.windows if each.window.name < first], source, kept, task)

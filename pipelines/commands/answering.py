@@ -25,7 +25,9 @@ def serve(
     from components.serve import serve as serve_until_stopped
 
     config = load(project, overrides or ())
-    serve_until_stopped(home.store_url(), config.ledger, config.name, host, port, poll_s)
+    serve_until_stopped(
+        home.store_url(), config.ledger, config.name, host, port, poll_s, config.serve
+    )
 
 
 def predict(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project
 from pipelines.commands.printing import (
     out,
@@ -62,17 +63,29 @@ def history(
     played: Annotated[
         str | None, typer.Option("--replay", help="Id of a replay, to list its own promotions.")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Only who served then: 2026-11-01, or with a time.")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """List all promotions and rollbacks, oldest first."""
     from pipelines.history import entries_of, replay_of
+    from pipelines.rollouts import served_at
 
-    entries = entries_of(load(project, overrides or ()), played or "")
+    config = load(project, overrides or ())
+    if at and played:
+        raise BadInput("--at asks the project's own ledger; leave out --replay")
+    if at:
+        entries = [each.model_dump(mode="json") for each in served_at(config, at)]
+    else:
+        entries = entries_of(config, played or "")
     if as_json:
         print_json(entries)
         return
-    if not entries:
+    if not entries and at:
+        out.print(f"nobody served at {at}", markup=False)
+    elif not entries:
         out.print(
             f"the ledger is empty; train a first champion: tokiwa run {quoted(project)}",
             markup=False,

@@ -38,11 +38,10 @@ def ready(project: str, overrides: list[str] | None, window: str = "latest") -> 
     from components.resolve.core import MOVING, known, known_windows, window_called
 
     config = load(project, overrides or ())
-    timed = config.source.columns.time or all(part.at for part in config.source.files)
-    if config.resolve.start is not None and not timed:
+    if config.resolve.start is not None and not config.source.timed:
         raise ConfigError(
             f"{config.name}: resolve.start cuts rows into windows, but they carry no time; "
-            "set source.columns.time, or `at` of every file"
+            "set source.columns.time, or `at` or `partition` of every file"
         )
     if window not in MOVING:
         window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)

@@ -346,7 +346,7 @@ def test_a_wrapper_carries_no_logic(path):
     [
         ("result = core.ingest(", "result = None if code else core.ingest("),
         ("snapshot.metadata", "for _ in range(3):\n            pass\n        snapshot.metadata"),
-        ("from components import step", "from components import step, registry"),
+        ("from components import home, step", "from components import home, registry, step"),
         ("from components.ingest import core", "from components.drift import core"),
         ("    from pathlib import Path", "    import pandas\n    from pathlib import Path"),
         ("from kfp import dsl", "import numpy\nfrom kfp import dsl"),

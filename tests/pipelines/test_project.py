@@ -92,6 +92,7 @@ PROBLEMS = {
         [("timezone: UTC", "wxyz: UTC")],
         "wxyz",
         "resolve.wxyz: unknown key; known are timezone, window_days, start, history_windows, "
+        "watermark_hours, training, "
         "label_delay_windows",
     ),
     "unknown key in a list": (

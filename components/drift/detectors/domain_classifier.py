@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from components.distribution import effective_rows
 from components.drift.detectors.detector import Comparison, refuse_unlike
 
 RIDGE = 1e-2
@@ -22,9 +21,9 @@ def domain_classifier(
     """Return how well a linear classifier tells two samples apart, on rows it did not see.
 
     Fisher's discriminant learns from a random half of both and ranks the other half, so
-    that the area under its ROC curve is 1/2 by chance, with the variance of Mann and
-    Whitney's test. The statistic is that area; the effect ``2 AUC - 1`` is 0 if nothing
-    can be told apart, and 1 if everything can.
+    that the area under its ROC curve is 1/2 by chance. Its variance is that of where each row
+    lies among those of the other side, summed by group. The statistic is that area; the effect
+    ``2 AUC - 1`` is 0 if nothing can be told apart, and 1 if everything can.
 
     Parameters
     ----------
@@ -54,9 +53,10 @@ def domain_classifier(
     References:
     ----------
     Lopez-Paz & Oquab (2017), Revisiting classifier two-sample tests, ICLR;
-    Mann & Whitney (1947), Annals of Mathematical Statistics 18.
+    Obuchowski (1997), Nonparametric analysis of clustered ROC curve data, Biometrics 53.
     """
-    from scipy.stats import norm, rankdata
+    from scipy.stats import rankdata
+    from scipy.stats import t as student
 
     refuse_unlike(reference, current)
     generator = np.random.default_rng(seed)
@@ -79,6 +79,23 @@ def domain_classifier(
     ranks = rankdata(np.concatenate(scores))
     sizes = [len(side) for side in ranked]
     area = float((ranks[sizes[0] :].sum() / sizes[1] - (sizes[1] + 1) / 2) / sizes[0])
-    rows = [effective_rows(*side) for side in zip(scores, alike, strict=True)]
-    error = np.sqrt((rows[0] + rows[1] + 1) / (12 * rows[0] * rows[1]))
-    return Comparison(area, 2 * area - 1, float(norm.sf((area - 0.5) / error)))
+    # Where each row lies among the other side's: areas of single rows, so to speak.
+    own = [rankdata(side) for side in scores]
+    placed = [
+        (ranks[: sizes[0]] - own[0]) / sizes[1],
+        (ranks[sizes[0] :] - own[1]) / sizes[0],
+    ]
+    documents = [len(np.unique(groups)) for groups in alike]
+    variance = sum(map(_variance, placed, alike))
+    if min(documents) < 2 or variance == 0:
+        return Comparison(area, 2 * area - 1, 1.0 if area <= 0.5 else 0.0)
+    z = (area - 0.5) / np.sqrt(variance)
+    return Comparison(area, 2 * area - 1, float(student.sf(z, sum(documents) - 2)))
+
+
+def _variance(placed: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    """Return the variance of a mean of rows that are alike within their groups."""
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max()) + 1
+    sums = np.bincount(member, placed - placed.mean())
+    return float(np.square(sums).sum()) * count / max(1, count - 1) / len(placed) ** 2

@@ -7,12 +7,14 @@ import pytest
 from mlflow import MlflowClient
 
 from components import bundle
-from components.deploy.core import DeployConfig, deploy, parity
+from components.deploy.config import DeployConfig
+from components.deploy.core import deploy, parity
 from components.errors import BundleError, Frozen, StalePromotion
 from components.evaluate.core import EvaluateConfig, evaluate
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import ALIAS
+from components.rollout.record import Rollouts
 from components.serve.model import MAX_CHARACTERS, BundleModel
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassifier
@@ -57,9 +59,11 @@ class World:
             key=f"{run}/{self.digests[seed]}",
             by=f"run {run}",
             reason="better than champion",
+            project="demo",
             store=self.store,
             ledger=self.ledger,
             freezes=self.freezes,
+            rollouts=Rollouts(self.store, "projects/demo"),
             registry=self.registry,
             config=DeployConfig(**config),
             by_hand=by_hand,
@@ -249,3 +253,36 @@ def test_where_approval_is_required_a_proved_challenger_waits(world):
     assert (report.waits, report.number, report.parity.rows) == (True, 0, len(TEXTS))
     assert world.ledger.head() is None
     assert report.headline == "version 1 is proved, and waits for a person to promote it"
+
+
+ROLLOUT = {"stages": [{"kind": "canary", "share": 0.1, "requests": 10}]}
+
+
+def test_beside_a_live_server_a_challenger_is_tried_first(world):
+    world.deploy(1, generation=0)
+    Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
+    report = world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT)
+    assert (report.number, report.rollout) == (0, "canary 10%")
+    assert report.headline == "version 2 is in rollout: canary 10%, begun"
+    assert world.ledger.generation == 1
+    # A retry is the same rollout.
+    assert world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT) == report
+    assert len(Rollouts(world.store, "projects/demo").all()) == 1
+
+
+def test_without_a_live_server_or_by_hand_it_is_promoted_at_once(world):
+    assert world.deploy(1, generation=0, rollout=ROLLOUT).number == 1
+    Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
+    assert world.deploy(2, generation=1, rollout=ROLLOUT, by_hand=True).number == 2
+
+
+@pytest.mark.slow
+def test_a_bundle_over_its_budget_is_not_promoted(world):
+    assert world.deploy(1, generation=0, max_memory_mib=20_000).parity.cost.memory_mib > 50
+    for budget, says in (
+        ({"max_latency_ms": 1e-3}, "is too slow: 95 %"),
+        ({"max_memory_mib": 20}, "too much memory"),
+    ):
+        with pytest.raises(BundleError, match=says):
+            world.deploy(2, generation=1, run="run-2", **budget)
+    assert world.ledger.generation == 1

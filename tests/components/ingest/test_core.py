@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 import tempfile
-from datetime import date
+import uuid
+from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import SourceError
-from components.ingest.core import MANIFEST, ROWS, IngestConfig, IngestReport, ingest
+from components.ingest.core import LINEAGE, MANIFEST, ROWS, IngestConfig, Manifest, ingest
 from components.plan import Data, WindowData
 from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
 from components.sources.rows import declared_metadata
 from components.split import content_digest
+from components.store import LocalStore
 from components.windows import Window
 
 WEEKS = [Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC")) for day in (5, 12)]
@@ -52,7 +57,7 @@ ROWS_ = st.lists(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ROWS_)
 def test_every_row_that_was_read_is_kept_or_counted_as_a_duplicate(rows):
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,7 +74,7 @@ def test_every_row_that_was_read_is_kept_or_counted_as_a_duplicate(rows):
     assert set(kept) == {(content_digest(text or ""), label) for _, text, label in rows}
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(ROWS_)
 def test_equal_content_gives_equal_bytes_and_nothing_is_lost_unasked(rows):
     with tempfile.TemporaryDirectory() as scratch:
@@ -110,9 +115,17 @@ def test_the_digest_names_the_content(tmp_path):
     assert len(digests) == 6  # the ids differ
 
 
-def test_the_manifest_is_the_report(tmp_path):
-    report = ingest(data_of([(0, "a", "x")], tmp_path), tmp_path / "snapshot", IngestConfig())
-    assert IngestReport.from_json((tmp_path / "snapshot" / MANIFEST).read_text()) == report
+def test_the_manifest_says_what_the_snapshot_is_made_of(tmp_path):
+    data = data_of([(0, "a", "x"), (1, "b", "y")], tmp_path)
+    report = ingest(data, tmp_path / "snapshot", IngestConfig(), code="c0de")
+    manifest = Manifest.from_json((tmp_path / "snapshot" / MANIFEST).read_text())
+    assert manifest.report == report
+    assert manifest.code == "c0de"
+    assert manifest.windows == data.windows
+    [(name, version, rows)] = manifest.tables
+    assert (name, rows) == (str(tmp_path / "source.parquet"), 2)
+    assert version
+    assert sorted(manifest.columns) == sorted(pd.read_parquet(tmp_path / "snapshot" / ROWS))
 
 
 def test_rows_that_changed_since_the_plan_stop_the_run(tmp_path):
@@ -172,3 +185,75 @@ def test_a_snapshot_says_what_its_further_columns_are(tmp_path):
         if metadata:
             assert pd.read_parquet(path)["week"].tolist() == ["0", "1"]
     assert len(digests) == 4  # under which name the files know it is not the rows' concern
+
+
+def test_an_event_of_openlineage_names_what_was_read_and_what_came_of_it(tmp_path):
+    at = datetime(2026, 1, 20, tzinfo=UTC)
+    data = data_of([(0, "a", "x")], tmp_path)
+    report = ingest(data, tmp_path / "snapshot", IngestConfig(), at=at)
+    event = json.loads((tmp_path / "snapshot" / LINEAGE).read_text())
+    assert (event["eventType"], event["eventTime"]) == ("COMPLETE", at.isoformat())
+    assert uuid.UUID(event["run"]["runId"])
+    [read], [written] = event["inputs"], event["outputs"]
+    assert (read["namespace"], read["name"]) == ("file", str(tmp_path / "source.parquet"))
+    assert written["name"] == f"snapshot/{report.digest}"
+    assert written["outputFacets"]["outputStatistics"]["rowCount"] == 1
+    names = [field["name"] for field in written["facets"]["schema"]["fields"]]
+    assert names == list(pd.read_parquet(tmp_path / "snapshot" / ROWS))
+
+
+def test_near_duplicates_of_one_label_go_and_are_counted(tmp_path):
+    text = "the quick brown fox jumps over the lazy dog and runs away from all of them"
+    rows = [(0, text, "x"), (1, text + "!", "x"), (1, text + "!", "y"), (1, "else", "x")]
+    config = IngestConfig(near_duplicates=0.9)
+    report = ingest(data_of(rows, tmp_path), tmp_path / "snapshot", config)
+    frame = pd.read_parquet(tmp_path / "snapshot" / ROWS)
+    assert frame["id"].tolist() == ["0000", "0002", "0003"]
+    assert (report.read, report.rows, report.duplicates, report.near_duplicates) == (4, 3, 0, 1)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from components.ingest import core
+from components.plan import Data
+from components.store import LocalStore
+
+calls = 0
+
+def stop(name, args):
+    global calls
+    if name in ("open", "os.rename", "os.link", "os.mkdir"):
+        calls += 1
+        if calls == int(sys.argv[3]):
+            os._exit(9)
+
+data = Data.from_json(Path(sys.argv[1]).read_text())
+sys.addaudithook(stop)
+core.ingest(data, Path(sys.argv[2]), core.IngestConfig(), store=LocalStore(Path(sys.argv[4])))
+print(calls)
+"""
+
+
+@pytest.mark.slow
+def test_an_ingest_killed_anywhere_and_run_again_gives_the_same_snapshot(tmp_path):
+    data = data_of(
+        [(week, f"text {number}", "x") for number in range(9) for week in (0, 1)], tmp_path
+    )
+    whole = ingest(data, tmp_path / "whole", IngestConfig())
+    (tmp_path / "plan.json").write_text(data.to_json())
+
+    def run(number, folder, store):
+        command = [sys.executable, "-c", KILLED, tmp_path / "plan.json", folder, str(number), store]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+    last = int(run(0, tmp_path / "first", tmp_path / "store").stdout)
+    assert last > 10
+    for number in range(1, last + 1, max(1, last // 12)):
+        folder, store = tmp_path / f"killed-{number}", tmp_path / f"store-{number}"
+        assert run(number, folder, store).returncode == 9
+        assert not (folder / MANIFEST).exists()
+        again = ingest(data, folder, IngestConfig(), store=LocalStore(store))
+        assert again == whole
+        for name in (ROWS, MANIFEST):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

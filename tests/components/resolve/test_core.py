@@ -346,3 +346,33 @@ def test_the_code_has_a_version():
 def test_a_section_that_makes_no_sense_is_refused(section):
     with pytest.raises(ValidationError):
         ResolveConfig(**section)
+
+
+# --- which windows a run sees ---
+
+
+def planned(world, now=NOW, **config):
+    return names(
+        world.plan(config=ResolveConfig(**(WEEKS.model_dump() | config)), now=now).data.windows
+    )
+
+
+def test_history_rolls_or_grows_or_is_asked_for_in_a_sentence(world):
+    assert planned(world, history_windows=1) == ["2026-01-12", "2026-01-19"]
+    assert planned(world, history_windows=0) == ["2026-01-19"]
+    assert planned(world, history_windows="all") == ["2026-01-05", "2026-01-12", "2026-01-19"]
+    assert planned(world, training="last 7 days") == ["2026-01-19"]
+    assert planned(world, training="last 1 window, skip the last 1") == ["2026-01-12"]
+    assert planned(world, training="last 7 days, at least 4 rows") == planned(
+        world, history_windows="all"
+    )
+    with pytest.raises(UserError, match=r"resolve\.training finds no window for 'last 7 days"):
+        planned(world, training="last 7 days, at least 5 rows")
+
+
+def test_a_window_is_waited_for_until_its_watermark(world):
+    ended = datetime(2026, 1, 26, tzinfo=UTC)
+    assert planned(world, now=ended, history_windows=0) == ["2026-01-19"]
+    assert planned(world, now=ended, history_windows=0, watermark_hours=1) == ["2026-01-12"]
+    later = ended + timedelta(hours=1)
+    assert planned(world, now=later, history_windows=0, watermark_hours=1) == ["2026-01-19"]

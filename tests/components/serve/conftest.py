@@ -5,16 +5,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from components import bundle
 from components.ledger import Entry, Ledger
+from components.request_log import RequestLog
+from components.rollout.config import RolloutConfig, Stage
+from components.rollout.record import Rollouts, Transition
+from components.serve.config import ServeConfig
 from components.store import LocalStore
 
-PATIENCE_S = 20.0
+if TYPE_CHECKING:
+    from components.serve.server import ChampionServer
+
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -24,6 +33,22 @@ class World:
     store: LocalStore
     make: Callable[[int], Path]
     prefix: str = "demo"
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(self.store, self.prefix)
+
+    def begin(self, digest: str, *stages: Stage, **limits: Any) -> Transition:
+        """Begin a rollout of a bundle against today's champion."""
+        return self.rollouts.begin(
+            rollout=f"run/{digest}",
+            bundle=digest,
+            version="challenger",
+            generation=self.ledger.generation,
+            config=RolloutConfig(stages=list(stages), **limits),
+            by="test",
+            why="better",
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -56,18 +81,61 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-@contextmanager
-def running(world: World, poll_s: float = 0.02) -> Iterator[httpx.Client]:
-    """Run a server in this process on a free loopback port."""
-    from components.serve.follow import Follower
-    from components.serve.server import ChampionModel, ChampionServer
+class Client(httpx.Client):
+    """Asks a server, and can tell it to stop as a signal does."""
 
-    follower = Follower(world.store, world.prefix, poll_s)
-    with ChampionServer(follower, "127.0.0.1", 0) as server, follower.following():
-        thread = threading.Thread(target=server.start, args=([ChampionModel("demo", follower)],))
+    def __init__(self, server: ChampionServer) -> None:
+        super().__init__(base_url=f"http://127.0.0.1:{server.port}", timeout=20)
+        self.stop = server.stop
+
+
+@contextmanager
+def running(
+    world: World,
+    poll_s: float = 0.02,
+    config: ServeConfig | None = None,
+    command: Callable[[str], list[str]] | None = None,
+) -> Iterator[Client]:
+    """Run a server in this process on a free loopback port.
+
+    Args:
+        world: what it serves.
+        poll_s: between its looks at ledger and rollout record.
+        config: the section ``serve``.
+        command: of a rollout's challenger, from its digest, if not the real one.
+    """
+    from components.serve.challenger import command_of
+    from components.serve.follow import BothKept, Follower
+    from components.serve.router import Routed, Router
+    from components.serve.server import ChampionServer
+
+    follower = Follower(world.store, world.prefix, poll_s, BothKept())
+    router = Router(
+        world.store,
+        world.prefix,
+        "here",
+        lambda: follower.state.served,
+        command or partial(command_of, str(world.store.root), "fastest"),
+        poll_s,
+    )
+    kept = RequestLog(world.store, world.prefix)
+    with (
+        ChampionServer(
+            "demo",
+            follower,
+            kept,
+            "127.0.0.1",
+            0,
+            config or ServeConfig(),
+            partial(Routed, router),
+        ) as server,
+        follower.following(),
+        router.following(),
+    ):
+        thread = threading.Thread(target=server.start)
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+            with Client(server) as client:
                 until(lambda: _answers(client), "a server that listens")
                 yield client
         finally:

@@ -10,7 +10,7 @@ import pytest
 
 from components import bundle
 from components.operating_point import OperatingPointConfig, sureness
-from components.serve.server import JSON_LENGTH
+from components.serve.protocol_v2 import JSON_LENGTH
 from components.tasks.text_classification import TextClassifier
 
 V1 = "/v1/models/demo:predict"

@@ -63,7 +63,7 @@ def test_a_model_with_other_labels_than_described_is_refused(world, tmp_path):
 def test_a_model_that_answers_nonsense_is_refused(world, monkeypatch):
     model = BundleModel.load(world.store, world.publish(1))
     monkeypatch.setattr(
-        TextClassifier, "predict", lambda self, texts: np.full((len(texts), 2), np.nan)
+        TextClassifier, "answers", lambda self, outputs: np.full((len(outputs), 2), np.nan)
     )
     with pytest.raises(BundleError, match="not all finite"):
         model.warm_up()

@@ -8,9 +8,12 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+
+from components.request_log import RequestLog, row_id
 
 
 @contextmanager
@@ -73,6 +76,29 @@ def test_ctrl_c_ends_a_waiting_server_cleanly(world, until):
     check_log(lines)
 
 
+def test_a_killed_server_comes_back_with_its_champion_and_every_acknowledged_label(world, until):
+    world.promote(world.publish(1))
+    config = ["--config", '{"requests": {"sample": 1.0, "flush_s": 600}}']
+    log, acknowledged = RequestLog(world.store, world.prefix), {}
+    for life in range(2):
+        with process(world, *config) as (server, lines), client_of(lines, until) as client:
+            until(lambda c=client: c.get("/v2/health/ready").status_code == 200, "a champion")
+            for _ in range(10):
+                asked = {"instances": ["good"]}
+                answer = client.post("/v1/models/demo:predict", json=asked).json()
+                assert (answer["generation"], answer["model_version"]) == (1, "v1")
+                label = {"request_id": answer["request_id"], "label": "positive"}
+                kept = client.post("/v1/feedback", json={"feedback": [label]})
+                assert kept.status_code == 200, kept.text
+                acknowledged[row_id(answer["request_id"], 0)] = "positive"
+            server.kill()
+            server.wait(20)
+        assert log.feedback() == acknowledged, life
+    now = datetime.now(UTC)
+    frame = log.read(now - timedelta(hours=1), now + timedelta(hours=1))
+    assert dict(zip(frame["id"], frame["label"], strict=True)) == acknowledged
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_while_a_champion_is_loaded_end_the_server_cleanly(world, until, number):
     world.promote(world.publish(1))
@@ -92,7 +118,7 @@ def test_a_signal_before_the_server_listens_ends_it_cleanly():
 import os, signal
 from components import serve, store
 store.open_store = lambda url: os.kill(os.getpid(), signal.SIGTERM)
-serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0)
+serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0, None)
 """
     ended = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -106,6 +132,8 @@ serve.serve("x", "demo", "demo", "127.0.0.1", 0, 1.0)
         (["--name", "a/b"], 2, "cannot stand in an address"),
         (["--store", "ftp://x"], 2, "the address of the object store"),
         (["--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:0"),
+        (["--config", '{"form": "x"}'], 2, "form: Input should be"),
+        (["--config", '{"access": {"tokens_file": "absent"}}'], 2, "serve.access: absent"),
     ],
 )
 def test_what_cannot_start_says_why(world, more, code, says):

@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from components.errors import WorldError
+from components.serve.body import MAX_BODY_BYTES
+from components.serve.config import ServeConfig
 from components.serve.model import MAX_CHARACTERS, MAX_CONTENTS, BundleModel
-from components.serve.server import JSON_LENGTH, MAX_BODY_BYTES
+from components.serve.protocol_v2 import JSON_LENGTH
 
 V1 = "/v1/models/demo:predict"
 V2 = "/v2/models/demo/infer"
@@ -181,7 +183,6 @@ MALFORMED = {
     "v1 huge": (V1, b" " * (MAX_BODY_BYTES + 1), AS_JSON, 413, "bytes"),
     "v1 other model": ("/v1/models/x:predict", {"instances": ["a"]}, AS_JSON, 404, "no model 'x'"),
     "v1 odd model": ("/v1/models/%ff:predict", {"instances": ["a"]}, AS_JSON, 404, "no model"),
-    "v1 explain": ("/v1/models/demo:explain", {"instances": ["a"]}, AS_JSON, 405, "Not Allowed"),
     "v2 empty": (V2, b"", AS_JSON, 400, "protocol V2"),
     "v2 broken": (V2, b"{", AS_JSON, 400, "protocol V2"),
     "v2 deep": (V2, DEEP.encode(), AS_JSON, 400, "protocol V2"),
@@ -284,7 +285,7 @@ def test_the_model_repository_is_closed(served, place, act):
     assert served.get("/v2/models/demo/ready").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/v3", "/openai/v1/models"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/v3", "/openai/v1/models"])
 def test_nothing_else_is_open(served, path):
     assert served.get(path).status_code == 404
 
@@ -308,7 +309,7 @@ def test_a_port_in_use_is_one_clear_line(world, served):
 
     port = served.base_url.port
     with pytest.raises(WorldError, match=f"127.0.0.1:{port}: Address already in use"):
-        serve(str(world.store.root), "demo", "demo", "127.0.0.1", port, 1.0)
+        serve(str(world.store.root), "demo", "demo", "127.0.0.1", port, 1.0, ServeConfig())
 
 
 def test_waits_for_the_first_champion(world, running, until):
@@ -426,14 +427,14 @@ def test_a_slow_prediction_stalls_nobody_else(world, running, until, monkeypatch
     asked, go_on = threading.Event(), threading.Event()
     with running(world) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
-        genuine = BundleModel.predict
+        genuine = BundleModel.respond
 
         def slow(self, texts):
             asked.set()
             assert go_on.wait(20)
             return genuine(self, texts)
 
-        monkeypatch.setattr(BundleModel, "predict", slow)
+        monkeypatch.setattr(BundleModel, "respond", slow)
         with ThreadPoolExecutor(12) as pool:
             waiting = [pool.submit(client.post, V1, json={"instances": ["a"]}) for _ in range(12)]
             assert asked.wait(20)
@@ -445,7 +446,7 @@ def test_a_slow_prediction_stalls_nobody_else(world, running, until, monkeypatch
 def test_requests_in_flight_are_finished_before_the_end(world, running, until, monkeypatch):
     world.promote(world.publish(1))
     asked, go_on = threading.Event(), threading.Event()
-    genuine = BundleModel.predict
+    genuine = BundleModel.respond
 
     def slow(self, texts):
         asked.set()
@@ -454,7 +455,7 @@ def test_requests_in_flight_are_finished_before_the_end(world, running, until, m
 
     with ThreadPoolExecutor(1) as pool, running(world) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
-        monkeypatch.setattr(BundleModel, "predict", slow)
+        monkeypatch.setattr(BundleModel, "respond", slow)
         address = str(client.base_url.join(V1))
         waiting = pool.submit(httpx.post, address, json={"instances": ["a"]}, timeout=20)
         assert asked.wait(20)
@@ -471,7 +472,7 @@ def test_a_failing_model_is_a_500_without_its_traceback(world, running, until, m
 
     with running(world) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
-        monkeypatch.setattr(BundleModel, "predict", broken)
+        monkeypatch.setattr(BundleModel, "respond", broken)
         answer = client.post(V1, json={"instances": ["a"]})
     assert answer.status_code == 500
     assert answer.json() == {"error": "the server failed; its log says why"}

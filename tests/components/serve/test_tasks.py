@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from components import bundle
-from components.serve.server import JSON_LENGTH
+from components.serve.protocol_v2 import JSON_LENGTH
 from components.tasks import TASKS
 from components.tasks.image_classification import encode_png
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.evaluate.attributions import tile_weights, weights, word_weights
+from components.attributions import tile_weights, weights, word_weights
 from components.tasks.image_classification import decode, encode_png
 
 

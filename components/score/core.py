@@ -1,0 +1,318 @@
+"""Batch scoring: a Parquet file in, the same rows with a model's answers out.
+
+The file is read and answered part by part; a part is written whole or not at all, into a
+folder beside the output, and the last act makes the output of the parts. So memory stays
+bounded whatever the size, and a run that was killed carries on behind its last whole part,
+with the model that it began with, even if another one has been promoted meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import BadInput, NoChampion, SourceError
+from components.ledger import Entry, Ledger, Name
+from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
+from components.settings import Section, canonical_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PART_ROWS = 4096
+"""Rows of one part: as much as a killed run has to do again."""
+PREFIX = "answer_"
+ERROR = f"{PREFIX}error"
+PLAN = "plan.json"
+
+
+class ScoreConfig(Section):
+    """What is asked of which rows."""
+
+    column: Name = "text"
+    """Column of the texts, or of images as base64."""
+
+
+class Plan(Section):
+    """What a run began with; a run that carries on keeps to it."""
+
+    schema_version: int = 1
+    input_sha256: str
+    column: str
+    bundle: str
+    version: str
+    generation: int
+
+
+class ScoreReport(Section):
+    """What came of it."""
+
+    schema_version: int = 1
+    rows: int
+    unanswered: int
+    """Rows that the model could not be asked about; their ``answer_error`` says why."""
+    resumed_rows: int
+    """Of the rows, found done by an earlier run that was broken off."""
+    version: str
+    generation: int
+    bundle: str
+
+    @property
+    def headline(self) -> str:
+        """The one thing to see."""
+        left = f", {self.unanswered} of them without an answer" if self.unanswered else ""
+        return f"{self.rows} rows scored by version {self.version}{left}"
+
+
+def score(
+    input_file: Path,
+    output_file: Path,
+    ledger: Ledger,
+    load: Callable[[str], BundleModel],
+    config: ScoreConfig,
+    *,
+    parts: Path | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> ScoreReport:
+    """Answer all rows of a file.
+
+    Args:
+        input_file: Parquet with the column ``config.column``.
+        output_file: Parquet; all columns of the input, then ``answer_label`` and the like,
+            and ``answer_error``. Its metadata has ``tokiwa.version``, ``tokiwa.generation``
+            and ``tokiwa.bundle``. An old file stays until the new one is whole.
+        ledger: whose champion is to answer; an unfinished run keeps the one that it had.
+        load: makes a model of the digest of a bundle.
+        config: which column.
+        parts: folder of unfinished work; by default beside the output.
+        progress: told of rows done, of how many, and what they are.
+
+    Raises:
+        BadInput: the input is no Parquet file, or lacks the column, or has answers already.
+        NoChampion: nobody could answer.
+    """
+    parts = parts or output_file.with_name(f"{output_file.name}.parts")
+    source = _opened(input_file, config.column)
+    _writable(output_file)
+    champion = ledger.head()
+    if champion is None:
+        raise NoChampion("there is no model in production yet that could answer")
+    plan = _plan(parts, input_file, champion, config.column)
+    model = load(plan.bundle)
+    schema = _schema(source.schema_arrow, model.sample, plan)
+    total, done, resumed = source.metadata.num_rows, 0, 0
+    for number, batch in enumerate(_parts_of(source)):
+        path = parts / f"{number:08d}.parquet"
+        if path.exists():
+            resumed += batch.num_rows
+        else:
+            _write_part(path, batch, schema, model, config.column)
+        done += batch.num_rows
+        progress(done, total, "rows")
+    rows, unanswered = _joined(parts, output_file, schema)
+    if rows != total:
+        raise BadInput(f"{input_file} changed while it was read: it had {total} rows, then {rows}")
+    shutil.rmtree(parts)
+    return ScoreReport(
+        rows=rows,
+        unanswered=unanswered,
+        resumed_rows=resumed,
+        version=plan.version,
+        generation=plan.generation,
+        bundle=plan.bundle,
+    )
+
+
+def _opened(path: Path, column: str) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        source = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no file {path}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path} is no Parquet file that can be read: {error}") from error
+    names = source.schema_arrow.names
+    if column not in names:
+        raise BadInput(
+            f"{path} has no column {column!r}, only {', '.join(names) or 'none at all'}; "
+            "name the one to be answered with --column"
+        )
+    kind = source.schema_arrow.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise BadInput(f"the column {column!r} of {path} holds {kind} and no strings")
+    if taken := [name for name in names if name.startswith(PREFIX)]:
+        raise BadInput(
+            f"{path} has a column {taken[0]} already; leave it out, or name it otherwise"
+        )
+    return source
+
+
+def _writable(path: Path) -> None:
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "is in a folder that is not there"
+        raise BadInput(f"the output {path} {what}")
+
+
+def _plan(parts: Path, input_file: Path, champion: Entry, column: str) -> Plan:
+    """Return the plan of an unfinished run of the same input and column, or a new one."""
+    with input_file.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        plan = Plan.from_json((parts / PLAN).read_text())
+        if (plan.input_sha256, plan.column) == (digest, column):
+            return plan
+    except (OSError, ValueError):
+        pass
+    shutil.rmtree(parts, ignore_errors=True)
+    plan = Plan(
+        input_sha256=digest,
+        column=column,
+        bundle=champion.bundle,
+        version=champion.version or champion.bundle[:12],
+        generation=champion.number,
+    )
+    parts.mkdir(parents=True)
+    _whole(parts / PLAN, lambda path: path.write_text(plan.to_json()))
+    return plan
+
+
+def _schema(source: pa.Schema, sample: Prediction, plan: Plan) -> pa.Schema:
+    import pyarrow as pa
+
+    fields = list(source)
+    for key, value in sample.items():
+        if isinstance(value, dict):
+            fields += [pa.field(f"{PREFIX}{key}_{name}", pa.float64()) for name in value]
+        else:
+            kind = {bool: pa.bool_(), float: pa.float64()}.get(type(value), pa.string())
+            fields.append(pa.field(f"{PREFIX}{key}", kind))
+    about = {
+        "tokiwa.version": plan.version,
+        "tokiwa.generation": str(plan.generation),
+        "tokiwa.bundle": plan.bundle,
+    }
+    return pa.schema([*fields, pa.field(ERROR, pa.string())], metadata=about)
+
+
+def _parts_of(source: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file in parts of exactly ``PART_ROWS``, but the last."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in source.iter_batches(batch_size=PART_ROWS):
+        while count + batch.num_rows >= PART_ROWS:
+            taken = PART_ROWS - count
+            yield _merged([*waiting, batch.slice(0, taken)])
+            waiting, count, batch = [], 0, batch.slice(taken)
+        if batch.num_rows:
+            waiting.append(batch)
+            count += batch.num_rows
+    if waiting:
+        yield _merged(waiting)
+
+
+def _merged(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.to_batches(max_chunksize=PART_ROWS)[0]
+
+
+def _write_part(
+    path: Path, batch: pa.RecordBatch, schema: pa.Schema, model: BundleModel, column: str
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    contents = batch.column(column).to_pylist()
+    answers: list[tuple[Prediction | None, str | None]] = []
+    for start in range(0, len(contents), MAX_CONTENTS):
+        answers += _answered(model, contents[start : start + MAX_CONTENTS])
+    columns = list(batch.columns)
+    for field in list(schema)[len(columns) :]:
+        values = [_cell(field.name, prediction, error) for prediction, error in answers]
+        columns.append(pa.array(values, field.type))
+    table = pa.Table.from_arrays(columns, schema=schema)
+    _whole(path, lambda draft: pq.write_table(table, draft))
+
+
+def _cell(name: str, prediction: Prediction | None, error: str | None) -> Any:
+    if name == ERROR:
+        return error
+    if prediction is None:
+        return None
+    key = name.removeprefix(PREFIX)
+    if key in prediction:
+        return prediction[key]
+    return next(
+        values[key.removeprefix(f"{outer}_")]
+        for outer, values in prediction.items()
+        if isinstance(values, dict) and key.startswith(f"{outer}_")
+    )
+
+
+def _answered(
+    model: BundleModel, contents: Sequence[object]
+) -> list[tuple[Prediction | None, str | None]]:
+    """Return for each content its prediction, or why there is none."""
+    good: list[str] = []
+    answers: list[tuple[Prediction | None, str | None]] = []
+    places: list[int] = []
+    for content in contents:
+        try:
+            good += model.checked([content])
+            places.append(len(answers))
+            answers.append((None, None))
+        except (TooMuch, ValueError) as error:
+            answers.append((None, str(error)))
+    try:
+        predictions: list[Prediction] = model.predict(good) if good else []
+    except SourceError as error:
+        if len(contents) == 1:
+            return [(None, str(error))]
+        return [each for content in contents for each in _answered(model, [content])]
+    for place, prediction in zip(places, predictions, strict=True):
+        answers[place] = (prediction, None)
+    return answers
+
+
+def _joined(parts: Path, output_file: Path, schema: pa.Schema) -> tuple[int, int]:
+    """Make the output of all parts; return its rows, and those without an answer."""
+    import pyarrow.parquet as pq
+
+    rows = unanswered = 0
+
+    def write(draft: Path) -> None:
+        nonlocal rows, unanswered
+        with pq.ParquetWriter(draft, schema) as writer:
+            for path in sorted(parts.glob("*.parquet")):
+                table = pq.read_table(path)
+                writer.write_table(table.cast(schema))
+                rows += table.num_rows
+                unanswered += table.num_rows - table.column(ERROR).null_count
+
+    _whole(output_file, write)
+    return rows, unanswered
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a file take its name only when it is written."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        write(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def parts_name(input_address: str, output_address: str) -> str:
+    """Return a name for unfinished work between two addresses."""
+    both = canonical_json([input_address, output_address])
+    return hashlib.sha256(both.encode()).hexdigest()[:16]

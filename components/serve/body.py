@@ -1,0 +1,65 @@
+"""Reads the body of a request, and no more of it than a server should."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from components.serve.refusal import Refused
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""Of ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html"""
+Headers = Mapping[bytes, bytes]
+"""By their names in lower case."""
+
+MAX_BODY_BYTES = 16 * 2**20
+"""Of a request: room for all texts that a request may carry, in ASCII or not."""
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+async def read(headers: Headers, receive: Receive, timeout_s: float) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Refused: it is too large, breaks off or does not come in time.
+    """
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _whole(receive)
+    except TimeoutError as error:
+        raise Refused(408, f"the body did not come within {timeout_s:g} seconds") from error
+
+
+async def _whole(receive: Receive) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the body ends too early")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def require_type(headers: Headers, *accepted: str) -> None:
+    """Refuse a body of another type.
+
+    Raises:
+        Refused: with status 415.
+    """
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    if given.partition(";")[0].strip().lower() not in accepted:
+        raise Refused(415, f"send the body with the header Content-Type: {' or '.join(accepted)}")
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"a body may have {MAX_BODY_BYTES} bytes")

@@ -1,0 +1,207 @@
+"""Keeps requests and labels while the server answers; see ``components.request_log``.
+
+Requests are written in the background from a bounded queue: a slow store costs rows, which
+are counted, and never an answer. A label is acknowledged when it, and the request that it is
+for, are in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from components.errors import StoreError
+from components.request_log import (
+    Feedback,
+    RequestLog,
+    digest_of_content,
+    file_of,
+    new_file,
+    row_id,
+)
+from components.serve.answers import Answers
+from components.serve.config import RequestLogConfig
+from components.serve.metrics import Metrics
+from components.serve.refusal import Refused
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+"""Between attempts to write while the store is away."""
+_KNOWN_FILES = 256
+"""Files whose ids are remembered, for labels."""
+
+
+class _File:
+    """Rows that will be written together."""
+
+    def __init__(self) -> None:
+        self.name = new_file(datetime.now(UTC))
+        self.began_s = time.monotonic()
+        self.rows: list[dict[str, object]] = []
+        self.requests = 0
+
+
+class Keeper:
+    """Keeps a sample of the requests, and the labels that come for them; of one event loop.
+
+    Attributes:
+        trouble: why the last write failed; empty if it did not.
+    """
+
+    def __init__(self, kept: RequestLog, config: RequestLogConfig, metrics: Metrics) -> None:
+        """Keep in ``kept``; nothing is written before ``run``."""
+        self.trouble = ""
+        self._log, self._config, self._metrics = kept, config, metrics
+        self._file = _File()
+        self._full: deque[_File] = deque()
+        self._writing = asyncio.Lock()
+        self._labelling: list[tuple[list[Feedback], asyncio.Future[None]]] = []
+        self._labels_go = asyncio.Lock()
+        # Files in the store never change.
+        self._rows_of = lru_cache(_KNOWN_FILES)(kept.rows_of)
+
+    def keep(self, key: str, contents: Sequence[str], answers: Answers) -> str | None:
+        """Take a request into the sample, perhaps; return the id under which it is kept."""
+        sample = self._config.sample
+        if not sample or (sample < 1 and random.random() >= sample):
+            return None
+        if len(self._full) >= self._config.queue_files:
+            self._metrics.dropped(len(contents))
+            return None
+        file = self._file
+        request_id = f"{file.name}-{file.requests}"
+        file.requests += 1
+        file.rows += self._rows(request_id, key, contents, answers)
+        if len(file.rows) >= self._config.file_rows:
+            self._turn_over()
+        return request_id
+
+    async def run(self) -> None:
+        """Write files as they are full or old enough, until cancelled."""
+        while True:
+            await asyncio.sleep(min(self._config.flush_s, _RETRY_S))
+            if time.monotonic() - self._file.began_s >= self._config.flush_s:
+                self._turn_over()
+            await self._write_all()
+
+    async def flush(self) -> None:
+        """Write all that was kept; what the store does not take stays in the queue."""
+        self._turn_over()
+        await self._write_all()
+
+    async def label(self, labels: list[Feedback]) -> None:
+        """Keep labels of requests that were kept; they outlive the process from then on.
+
+        Raises:
+            Refused: a row is not known, or the store does not take them now.
+        """
+        files = {file_of(each.request_id) for each in labels}
+        if any(self._pending(file) for file in files):
+            # A label without its request would be of no use to anybody.
+            await self.flush()
+        try:
+            known = await asyncio.to_thread(self._known, files)
+            unknown = [each.row_id for each in labels if each.row_id not in known]
+            if unknown:
+                raise Refused(
+                    404,
+                    f"no request was kept as {unknown[0][:60]!r}: the id or the row is wrong, or "
+                    "it was not in the sample",
+                )
+            await self._together(labels)
+        except StoreError as error:
+            raise Refused(503, f"the store does not take labels now: {error}", 5) from error
+
+    def _rows(
+        self, request_id: str, key: str, contents: Sequence[str], answers: Answers
+    ) -> list[dict[str, object]]:
+        now, policy, cut = datetime.now(UTC).isoformat(), self._config.inputs, answers.truncated
+        return [
+            {
+                "id": row_id(request_id, row),
+                "request_id": request_id,
+                "row": row,
+                "key": key,
+                "time": now,
+                "version": answers.version,
+                "generation": answers.generation,
+                "bundle": answers.bundle,
+                "text": content if policy == "whole" else None,
+                "digest": None if policy == "none" else digest_of_content(content),
+                "answer": _answer(prediction),
+                "confidence": prediction.get("confidence"),
+                "truncated": row in cut,
+            }
+            for row, (content, prediction) in enumerate(
+                zip(contents, answers.predictions, strict=True)
+            )
+        ]
+
+    def _turn_over(self) -> None:
+        if self._file.rows:
+            self._full.append(self._file)
+        self._file = _File()
+
+    def _pending(self, name: str | None) -> bool:
+        return any(file.name == name for file in (self._file, *self._full))
+
+    async def _write_all(self) -> None:
+        async with self._writing:
+            while self._full:
+                file = self._full[0]
+                try:
+                    await asyncio.to_thread(self._log.write, file.name, file.rows)
+                except StoreError as error:
+                    if not self.trouble:
+                        log.warning("requests cannot be kept: %s", error)
+                    self.trouble = f"requests cannot be kept: {error}"
+                    return
+                self.trouble = ""
+                self._full.popleft()
+
+    def _known(self, files: set[str | None]) -> set[str]:
+        known: set[str] = set()
+        for file in files:
+            if file and not self._pending(file):
+                rows = self._rows_of(file)
+                if not rows:  # another server may not have written it yet
+                    self._rows_of.cache_clear()
+                known |= rows
+        return known
+
+    async def _together(self, labels: list[Feedback]) -> None:
+        """Write labels with all others that come while the store is busy."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._labelling.append((labels, done))
+        async with self._labels_go:
+            if not done.done():
+                waiting, self._labelling = self._labelling, []
+                await self._write_labels(waiting)
+        await done
+
+    async def _write_labels(
+        self, waiting: list[tuple[list[Feedback], asyncio.Future[None]]]
+    ) -> None:
+        labels = [each for some, _ in waiting for each in some]
+        try:
+            await asyncio.to_thread(self._log.add_feedback, labels, datetime.now(UTC))
+        except StoreError as error:
+            for _, done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+        else:
+            for _, done in waiting:
+                if not done.done():
+                    done.set_result(None)
+
+
+def _answer(prediction: dict[str, object]) -> str | None:
+    value = prediction.get("label", prediction.get("value"))
+    return None if value is None else str(value)

@@ -1,0 +1,216 @@
+"""What every protocol does with a request: check, answer, keep, count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from components import attributions
+from components.errors import SourceError
+from components.request_log import Feedback
+from components.serve.answers import Answerer, Answers
+from components.serve.batching import Batcher
+from components.serve.config import LimitsConfig
+from components.serve.follow import Follower, Served
+from components.serve.keeping import Keeper
+from components.serve.metrics import Metrics
+from components.serve.model import BundleModel, TooMuch
+from components.serve.refusal import Refused
+from components.settings import Section
+
+MAX_EXPLAINED = 4
+"""Contents of one request for explanations; each is answered up to 41 times."""
+MAX_LABELS = 1000
+"""Labels in one request."""
+
+
+class Labels(Section):
+    """The body of ``POST /v1/feedback``."""
+
+    feedback: list[Feedback] = Field(min_length=1, max_length=MAX_LABELS)
+
+
+class Service:
+    """A served model, whatever the protocol.
+
+    Attributes:
+        name: of the model in addresses.
+        draining: the server is about to end, and should not be sent anything new.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        follower: Follower,
+        answerer: Answerer,
+        batcher: Batcher,
+        keeper: Keeper,
+        metrics: Metrics,
+        limits: LimitsConfig,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            name: of the model in addresses.
+            follower: holds the champion, which says what can be asked.
+            answerer: answers.
+            batcher: refuses where too much waits.
+            keeper: of requests and labels.
+            metrics: told of everything.
+            limits: of a request.
+        """
+        self.name, self.draining = name, False
+        self.follower, self.answerer, self.metrics, self.limits = (
+            follower,
+            answerer,
+            metrics,
+            limits,
+        )
+        self._batcher, self._keeper = batcher, keeper
+        self._explaining = asyncio.Lock()
+
+    @property
+    def served(self) -> Served:
+        """The champion.
+
+        Raises:
+            Refused: there is none yet.
+        """
+        state = self.follower.state
+        if state.served is None:
+            raise Refused(503, f"the model {self.name!r} is not ready: {state.trouble}")
+        return state.served
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.follower.state.served is not None and not self.draining
+
+    @property
+    def word(self) -> str:
+        """The state in one word."""
+        if self.draining:
+            return "draining"
+        word = self.follower.state.word
+        return "degraded" if word == "serving" and self.trouble else word
+
+    @property
+    def trouble(self) -> str:
+        """What is not as it should be; empty if all is."""
+        return "; ".join(filter(None, [self.follower.state.trouble, self._keeper.trouble]))
+
+    def admit(self) -> None:
+        """Refuse a request if there is no model, or too much waits.
+
+        Raises:
+            Refused: with status 429 or 503.
+        """
+        _ = self.served
+        self._batcher.admit()
+
+    async def predict(
+        self, given: Callable[[BundleModel], list[object]], key: str
+    ) -> tuple[Answers, str | None]:
+        """Return answers, and the id under which the request is kept, if it is.
+
+        Args:
+            given: returns what a request asks about, or raises ``ValueError``.
+            key: the client's name for the request.
+
+        Raises:
+            Refused: it is no good request, or cannot be answered now.
+        """
+        contents = self._checked(self.served.model, given)
+        started_s = time.perf_counter()
+        try:
+            answers = await self.answerer.answer(contents, key)
+        except SourceError as error:
+            raise Refused(400, str(error)) from error
+        request_id = self._keeper.keep(key, contents, answers)
+        self.metrics.answered(
+            answers.version,
+            time.perf_counter() - started_s,
+            answers.predictions,
+            len(answers.truncated),
+        )
+        return answers, request_id
+
+    async def explain(self, given: Callable[[BundleModel], list[object]]) -> dict[str, Any]:
+        """Return what of each content made the champion answer as it did.
+
+        Raises:
+            Refused: it is no good request, or cannot be answered now.
+        """
+        served = self.served
+        contents = self._checked(served.model, given)
+        if len(contents) > MAX_EXPLAINED:
+            raise Refused(413, f"one request may ask for {MAX_EXPLAINED} explanations")
+        # One at a time: predictions come first.
+        async with self._explaining:
+            try:
+                found = [
+                    await asyncio.to_thread(_explanation, served.model, each) for each in contents
+                ]
+            except SourceError as error:
+                raise Refused(400, str(error)) from error
+        return {
+            "explanations": found,
+            "model_name": self.name,
+            "model_version": served.version,
+            "generation": served.entry.number,
+        }
+
+    async def label(self, document: object) -> int:
+        """Keep labels of earlier requests; return how many.
+
+        Raises:
+            Refused: they are no good labels, or cannot be kept now.
+        """
+        try:
+            labels = Labels.model_validate(document).feedback
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Refused(400, f"the feedback is wrong: {place}: {first['msg']}") from error
+        known = self.served.model.labels
+        for each in labels:
+            if known and each.label not in known:
+                raise Refused(
+                    422, f"there is no label {each.label[:60]!r}, only {', '.join(known)}"
+                )
+            if not known and not _is_number(each.label):
+                raise Refused(422, f"the label {each.label[:60]!r} is not a number")
+        await self._keeper.label(labels)
+        return len(labels)
+
+    def _checked(
+        self, model: BundleModel, given: Callable[[BundleModel], list[object]]
+    ) -> list[str]:
+        try:
+            return model.checked(given(model))
+        except TooMuch as error:
+            raise Refused(413, str(error)) from error
+        except ValueError as error:
+            raise Refused(400, str(error)) from error
+
+
+def _explanation(model: BundleModel, content: str) -> dict[str, Any]:
+    """Return the answer that is explained, and the weight of each word or part of it."""
+    prediction = model.predict([content])[0]
+    column = int(model.answers([content])[0].argmax())
+    words, tiles = attributions.weights(content, model.content, model.answers, column)
+    explained = {"answer": model.answer_names[column], "prediction": prediction}
+    if model.content == "image":
+        return {**explained, "tiles": tiles}
+    return {**explained, "words": [{"word": word, "weight": weight} for word, weight in words]}
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return float("-inf") < float(label) < float("inf")
+    except ValueError:
+        return False

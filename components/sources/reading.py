@@ -1,0 +1,477 @@
+"""Tables to rows by window, whatever they are read from: listed, read once, kept, sorted."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+import tempfile
+import time
+import weakref
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components import home
+from components.errors import ConfigError, SourceError
+from components.labels import Labels
+from components.settings import Section, digest_of
+from components.sources.columns import Part, TableConfig
+from components.sources.kept import UNREADABLE, Kept, KeptPart, KeptTable
+from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE, UNBINNED, Mapper, kept_schema
+from components.sources.rows import COLUMNS, Rows, fingerprint
+from components.sources.tables import Block, Form, Unreadable
+from components.split import unit_interval
+from components.store import LocalStore, Store
+from components.windows import ALL_TIME, Window
+
+ATTEMPTS = 3
+PAUSE_S = 0.2
+"""A table that changes while it is read is read again so often, after such a pause."""
+READERS = 16
+"""Small tables that are read at the same time."""
+SMALL_BYTES = 4 << 20
+PART_TABLES = 20_000
+_LOCAL = {"files", "labels_of", "max_rows_per_window", "stores"}
+"""Keys of a source that do not decide how one of its tables is read."""
+UNREADABLE_CONTENT = (
+    OSError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    pa.ArrowException,
+)
+"""What libraries raise when a content is not what it should be."""
+
+
+class Changed(Exception):
+    """A table changed while it was read."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a source.
+
+    Attributes:
+        name: tells it from all others, and where it lies.
+        version: another one if its content may be another.
+        part: of the source, that it belongs to.
+        blocks: reads it, given how it is written and the wanted columns.
+        is_current: whether it still is of this version.
+        day: of all its rows, YYYY-MM-DD; empty if they carry times, or none.
+        size: about how many bytes it has.
+        optional: whether it may be empty.
+        picture: finds the images that it names.
+    """
+
+    name: str
+    version: str
+    part: Part
+    blocks: Callable[[Form, Sequence[str]], Iterator[Block]]
+    is_current: Callable[[], bool]
+    day: str = ""
+    size: int = 0
+    optional: bool = False
+    picture: Callable[[str], bytes | None] = lambda path: None
+
+
+class Facts(Section):
+    """What is known of a window of a source."""
+
+    fingerprint: str
+    contents: str
+    """Fingerprint of ids and contents alone."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Kept parts with the tables in them that are current."""
+
+    kept: Kept
+    parts: list[tuple[KeptPart, list[KeptTable]]]
+
+
+class TableSource(ABC):
+    """The rows of tables, window by window."""
+
+    by_window: ClassVar[bool] = False
+    """Whether the source is asked for the rows of a window, and not for all it has."""
+
+    def __init__(self, config: TableConfig, store: Store | None = None) -> None:
+        """Take a configuration; nothing is read yet.
+
+        Args:
+            config: the source's section.
+            store: keeps what was read; without one, it is read for this object only.
+
+        Raises:
+            ConfigError: the project does not want its rows in that store.
+        """
+        self._config = config
+        if store is not None and config.stores:
+            refuse_store(store.uri("sources"), config.stores)
+        self._given = store
+        self._readings: dict[Window, list[_Reading]] = {}
+
+    @abstractmethod
+    def tables(self, window: Window) -> list[Table]:
+        """Return the tables that may hold rows of a window, in a fixed order."""
+
+    def read(self, window: Window) -> Rows:
+        """Return the rows of a window, ordered by time and id.
+
+        Raises:
+            MissingPackage: the package that carries the tables is not installed.
+            ConfigError: there is no such table or column.
+            SourceError: a table cannot be read, or changes all the time.
+        """
+        table, left_out = self.table(window)
+        frame = table.to_pandas().astype(object)
+        return Rows(frame.where(frame.notna(), None), left_out)
+
+    def table(self, window: Window) -> tuple[Any, dict[str, int]]:
+        """Return the rows of a window as an Arrow table, and how many are left out and why."""
+        rows = self._rows(window)
+        left_out = {}
+        if unbinned := pc.sum(rows[UNBINNED]).as_py():
+            left_out["label-in-no-bin"] = unbinned
+            rows = rows.filter(pc.invert(rows[UNBINNED]))
+        cap = self._config.max_rows_per_window
+        if cap is not None and rows.num_rows > cap:
+            left_out["over-cap"] = rows.num_rows - cap
+            place = unit_interval(rows["id"].to_pylist(), "cap")
+            chosen = np.sort(np.argsort(place, kind="stable")[:cap])
+            rows = rows.take(pa.array(chosen))
+        rows = rows.append_column("time", _written(rows[MOMENT]))
+        return rows.select([*COLUMNS, *self._config.metadata]), left_out
+
+    def facts(self, window: Window) -> Facts:
+        """Return what a plan says of a window; without reading, if that is known already."""
+        known = digest_of(
+            [
+                *sorted(
+                    [part.key, table.name]
+                    for reading in self._reading(window)
+                    for part, tables in reading.parts
+                    for table in _overlapping(tables, window)
+                ),
+                window.to_json(),
+                self._config.max_rows_per_window,
+                self._imported,
+            ]
+        )
+        key = f"sources/facts/{known}.json"
+        if self._given is not None and self._store.exists(key):
+            return Facts.from_json(self._store.get(key).decode())
+        table, _ = self.table(window)
+        facts = Facts(
+            fingerprint=fingerprint(table, table.column_names),
+            contents=fingerprint(table, ("id", "text")),
+            rows=table.num_rows,
+        )
+        if self._given is not None:
+            self._store.put(key, facts.to_json().encode())
+        return facts
+
+    def unreadable(self, window: Window, with_undated: bool = False) -> Any:
+        """Return an Arrow table of what could not be read of a window.
+
+        Its columns are ``table``, ``row`` (its number there), ``reasons`` and ``raw``. It is
+        filed under the time of the readable row before it in its table.
+
+        Args:
+            window: of the rows.
+            with_undated: take what is in tables without any time besides.
+        """
+        import pyarrow.parquet as pq
+
+        found = [UNREADABLE.empty_table()]
+        for reading in self._reading(window):
+            for part, tables in reading.parts:
+                if any(each.unreadable for each in tables):
+                    rows = pq.read_table(reading.kept.unreadable(part))
+                    current = [each.name for each in tables]
+                    found.append(rows.filter(pc.is_in(rows[TABLE], pa.array(current))))
+        rows = pa.concat_tables(found)
+        if window != ALL_TIME:
+            inside = pc.fill_null(_inside(rows[MOMENT], window), with_undated)
+            rows = rows.filter(inside)
+        rows = rows.sort_by([(TABLE, "ascending"), ("row", "ascending")])
+        return rows.rename_columns(["table", "row", "reasons", "raw", MOMENT]).drop([MOMENT])
+
+    def span(self) -> tuple[str, str] | None:
+        """Return the times of the first and the last row, None when rows have no times."""
+        tables = [
+            table
+            for reading in self._reading(ALL_TIME)
+            for _, tables in reading.parts
+            for table in tables
+        ]
+        first = [table.first for table in tables if table.first]
+        last = [table.last for table in tables if table.last]
+        return (min(first), max(last)) if first else None
+
+    def listing(self, window: Window) -> list[list[Any]]:
+        """Return name, version and rows of each table that may hold rows of a window."""
+        return sorted(
+            [table.name, table.version, table.rows]
+            for reading in self._reading(window)
+            for _, tables in reading.parts
+            for table in _overlapping(tables, window)
+        )
+
+    # --- reading ---
+
+    @cached_property
+    def _scratch(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="tokiwa-source-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    @cached_property
+    def _store(self) -> Store:
+        return self._given or LocalStore(self._scratch / "objects")
+
+    @cached_property
+    def _imported(self) -> dict[str, str]:
+        """Labels that people gave to rows without one."""
+        if not self._config.labels_of:
+            return {}
+        return Labels(home.store(), self._config.labels_of).resolved().labels
+
+    def _rows(self, window: Window) -> Any:
+        """Return the kept rows of a window in their order."""
+        import pyarrow.parquet as pq
+
+        schema = kept_schema(self._config)
+        found = [schema.empty_table()]
+        for reading in self._reading(window):
+            for part, tables in reading.parts:
+                if not _overlapping(tables, window):
+                    continue
+                current = pa.array([each.name for each in tables])
+                whole = len(current) == len(part.tables)
+                with pq.ParquetFile(reading.kept.rows(part)) as file:
+                    for group in _groups(file, window):
+                        rows = file.read_row_group(group)
+                        if window != ALL_TIME:
+                            rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], window), False))
+                        if not whole:
+                            rows = rows.filter(pc.is_in(rows[TABLE], current))
+                        found.append(rows.select(schema.names).cast(schema))
+        rows = pa.concat_tables(found)
+        rows = rows.sort_by([(name, "ascending") for name in (MOMENT, "id", TABLE, ROW)])
+        if self._imported:
+            labels = [
+                self._imported.get(row) if label is None and not unbinned else label
+                for row, label, unbinned in zip(
+                    *(rows[name].to_pylist() for name in ("id", "label", UNBINNED)), strict=True
+                )
+            ]
+            position = rows.column_names.index("label")
+            rows = rows.set_column(position, "label", pa.array(labels, pa.string()))
+        return rows
+
+    def _reading(self, window: Window) -> list[_Reading]:
+        """Return what is kept of the tables of a window, after it was read as far as needed."""
+        scope = window if self.by_window else ALL_TIME
+        if not self.by_window and window != ALL_TIME and self._days_are_known:
+            scope = window
+        if scope not in self._readings:
+            self._readings[scope] = self._read_anew(scope)
+        return self._readings[scope]
+
+    @property
+    def _days_are_known(self) -> bool:
+        """Whether the place of a table tells the window of all its rows."""
+        return all(part.at or part.partition for part in self._config.parts) and not any(
+            columns.time for columns in self._config.forms
+        )
+
+    def _read_anew(self, window: Window) -> list[_Reading]:
+        for attempt in range(ATTEMPTS):
+            try:
+                tables = [each for each in self.tables(window) if self._is_in(each, window)]
+                return self._keep(tables)
+            except Changed as error:
+                changed = str(error)
+                time.sleep(PAUSE_S * 2**attempt)
+        raise SourceError(
+            f"{changed} keeps changing while it is read; run again when it is written to its end"
+        )
+
+    def _is_in(self, table: Table, window: Window) -> bool:
+        if window == ALL_TIME or not table.day:
+            return True
+        zone = ZoneInfo(self._config.timezone)
+        midnight = datetime.combine(date.fromisoformat(table.day), datetime.min.time(), zone)
+        return window.begins <= midnight < window.ends
+
+    def _keep(self, tables: Sequence[Table]) -> list[_Reading]:
+        """Read the tables that are not kept, and return those parts that hold current ones."""
+        by_reading: dict[str, list[Table]] = {}
+        for table in tables:
+            by_reading.setdefault(self._digest(table.part), []).append(table)
+        return [self._keep_alike(digest, alike) for digest, alike in by_reading.items()]
+
+    def _keep_alike(self, digest: str, tables: Sequence[Table]) -> _Reading:
+        kept = Kept(self._store, digest, kept_schema(self._config), self._scratch)
+        wanted = {(table.name, table.version) for table in tables}
+        known = {(each.name, each.version) for part in kept.parts() for each in part.tables}
+        new = [table for table in tables if (table.name, table.version) not in known]
+        for start in range(0, len(new), PART_TABLES):
+            some = new[start : start + PART_TABLES]
+            with kept.writing([(table.name, table.version) for table in some]) as writer:
+                for table, batches in self._converted(some):
+                    writer.add(table.name, table.version, batches)
+        taken: set[tuple[str, str]] = set()
+        parts = []
+        for part in kept.parts():
+            current = [each for each in part.tables if (each.name, each.version) in wanted - taken]
+            taken |= {(each.name, each.version) for each in current}
+            if current:
+                parts.append((part, current))
+        return _Reading(kept, parts)
+
+    def _digest(self, part: Part) -> str:
+        """Return the digest of all that decides how a table of a part is read."""
+        config = self._config.model_dump(mode="json", exclude=_LOCAL)
+        return digest_of([config, part.model_dump(mode="json", exclude={"path"}), _code()])[:32]
+
+    def _converted(
+        self, tables: Sequence[Table]
+    ) -> Iterator[tuple[Table, Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]]]:
+        """Yield the rows of each table, small ones read ahead and side by side."""
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead: deque[tuple[Table, Future[Any] | None]] = deque()
+
+            def next_one() -> Any:
+                table, future = ahead.popleft()
+                return table, iter(future.result()) if future else self._convert(table)
+
+            try:
+                for table in tables:
+                    small = table.size <= SMALL_BYTES and len(tables) > 1
+                    read = (
+                        pool.submit(lambda one: list(self._convert(one)), table) if small else None
+                    )
+                    ahead.append((table, read))
+                    if len(ahead) > 4 * READERS:
+                        yield next_one()
+                while ahead:
+                    yield next_one()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _convert(self, table: Table) -> Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]:
+        mapper = Mapper(self._config, table.part, table.name, table.day, table.picture)
+        first: Unreadable | None = None
+        columns = table.part.columns or self._config.columns
+        form = self._config.form
+        if columns.image:
+            form = Form(**{**form.__dict__, "image": columns.image})
+        try:
+            for block in table.blocks(form, mapper.wanted):
+                rows, unreadable = mapper.rows(block)
+                if unreadable and first is None:
+                    first = unreadable[0][0]
+                yield rows, unreadable
+        except UNREADABLE_CONTENT as error:
+            if not table.is_current():
+                raise Changed(table.name) from error
+            raise SourceError(f"cannot read {table.name}: {error}") from error
+        if not table.is_current():
+            raise Changed(table.name)
+        if first is not None and not mapper.readable and not table.optional:
+            raise SourceError(
+                f"cannot read {table.name}: no row of it can be read; row {first.row} is "
+                f"{first.reason}: {first.raw[:80]!r}"
+            )
+        mapper.check(empty_is_wrong=not table.optional)
+
+
+def refuse_store(address: str, patterns: Sequence[str]) -> None:
+    """Raise ``ConfigError`` unless an object store is one that a project pins.
+
+    >>> refuse_store("s3://tokiwa-eu/data/sources", ["s3://tokiwa-eu/*"])
+    """
+    if not any(fnmatchcase(address, pattern) for pattern in patterns):
+        raise ConfigError(
+            f"the project's rows may not be written to {address.removesuffix('/sources')}: "
+            f"source.stores allows {', '.join(patterns)}; set TOKIWA_STORE"
+        )
+
+
+@cache
+def _code() -> str:
+    """Return the digest of the code that reads tables."""
+    digest = hashlib.sha256(pa.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _overlapping(tables: Sequence[KeptTable], window: Window) -> list[KeptTable]:
+    if window == ALL_TIME:
+        return list(tables)
+    begins, ends = window.begins, window.ends
+    return [
+        table
+        for table in tables
+        if (table.first is None and table.undated)
+        or (
+            table.first
+            and table.last
+            and datetime.fromisoformat(table.first) < ends
+            and datetime.fromisoformat(table.last) >= begins
+        )
+    ]
+
+
+def _groups(file: Any, window: Window) -> Iterator[int]:
+    """Yield the row groups that may hold rows of a window."""
+    column = file.schema_arrow.names.index(MOMENT)
+    for group in range(file.num_row_groups):
+        found = file.metadata.row_group(group).column(column).statistics
+        if window == ALL_TIME or (
+            found is not None
+            and found.has_min_max
+            and found.min < window.ends
+            and found.max >= window.begins
+        ):
+            yield group
+
+
+def _inside(moments: Any, window: Window) -> Any:
+    begins, ends = (pa.scalar(each, INSTANT) for each in (window.begins, window.ends))
+    return pc.and_(pc.greater_equal(moments, begins), pc.less(moments, ends))
+
+
+def _written(moments: Any) -> Any:
+    """Return instants as ISO 8601 with their offset from UTC."""
+    plain = moments.cast(pa.timestamp("us"))
+    whole = plain.cast(pa.timestamp("s"), safe=False)
+    texts = pc.strftime(whole, "%Y-%m-%dT%H:%M:%S+00:00")
+    odd = pc.fill_null(pc.not_equal(whole.cast(pa.timestamp("us")), plain), False)
+    if pc.any(odd).as_py():
+        exact = pc.strftime(plain, "%Y-%m-%dT%H:%M:%S+00:00")
+        texts = pc.if_else(odd, exact, texts)
+    return texts

@@ -1,0 +1,168 @@
+"""Commands about what serves: rollout, rollback, score."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from components.errors import BadInput
+from pipelines.commands.options import AsJson, Overrides, Project, Reason
+from pipelines.commands.printing import out, print_json, print_table, quoted, to_the_second
+from pipelines.project import load
+
+if TYPE_CHECKING:
+    from pipelines.rollouts import Standing
+
+LOOK_S = 1.0
+
+
+def rollout(
+    project: Project,
+    version: Annotated[
+        str | None, typer.Argument(help="Begin with this challenger; by default, only show.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show until it has ended.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the rollout; the champion stays.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(help="Why it begins or ends, for those who read the history.")
+    ] = "",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a challenger proves itself on real requests; begin or stop that."""
+    from pipelines import rollouts
+
+    config = load(project, overrides or ())
+    if (version or stop) and not reason:
+        raise BadInput("say why, for those who read the history: --reason …")
+    if version and stop:
+        raise BadInput("a rollout either begins or is stopped")
+    if version:
+        rollouts.start(config, version, reason)
+    if stop:
+        rollouts.stop(config, reason)
+    shown = 0
+    while True:
+        stands = rollouts.standing(config)
+        if stands is None:
+            raise BadInput(
+                f"{config.name} has had no rollout yet; begin one: "
+                f"tokiwa rollout {quoted(project)} VERSION --reason …"
+            )
+        if watch and not as_json:
+            for move in stands.moves[shown:]:
+                said = f"{to_the_second(move.at)}  {move.words}: {move.reason}"
+                out.print(said, markup=False, soft_wrap=True)
+            shown = len(stands.moves)
+        if not watch or not stands.last.is_live:
+            break
+        time.sleep(LOOK_S)
+    if as_json:
+        print_json(_content(stands))
+        return
+    if not watch:
+        _print(stands)
+
+
+def rollback(
+    project: Project,
+    reason: Reason,
+    version: Annotated[
+        str, typer.Argument(help="A version that has served, or previous.")
+    ] = "previous",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a former champion champion again; servers follow within seconds."""
+    from pipelines.rollouts import roll_back
+
+    entry, alias_error = roll_back(load(project, overrides or ()), version, reason)
+    if as_json:
+        print_json({**entry.model_dump(mode="json"), "alias_error": alias_error})
+        return
+    out.print(
+        f"version {entry.version or entry.bundle[:12]} is the champion again, "
+        f"generation {entry.number}",
+        markup=False,
+    )
+    if alias_error:
+        out.print(f"MLflow's alias could not follow: {alias_error}", style="yellow", markup=False)
+
+
+def score(
+    project: Project,
+    input_file: Annotated[Path, typer.Option("--input", help="Parquet file to answer.")],
+    output_file: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
+    column: Annotated[
+        str | None, typer.Option(help="Of the texts, or of images as base64; else score.column.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
+    from components import home
+    from components.ledger import Ledger
+    from components.score.core import ScoreConfig
+    from components.score.core import score as score_rows
+    from components.serve.model import BundleModel
+    from pipelines.progress import counting
+
+    config, store = load(project, overrides or ()), home.store()
+    with counting(quiet=as_json) as progress:
+        report = score_rows(
+            input_file,
+            output_file,
+            Ledger(store, config.ledger),
+            lambda digest: BundleModel.load(store, digest),
+            ScoreConfig(column=column) if column else config.score,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    out.print(f"{report.headline}: {output_file}", markup=False, soft_wrap=True)
+
+
+def _content(stands: Standing) -> dict[str, Any]:
+    judgement = stands.judgement
+    return {
+        "rollout": stands.last.rollout,
+        "version": stands.last.version,
+        "state": stands.last.state,
+        "stage": stands.last.words,
+        "moves": [each.model_dump(mode="json", exclude={"config"}) for each in stands.moves],
+        "judgement": judgement.model_dump(mode="json") if judgement else None,
+        "servers": stands.servers,
+    }
+
+
+def _print(stands: Standing) -> None:
+    last = stands.last
+    out.print(
+        f"[bold]version {last.version}[/] beside generation {last.generation}: {last.words}",
+        soft_wrap=True,
+    )
+    print_table(
+        ("at", "stage", "by", "reason"),
+        [
+            {
+                "at": to_the_second(move.at),
+                "stage": move.words,
+                "by": move.by,
+                "reason": move.reason,
+            }
+            for move in stands.moves
+        ],
+    )
+    if stands.judgement is None:
+        return
+    out.print(f"\nnow: {stands.judgement.reason}", markup=False, soft_wrap=True)
+    columns = ("name", "measured", "limit")
+    print_table(columns, [each.model_dump() for each in stands.judgement.checks])
+    if not stands.servers:
+        out.print("no server follows: nothing moves it on", style="yellow")

@@ -1,0 +1,215 @@
+"""What a person does about a rollout, and about a champion that has to go."""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from components import bundle, home
+from components.candidates import Candidates
+from components.deploy.core import DeployReport, deploy
+from components.deploy.targets import TARGETS, Site, Target
+from components.errors import BadInput, NoChampion, WorldError
+from components.freeze import Freezes
+from components.ledger import Entry, Ledger
+from components.resolve.core import code_version
+from components.rollout.judgement import Judgement, judge
+from components.rollout.record import Rollouts, Transition
+from pipelines.project import ProjectConfig
+
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the last rollout of a project stands.
+
+    Attributes:
+        moves: its transitions, oldest first.
+        judgement: of the stage that runs; None if it has ended.
+        servers: which servers follow the record.
+    """
+
+    moves: list[Transition]
+    judgement: Judgement | None
+    servers: list[str]
+
+    @property
+    def last(self) -> Transition:
+        """Where it stands."""
+        return self.moves[-1]
+
+
+def standing(project: ProjectConfig) -> Standing | None:
+    """Return where the last rollout stands, None if there was none."""
+    rollouts, now = Rollouts(home.store(), project.ledger), datetime.now(UTC)
+    moves = rollouts.all()
+    if not moves:
+        return None
+    last = moves[-1]
+    judgement = None
+    if last.is_live:
+        elapsed = (now - datetime.fromisoformat(last.at)).total_seconds() / 60
+        judgement = judge(last.stage, last.config, rollouts.observed(last), elapsed)
+    mine = [each for each in moves if each.rollout == last.rollout]
+    return Standing(mine, judgement, rollouts.servers(now))
+
+
+def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
+    """Begin the rollout of a registered challenger, as a person decides.
+
+    Raises:
+        BadInput: there is no such version, it serves, or the project has no rollout.
+        BundleError: it does not load, or answers otherwise than when it was evaluated.
+        Frozen: somebody stopped all promotions.
+        NoChampion: nobody serves beside whom it could be tried.
+    """
+    store = home.store()
+    ledger, candidates = Ledger(store, project.ledger), Candidates(store, project.ledger)
+    freezes = Freezes(store, project.ledger)
+    freezes.refuse("a rollout")
+    if project.deploy.rollout is None:
+        raise BadInput(f"{project.name} has no deploy.rollout, which says through which stages")
+    candidate, head = candidates.find(version), ledger.head()
+    if head is not None and head.bundle == candidate.bundle:
+        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    rollouts = Rollouts(store, project.ledger)
+    if head is None or not _target(project, ledger, freezes, rollouts).is_serving():
+        raise NoChampion(
+            f"{project.name} has no champion in service beside which a challenger could be tried; "
+            "start one with tokiwa serve, or promote the version at once with tokiwa promote"
+        )
+    # A person asks for it: that is the approval.
+    config = project.deploy.model_copy(update={"approval": "none"})
+    with tempfile.TemporaryDirectory() as folder:
+        return deploy(
+            candidate.bundle,
+            candidates.predictions(version, Path(folder)),
+            version=version,
+            generation=head.number,
+            code=code_version(),
+            key=f"rollout by hand/{candidate.bundle}/{len(rollouts.all())}",
+            by=getpass.getuser(),
+            reason=reason,
+            project=project.name,
+            store=store,
+            ledger=ledger,
+            freezes=freezes,
+            rollouts=rollouts,
+            registry=home.registry(project.name),
+            config=config,
+        )
+
+
+def stop(project: ProjectConfig, reason: str) -> Transition:
+    """End the rollout that goes on; the champion stays.
+
+    Raises:
+        BadInput: none goes on.
+    """
+    store = home.store()
+    rollouts, by = Rollouts(store, project.ledger), getpass.getuser()
+    while (live := rollouts.live()) is not None:  # else somebody moved it in between
+        moved = rollouts.move(live, "rolled back", f"stopped by {by}: {reason}", by=by)
+        if moved is not None:
+            ledger, freezes = Ledger(store, project.ledger), Freezes(store, project.ledger)
+            _target(project, ledger, freezes, rollouts).settle()
+            return moved
+    raise BadInput(f"{project.name} has no rollout that goes on")
+
+
+def roll_back(project: ProjectConfig, version: str, reason: str) -> tuple[Entry, str]:
+    """Make a former champion champion again; no training code is needed for it.
+
+    A freeze does not forbid it: it is what a freeze is for. A rollout that goes on is ended.
+
+    Args:
+        project: whose champion.
+        version: one that has served, or ``previous``.
+        reason: for the ledger.
+
+    Returns:
+        The ledger entry, and why MLflow's alias could not follow, empty if it did.
+
+    Raises:
+        BadInput: the version has never served, serves now, or there is no previous one.
+        BundleError: its bundle is missing or altered.
+        StalePromotion: somebody else moved the champion at the same moment.
+    """
+    store = home.store()
+    ledger = Ledger(store, project.ledger)
+    head, wanted = ledger.head(), _former(ledger, version, project.name)
+    assert head is not None
+    bundle.fetch(store, wanted.bundle)
+    entry = ledger.append(
+        action="rollback",
+        bundle=wanted.bundle,
+        version=wanted.version,
+        key=f"rollback/{head.number}/{wanted.bundle}",
+        by=getpass.getuser(),
+        reason=reason,
+        expected=head.number,
+    )
+    rollouts = Rollouts(store, project.ledger)
+    live = rollouts.live()
+    if live is not None:
+        rollouts.move(live, "rolled back", f"rollback to version {entry.version}", by=entry.by)
+    _target(project, ledger, Freezes(store, project.ledger), rollouts).settle()
+    try:
+        home.registry(project.name).mirror(entry.version)
+    except WorldError as error:
+        return entry, str(error)
+    return entry, ""
+
+
+def served_at(project: ProjectConfig, text: str) -> list[Entry]:
+    """Return the entries that served at a moment, or at any time of a day.
+
+    Args:
+        project: whose ledger; its time zone reads what names none.
+        text: ISO 8601, such as ``2026-11-01`` or ``2026-11-01T12:00``.
+
+    Raises:
+        BadInput: it is no moment and no day.
+    """
+    zone, ledger = ZoneInfo(project.resolve.timezone), Ledger(home.store(), project.ledger)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"{text!r} is no day and no moment; write 2026-11-01T12:00") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    first = ledger.at(moment)
+    if len(text) > len("2026-11-01"):
+        return [first] if first else []
+    end = datetime.combine(moment.date() + timedelta(days=1), time(), zone)
+    last = ledger.at(end - timedelta(microseconds=1))
+    numbers = range(first.number if first else 1, last.number + 1 if last else 1)
+    return [each for each in ledger.entries() if each.number in numbers]
+
+
+def _former(ledger: Ledger, version: str, name: str) -> Entry:
+    entries = ledger.entries()
+    if not entries:
+        raise BadInput(f"{name} has had no champion yet: there is nothing to go back to")
+    head = entries[-1]
+    if version == PREVIOUS:
+        previous = ledger.previous()
+        if previous is None:
+            raise BadInput(f"{name} has had one champion only: there is nothing to go back to")
+        return previous
+    found = [each for each in entries if version in (each.version, each.bundle)]
+    if not found:
+        known = ", ".join(dict.fromkeys(each.version or each.bundle[:12] for each in entries))
+        raise BadInput(f"version {version} has never been champion; there were {known}")
+    if found[-1].bundle == head.bundle:
+        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    return found[-1]
+
+
+def _target(project: ProjectConfig, ledger: Ledger, freezes: Freezes, rollouts: Rollouts) -> Target:
+    site = Site(project.name, ledger, freezes, rollouts, project.deploy)
+    return TARGETS[project.deploy.target](site)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from components import bundle
+from components.errors import BadInput, NoChampion
+from components.ledger import Ledger
+from components.score import core
+from components.score.core import ERROR, ScoreConfig, score
+from components.serve.model import BundleModel
+from components.store import LocalStore
+
+TEXTS = ["the film was good", "a very dull story", "awful and bad", ""]
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from components.ledger import Ledger
+from components.score import core
+from components.serve.model import BundleModel
+from components.store import LocalStore
+core.PART_ROWS = 10
+store = LocalStore(Path(sys.argv[1]))
+def progress(done, total, what):
+    if done >= 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+core.score(Path(sys.argv[2]), Path(sys.argv[3]), Ledger(store, "demo"),
+           lambda digest: BundleModel.load(store, digest), core.ScoreConfig(), progress=progress)
+"""
+
+
+class Desk:
+    """A champion, and a file of rows."""
+
+    def __init__(self, folder: Path, make_bundle):
+        self.store, self.make = LocalStore(folder / "store"), make_bundle
+        self.ledger = Ledger(self.store, "demo")
+        self.source, self.target = folder / "x.parquet", folder / "y.parquet"
+        self.promote(1)
+
+    def promote(self, seed):
+        expected = self.ledger.generation
+        self.ledger.append(
+            action="promote",
+            bundle=bundle.publish(self.store, self.make(seed)),
+            version=f"v{seed}",
+            key=str(expected),
+            by="t",
+            reason="",
+            expected=expected,
+        )
+
+    def rows(self, count, **more):
+        texts = [TEXTS[number % len(TEXTS)] for number in range(count)]
+        frame = pd.DataFrame({"id": range(count), "text": texts, **more})
+        frame["text"] = frame["text"].astype(object)
+        frame.to_parquet(self.source, row_group_size=7)
+        return frame
+
+    def load(self, digest):
+        return BundleModel.load(self.store, digest)
+
+    def score(self, **config):
+        return score(self.source, self.target, self.ledger, self.load, ScoreConfig(**config))
+
+    @property
+    def answered(self):
+        return pd.read_parquet(self.target)
+
+
+@pytest.fixture
+def desk(tmp_path, make_bundle, monkeypatch):
+    monkeypatch.setattr(core, "PART_ROWS", 10)
+    return Desk(tmp_path, make_bundle)
+
+
+def test_each_row_gets_one_answer_in_order(desk):
+    rows = desk.rows(43)
+    report = desk.score()
+    assert (report.rows, report.unanswered, report.resumed_rows) == (43, 0, 0)
+    answered = desk.answered
+    pd.testing.assert_frame_equal(answered[["id", "text"]], rows)
+    model = desk.load(desk.ledger.head().bundle)
+    expected = model.predict(rows["text"].tolist())
+    assert answered["answer_label"].tolist() == [each["label"] for each in expected]
+    shares = [each["probabilities"]["positive"] for each in expected]
+    assert answered["answer_probabilities_positive"].tolist() == pytest.approx(shares, abs=1e-5)
+    assert answered[ERROR].isna().all()
+    assert not list(desk.target.parent.glob("*.parts"))
+
+
+def test_the_file_says_which_version_answered(desk):
+    desk.rows(3)
+    desk.score()
+    about = pq.read_schema(desk.target).metadata
+    assert (about[b"tokiwa.version"], about[b"tokiwa.generation"]) == (b"v1", b"1")
+    assert about[b"tokiwa.bundle"].decode() == desk.ledger.head().bundle
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 20])
+def test_any_number_of_rows_comes_out_whole(desk, count):
+    desk.rows(count)
+    assert desk.score().rows == count
+    assert desk.answered["id"].tolist() == list(range(count))
+
+
+def test_rows_that_cannot_be_answered_say_why_and_keep_their_place(desk):
+    frame = desk.rows(6)
+    frame.loc[1, "text"] = None
+    frame.loc[4, "text"] = "a " * 20_000
+    frame.to_parquet(desk.source)
+    report = desk.score()
+    assert (report.rows, report.unanswered) == (6, 2)
+    answered = desk.answered
+    assert answered[ERROR].notna().tolist() == [False, True, False, False, True, False]
+    assert "null" in answered[ERROR][1]
+    assert "40000 characters" in answered[ERROR][4]
+    assert answered["answer_label"].notna().tolist() == [True, False, True, True, False, True]
+
+
+def test_a_killed_run_carries_on_with_the_model_that_it_began_with(desk):
+    rows = desk.rows(95)
+    desk.score()
+    whole = desk.answered
+    desk.target.unlink()
+    command = [sys.executable, "-c", SCRIPT, desk.store.root, desk.source, desk.target]
+    killed = subprocess.run(list(map(str, command)), env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    assert not desk.target.exists()
+    desk.promote(2)
+    report = desk.score()
+    assert (report.resumed_rows, report.version, report.rows) == (30, "v1", len(rows))
+    pd.testing.assert_frame_equal(desk.answered, whole)
+    # The next run is a new one.
+    assert desk.score().version == "v2"
+
+
+def test_unfinished_work_on_another_file_is_thrown_away(desk):
+    desk.rows(25)
+    parts = desk.target.with_name("y.parquet.parts")
+    core._plan(parts, desk.source, desk.ledger.head(), "text")
+    pd.DataFrame({"id": [1]}).to_parquet(parts / "00000000.parquet")
+    desk.rows(26)
+    assert desk.score().resumed_rows == 0
+    assert len(desk.answered) == 26
+
+
+def test_memory_is_bounded_by_parts_and_not_by_the_file(desk):
+    desk.rows(200)
+    sizes = []
+
+    class Counting(BundleModel):
+        def predict(self, contents):
+            sizes.append(len(contents))
+            return super().predict(contents)
+
+    def load(digest):
+        return Counting.load(desk.store, digest)
+
+    score(desk.source, desk.target, desk.ledger, load, ScoreConfig())
+    assert max(sizes) <= core.PART_ROWS
+    assert sum(sizes) == 200
+
+
+def test_another_column_and_a_column_of_categories(desk):
+    frame = desk.rows(12).rename(columns={"text": "review"})
+    frame["review"] = frame["review"].astype("category")
+    frame.to_parquet(desk.source)
+    assert desk.score(column="review").unanswered == 0
+
+
+def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
+    with pytest.raises(BadInput, match="there is no file"):
+        desk.score()
+    desk.source.write_text("id,text\n")
+    with pytest.raises(BadInput, match="is no Parquet file"):
+        desk.score()
+    desk.rows(3)
+    with pytest.raises(BadInput, match=r"no column 'body', only id, text; .*--column"):
+        desk.score(column="body")
+    with pytest.raises(BadInput, match="holds int64 and no strings"):
+        desk.score(column="id")
+    desk.rows(3, answer_label="good")
+    with pytest.raises(BadInput, match="a column answer_label already"):
+        desk.score()
+    desk.rows(3)
+    desk.target = tmp_path / "nowhere" / "y.parquet"
+    with pytest.raises(BadInput, match="in a folder that is not there"):
+        desk.score()
+    desk.ledger = Ledger(desk.store, "another")
+    desk.target = tmp_path / "y.parquet"
+    with pytest.raises(NoChampion):
+        desk.score()
+
+
+def test_an_old_output_stays_until_the_new_one_is_whole(desk, monkeypatch):
+    desk.rows(25)
+    desk.score()
+    before = desk.target.read_bytes()
+    desk.rows(15)
+
+    def broken(*given):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pq, "write_table", broken)
+    with pytest.raises(OSError, match="no space"):
+        desk.score()
+    assert desk.target.read_bytes() == before

@@ -1,0 +1,189 @@
+"""Requests and labels that the server keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from components.errors import StoreError
+from components.request_log import Feedback, RequestLog, digest_of_content
+from components.serve.answers import Answers
+from components.serve.config import RequestLogConfig, ServeConfig
+from components.serve.keeping import Keeper
+from components.serve.metrics import Metrics
+from components.serve.refusal import Refused
+from components.store import LocalStore
+
+V1 = "/v1/models/demo:predict"
+V2 = "/v2/models/demo/infer"
+FEEDBACK = "/v1/feedback"
+ANSWERS = Answers(
+    predictions=[{"label": "positive", "confidence": 0.9}, {"label": None, "confidence": 0.5}],
+    version="7",
+    generation=1,
+    bundle="abc",
+    truncated=[1],
+)
+
+
+class Flaky(LocalStore):
+    """A store that can go away."""
+
+    away = False
+
+    def put(self, key, data):
+        if self.away:
+            raise StoreError("gone")
+        super().put(key, data)
+
+    def create_if_absent(self, key, data):
+        if self.away:
+            raise StoreError("gone")
+        return super().create_if_absent(key, data)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Flaky(tmp_path / "objects")
+
+
+def window(log):
+    now = datetime.now(UTC)
+    return log.read(now - timedelta(hours=1), now + timedelta(hours=1))
+
+
+def keeper(store, **config):
+    section = RequestLogConfig(**{"sample": 1.0} | config)
+    return Keeper(RequestLog(store, "p"), section, Metrics("test"))
+
+
+def test_rows_of_a_request_are_kept_with_what_was_answered(store):
+    kept = keeper(store)
+    request_id = kept.keep("mine", ["good", "odd"], ANSWERS)
+    asyncio.run(kept.flush())
+    frame = window(RequestLog(store, "p"))
+    assert frame["id"].tolist() == [f"{request_id}.0", f"{request_id}.1"]
+    assert frame["text"].tolist() == ["good", "odd"]
+    assert frame["answer"].tolist() == ["positive", None]
+    assert frame["truncated"].tolist() == [False, True]
+    assert set(frame["key"]) == {"mine"}
+    assert (set(frame["version"]), set(frame["generation"])) == ({"7"}, {1})
+
+
+@pytest.mark.parametrize(
+    ("policy", "text", "digest"),
+    [
+        ("whole", "good", digest_of_content("good")),
+        ("hash", None, digest_of_content("good")),
+        ("none", None, None),
+    ],
+)
+def test_inputs_are_kept_as_the_policy_says(store, policy, text, digest):
+    kept = keeper(store, inputs=policy)
+    kept.keep("", ["good", "odd"], ANSWERS)
+    asyncio.run(kept.flush())
+    frame = window(RequestLog(store, "p"))
+    assert (frame["text"][0], frame["digest"][0]) == (text, digest)
+    names = [path for path in store.root.rglob("*") if path.is_file()]
+    assert len(names) == 1
+    assert (policy == "whole") == (b"good" in names[0].read_bytes())
+
+
+def test_a_sample_is_kept(store):
+    assert keeper(store, sample=0.0).keep("", ["good", "odd"], ANSWERS) is None
+    kept = keeper(store, sample=0.5)
+    ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(400)]
+    assert 100 < sum(each is not None for each in ids) < 300
+
+
+def test_a_store_that_goes_away_costs_rows_and_no_answers(store):
+    kept = keeper(store, file_rows=2, queue_files=2)
+    store.away = True
+    ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(4)]
+    assert [each is None for each in ids] == [False, False, True, True]
+    asyncio.run(kept.flush())
+    assert kept.trouble == "requests cannot be kept: gone"
+    store.away = False
+    asyncio.run(kept.flush())
+    assert kept.trouble == ""
+    assert len(window(RequestLog(store, "p"))) == 4
+
+
+def test_a_label_is_kept_with_its_request_or_refused(store):
+    kept, log = keeper(store), RequestLog(store, "p")
+    request_id = kept.keep("", ["good", "odd"], ANSWERS)
+    label = Feedback(request_id=request_id, row=1, label="negative")
+    store.away = True
+    with pytest.raises(Refused) as caught:
+        asyncio.run(kept.label([label]))
+    assert caught.value.status in (404, 503)
+    assert log.feedback() == {}
+    store.away = False
+    asyncio.run(kept.label([label]))
+    assert window(log)["label"].tolist() == [None, "negative"]
+    store.away = True
+    with pytest.raises(Refused) as caught:
+        asyncio.run(kept.label([label]))
+    assert caught.value.status == 503
+
+
+def test_labels_that_come_together_are_written_together(store):
+    kept = keeper(store)
+    ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(50)]
+
+    async def label():
+        await kept.flush()
+        await asyncio.gather(
+            *(kept.label([Feedback(request_id=each, label="positive")]) for each in ids)
+        )
+
+    asyncio.run(label())
+    assert len(RequestLog(store, "p").feedback()) == 50
+    assert len(store.list("p/feedback/")) < 50
+
+
+def test_both_protocols_keep_requests_and_take_labels(world, running, until):
+    world.promote(world.publish(1), version="7")
+    config = ServeConfig(requests=RequestLogConfig(sample=1.0, flush_s=600))
+    log = RequestLog(world.store, world.prefix)
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        first = client.post(V1, json={"instances": ["good", "bad"]}).json()["request_id"]
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["dull"]}
+        answer = client.post(V2, json={"id": "mine", "inputs": [tensor]}).json()
+        assert answer["id"] == "mine"
+        second = answer["parameters"]["request_id"]
+        labels = [
+            {"request_id": first, "row": 1, "label": "negative"},
+            {"request_id": second, "label": "negative"},
+        ]
+        for _ in range(2):  # the same again changes nothing
+            kept = client.post(FEEDBACK, json={"feedback": labels})
+            assert (kept.status_code, kept.json()) == (200, {"kept": 2}), kept.text
+        frame = window(log).set_index("text")
+        assert frame["label"].to_dict() == {"good": None, "bad": "negative", "dull": "negative"}
+        assert frame["key"].to_dict() == {"good": "", "bad": "", "dull": "mine"}
+        for wrong, status, says in (
+            ({"feedback": [{"request_id": first, "row": 2, "label": "negative"}]}, 404, "row"),
+            ({"feedback": [{"request_id": f"{first}9", "label": "negative"}]}, 404, "no request"),
+            ({"feedback": [{"request_id": "\x00", "label": "negative"}]}, 404, "no request"),
+            ({"feedback": [{"request_id": first, "label": "other"}]}, 422, "only negative, pos"),
+            ({"feedback": [{"request_id": first, "row": -1, "label": "negative"}]}, 400, "row"),
+            ({"feedback": [{"request_id": first}]}, 400, "label"),
+            ({"feedback": [{"request_id": 1, "label": "negative"}]}, 400, "request_id"),
+            ({"feedback": []}, 400, "feedback"),
+            ({"feedback": [{}] * 1001}, 400, "feedback"),
+            ({"labels": []}, 400, "feedback"),
+            ([], 400, "feedback"),
+        ):
+            refused = client.post(FEEDBACK, json=wrong)
+            assert refused.status_code == status, (wrong, refused.text)
+            assert says in refused.json()["error"]
+        assert len(log.feedback()) == 2
+    # What was answered last is written at the end.
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        client.post(V1, json={"instances": ["awful"]})
+    assert "awful" in set(window(log)["text"])

@@ -1,0 +1,241 @@
+"""The server as a whole: explanations, long texts, tokens, gRPC, limits, its description."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import httpx
+import pytest
+from kserve.protocol.rest.v2_datamodels import (
+    InferenceResponse,
+    ListModelsResponse,
+    ModelMetadataResponse,
+    ModelReadyResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+
+from components.errors import StoreError
+from components.serve.config import AccessConfig, LimitsConfig, RequestLogConfig, ServeConfig
+from components.serve.model import BundleModel
+
+V1 = "/v1/models/demo:predict"
+V2 = "/v2/models/demo/infer"
+EXPLAIN = "/v1/models/demo:explain"
+TOKEN = "a-token-of-good-length"
+LONG = "good " * 100
+
+
+def tensor(*texts):
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
+
+
+def test_long_texts_are_cut_and_said_to_be(served):
+    first = served.post(V1, json={"instances": ["good", LONG]}).json()
+    assert first["truncated"] == [1]
+    second = served.post(V2, json={"inputs": [tensor(LONG, "good", LONG)]}).json()
+    assert json.loads(second["parameters"]["truncated"]) == [0, 2]
+    assert "truncated" not in served.post(V1, json={"instances": ["good"]}).json()
+
+
+def test_exactly_as_long_as_the_model_reads_is_not_cut(world):
+    model = BundleModel.load(world.store, world.publish(1))
+    room = 16 - 2  # with [CLS] and [SEP]
+    assert model.respond(["good " * room, "good " * (room + 1)]).truncated == [1]
+
+
+def test_explanations_tell_what_each_word_does(served):
+    told = served.post(EXPLAIN, json={"instances": ["the film was good", "dull"]}).json()
+    assert told["generation"] == 1
+    first, second = told["explanations"]
+    assert [each["word"] for each in first["words"]] == ["the", "film", "was", "good"]
+    assert first["answer"] == first["prediction"]["label"]
+    without = served.post(V1, json={"instances": ["the film was"]}).json()["predictions"][0]
+    lost = first["prediction"]["confidence"] - without["probabilities"][first["answer"]]
+    assert first["words"][-1]["weight"] == pytest.approx(lost, abs=1e-5)
+    assert len(second["words"]) == 1
+    refused = served.post(EXPLAIN, json={"instances": ["a"] * 5})
+    assert refused.status_code == 413
+    assert served.post(EXPLAIN, json={"instances": [""]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/v2", ServerMetadataResponse),
+        ("/v2/health/live", ServerLiveResponse),
+        ("/v2/health/ready", ServerReadyResponse),
+        ("/v2/models", ListModelsResponse),
+        ("/v2/models/demo", ModelMetadataResponse),
+        ("/v2/models/demo/ready", ModelReadyResponse),
+    ],
+)
+def test_answers_have_the_form_of_the_open_inference_protocol(served, path, form):
+    answer = served.get(path)
+    assert answer.status_code == 200
+    form.model_validate_json(answer.content, strict=True)
+
+
+def test_predictions_have_the_form_of_the_open_inference_protocol(served):
+    answer = served.post(V2, json={"id": "1", "inputs": [tensor("good", LONG)]})
+    said = InferenceResponse.model_validate_json(answer.content, strict=True)
+    assert said.id == "1"
+    for output in said.outputs:
+        size = output.shape[0] if len(output.shape) == 1 else output.shape[0] * output.shape[1]
+        assert len(output.data) == size
+        kinds = {"BYTES": str, "FP64": float, "BOOL": bool}
+        assert {type(value) for value in output.data} == {kinds[output.datatype]}
+
+
+def test_every_address_of_the_description_answers(served):
+    described = served.get("/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    for path, methods in described["paths"].items():
+        for method in methods:
+            answer = served.request(method, path)
+            assert answer.status_code in (200, 415), (method, path)
+    used = set(json.dumps(described).split('"#/components/schemas/')[1:])
+    names = {each.partition('"')[0] for each in used}
+    assert names <= described["components"]["schemas"].keys()
+
+
+def test_metrics_tell_versions_labels_batches_and_cost(served):
+    served.post(V1, json={"instances": ["good", "bad"]})
+    metrics = served.get("/metrics").text
+    for name in (
+        'tokiwa_request_seconds_bucket{le="0.01",model_name="demo",version="7"}',
+        'tokiwa_requests_total{model_name="demo",protocol="v1",status="200",version="7"}',
+        'tokiwa_batch_rows_count{model_name="demo",version="7"}',
+        'tokiwa_queue_rows{model_name="demo"}',
+        'tokiwa_confidence_count{model_name="demo",version="7"}',
+        'tokiwa_device_seconds_per_1000_predictions{model_name="demo",version="7"}',
+        'tokiwa_cost_per_1000_predictions{model_name="demo",version="7"}',
+        'request_predict_seconds_count{model_name="demo"}',
+    ):
+        assert name in metrics, name
+    assert 'tokiwa_predictions_total{label="' in metrics
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def guarded(world, running, until, tmp_path, port):
+    """A server with a token, gRPC and a price."""
+    world.promote(world.publish(1), version="7")
+    (tmp_path / "tokens").write_text(TOKEN)
+    config = ServeConfig(grpc_port=port, access=AccessConfig(tokens_file=str(tmp_path / "tokens")))
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        yield client
+
+
+def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(guarded, port):
+    with_token = {"authorization": f"Bearer {TOKEN}"}
+    for path in ("/", "/v2/health/live", "/v2/health/ready"):
+        assert guarded.get(path).status_code == 200, path
+    for path in ("/v2", "/v1/models", "/v2/models/demo", "/metrics", "/openapi.json", "/other"):
+        assert guarded.get(path).status_code == 401, path
+    for path in (V1, V2, EXPLAIN, "/v1/feedback"):
+        refused = guarded.post(path, json={})
+        assert refused.status_code == 401, path
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert guarded.post(path, json={}, headers=with_token).status_code == 400
+    assert guarded.post(V1, json={"instances": ["a"]}, headers=with_token).status_code == 200
+    asyncio.run(_ask_grpc(f"127.0.0.1:{port}"))
+
+
+async def _ask_grpc(where):
+    from grpc import StatusCode, aio
+    from kserve import InferInput, InferRequest, InferResponse
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    token = (("authorization", f"Bearer {TOKEN}"),)
+    async with aio.insecure_channel(where) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        asked = InferRequest("demo", [InferInput("text", [2], "BYTES", [b"good", LONG.encode()])])
+        answer = await stub.ModelInfer(asked.to_grpc(), metadata=token)
+        said = InferResponse.from_grpc(answer)
+        assert [each.name for each in said.outputs] == ["label", "confidence", "probabilities"]
+        assert answer.parameters["generation"].int64_param == 1
+        assert answer.parameters["truncated"].string_param == "[1]"
+        assert (await stub.ServerLive(messages.ServerLiveRequest())).live
+        assert (await stub.ServerReady(messages.ServerReadyRequest())).ready
+        about = await stub.ModelMetadata(messages.ModelMetadataRequest(name="demo"), metadata=token)
+        assert [each.name for each in about.inputs] == ["text"]
+
+        async def refused(call, request, metadata=token):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await call(request, metadata=metadata)
+            return caught.value.code()
+
+        assert await refused(stub.ModelInfer, asked.to_grpc(), ()) == StatusCode.UNAUTHENTICATED
+        unload = messages.RepositoryModelUnloadRequest(model_name="demo")
+        assert await refused(stub.RepositoryModelUnload, unload) == StatusCode.NOT_FOUND
+        other = InferRequest("other", asked.inputs).to_grpc()
+        assert await refused(stub.ModelInfer, other) == StatusCode.NOT_FOUND
+        for data in ([b"\xff"], []):
+            wrong = InferRequest("demo", [InferInput("text", [len(data)], "BYTES", data)])
+            code = await refused(stub.ModelInfer, wrong.to_grpc())
+            assert code == StatusCode.INVALID_ARGUMENT, data
+
+
+def test_a_body_that_does_not_come_is_given_up(world, running, until):
+    world.promote(world.publish(1))
+    with running(world, config=ServeConfig(limits=LimitsConfig(timeout_s=0.3))) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        url = client.base_url
+        with socket.create_connection((url.host, url.port), timeout=10) as connection:
+            head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            assert b" 408 " in connection.recv(100)
+
+
+def test_a_draining_server_answers_and_says_that_it_goes(world, running, until):
+    world.promote(world.publish(1))
+    config = ServeConfig(limits=LimitsConfig(drain_s=1.0))
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        client.stop()
+        ready = client.get("/v2/health/ready")
+        assert (ready.status_code, ready.json()["state"]) == (503, "draining")
+        answer = client.post(V1, json={"instances": ["good"]})
+        assert answer.status_code == 200
+        assert answer.headers["connection"] == "close"
+
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(str(client.base_url))
+
+
+def test_a_store_that_goes_away_leaves_the_answers_and_is_told(world, running, until, monkeypatch):
+    world.promote(world.publish(1))
+    config = ServeConfig(requests=RequestLogConfig(sample=1.0, flush_s=0.1))
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+
+        def away(*args):
+            raise StoreError("the store is away")
+
+        with monkeypatch.context() as patch:
+            for name in ("list", "put", "create_if_absent", "get"):
+                patch.setattr(world.store, name, away)
+            until(
+                lambda: (
+                    client.post(V1, json={"instances": ["good"]}).status_code == 200
+                    and client.get("/v2/health/ready").json()["state"] == "degraded"
+                    and "requests cannot be kept" in client.get("/v2/health/ready").json()["reason"]
+                ),
+                "the news",
+            )
+            kept = client.post(V1, json={"instances": ["good"]}).json().get("request_id", "none")
+            label = {"feedback": [{"request_id": kept, "label": "positive"}]}
+            assert client.post("/v1/feedback", json=label).status_code in (404, 503)
+        until(lambda: client.get("/v2/health/ready").json()["state"] == "serving", "the end of it")

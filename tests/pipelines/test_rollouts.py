@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from components import bundle, home
+from components.errors import BadInput, NoChampion
+from components.ledger import Ledger
+from components.rollout.config import RolloutConfig, Stage
+from components.rollout.record import Rollouts
+from pipelines import rollouts
+from pipelines.cli import main
+from pipelines.project import load
+
+CONFIG = RolloutConfig(stages=[Stage(kind="shadow", requests=10), Stage(kind="canary", share=0.1)])
+PROJECT = """\
+name: demo
+task: {{kind: text-classification, labels: [negative, positive], max_tokens: 16}}
+source: {{kind: files, files: [{{path: rows.csv}}], columns: {{text: text}}}}
+resolve: {{timezone: Asia/Tokyo}}
+finetune: {{base: {base}}}
+deploy:
+  rollout:
+    stages: [{{kind: shadow, requests: 10}}]
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, tiny_base, make_bundle, _mlflow_database):
+    """A project whose versions 1, 2 and 3 have been champions, a day each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKIWA_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "mlflow.db").write_bytes(_mlflow_database.read_bytes())
+    (tmp_path / "demo.yaml").write_text(PROJECT.format(base=tiny_base))
+    config = load("demo.yaml")
+    for number in (1, 2, 3):
+        Ledger(home.store(), config.ledger).append(
+            action="promote",
+            bundle=bundle.publish(home.store(), make_bundle(number)),
+            version=str(number),
+            key=str(number),
+            by="test",
+            reason="better",
+            expected=number - 1,
+            at=datetime(2026, 11, number, 3, tzinfo=UTC),
+        )
+    return config
+
+
+@pytest.fixture
+def ledger(project):
+    return Ledger(home.store(), project.ledger)
+
+
+@pytest.fixture
+def record(project):
+    return Rollouts(home.store(), project.ledger)
+
+
+def begin(record, key="run/4"):
+    return record.begin(
+        rollout=key,
+        bundle="b" * 64,
+        version="4",
+        generation=3,
+        config=CONFIG,
+        by="run",
+        why="better",
+    )
+
+
+def test_previous_is_the_champion_before(project, ledger):
+    entry, _ = rollouts.roll_back(project, "previous", "it was better")
+    assert (entry.action, entry.version, entry.number) == ("rollback", "2", 4)
+    assert entry.reason == "it was better"
+    assert rollouts.roll_back(project, "previous", "no, it was not")[0].version == "3"
+
+
+def test_a_version_is_named_as_the_registry_does(project, ledger):
+    assert main(["rollback", "demo.yaml", "1", "--reason", "known good"]) == 0
+    head = ledger.head()
+    assert (head.version, head.action, head.bundle) == ("1", "rollback", ledger.entries()[0].bundle)
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [("9", "has never been champion; there were 1, 2, 3"), ("3", "is the champion already")],
+)
+def test_what_cannot_be_gone_back_to_is_refused(project, ledger, version, says, capsys):
+    assert main(["rollback", "demo.yaml", version, "--reason", "x"]) == 2
+    assert says in capsys.readouterr().err
+    assert ledger.generation == 3
+
+
+def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
+    digest = ledger.entries()[1].bundle
+    path = home.store().local_path(f"{bundle.key_of(digest)}/bundle.json")
+    assert path is not None
+    path.write_text("{}")
+    assert main(["rollback", "demo.yaml", "--reason", "x"]) == 1
+    assert "altered" in capsys.readouterr().err
+    assert ledger.generation == 3
+
+
+def test_a_rollback_ends_the_rollout_that_goes_on(project, record):
+    begin(record)
+    rollouts.roll_back(project, "1", "an incident")
+    assert (record.last().state, record.last().reason) == ("rolled back", "rollback to version 1")
+
+
+def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
+    assert main(["rollout", "demo.yaml"]) == 2
+    assert "has had no rollout yet" in capsys.readouterr().err
+    begin(record)
+    assert main(["rollout", "demo.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "version 4 beside generation 3: shadow 100%" in shown
+    assert "0 of 10 copies" in shown
+    assert "no server follows" in shown
+    assert main(["rollout", "demo.yaml", "--stop", "--reason", "an incident"]) == 0
+    assert main(["rollout", "demo.yaml", "--watch"]) == 0
+    assert "an incident" in capsys.readouterr().out
+    assert main(["rollout", "demo.yaml", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["state"], len(content["moves"])) == ("rolled back", 2)
+    with pytest.raises(BadInput, match="no rollout that goes on"):
+        rollouts.stop(project, "again")
+
+
+@pytest.mark.parametrize("words", [["4"], ["--stop"]])
+def test_what_changes_a_rollout_asks_for_a_reason(project, words, capsys):
+    assert main(["rollout", "demo.yaml", *words]) == 2
+    assert "--reason" in capsys.readouterr().err
+
+
+def test_history_says_who_served_at_a_moment_and_on_a_day(project, capsys):
+    def served(at):
+        return [each.version for each in rollouts.served_at(project, at)]
+
+    assert served("2026-11-02T11:59+09:00") == ["1"]
+    assert served("2026-11-02T12:00") == ["2"]  # of Tokyo
+    assert served("2026-11-02") == ["1", "2"]
+    assert served("2026-10-31") == []
+    assert served("2026-11-01") == ["1"]
+    assert served("2027-01-01") == ["3"]
+    assert main(["history", "demo.yaml", "--at", "2026-11-02T03:00Z", "--json"]) == 0
+    assert [each["version"] for each in json.loads(capsys.readouterr().out)] == ["2"]
+    assert main(["history", "demo.yaml", "--at", "yesterday"]) == 2
+    assert main(["history", "demo.yaml", "--at", "2020-01-01"]) == 0
+    assert "nobody served" in capsys.readouterr().out
+
+
+def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, tmp_path):
+    from components.candidates import Candidate, Candidates
+
+    (tmp_path / "predictions").mkdir()
+    Candidates(home.store(), project.ledger).keep(
+        Candidate(
+            version="4",
+            bundle="b" * 64,
+            verdict="promote",
+            reason="better",
+            run="r",
+            generation=3,
+            at="2026-11-04T00:00:00+00:00",
+        ),
+        tmp_path / "predictions",
+    )
+    with pytest.raises(NoChampion, match="start one with tokiwa serve"):
+        rollouts.start(project, "4", "try it")
