@@ -355,6 +355,13 @@ PROBLEMS = {
         "source.columns.metadata.label: rows have a column label of their own; name it otherwise, "
         "such as my_label: {column: label} (got 'label')",
     ),
+    "further column by a name of what the gate records": (
+        [("root: data", "root: data\n  columns:\n    metadata:\n      abstained_challenger: x")],
+        "abstained_challenger: x",
+        "source.columns.metadata.abstained_challenger: rows have a column abstained_challenger of "
+        "their own; name it otherwise, such as my_abstained_challenger: {column: "
+        "abstained_challenger} (got 'abstained_challenger')",
+    ),
     "further column by no name": (
         [("root: data", "root: data\n  columns:\n    metadata: ['a,b']")],
         "metadata",

@@ -18,7 +18,10 @@ def operating_point(exam: Exam, config: EvaluateConfig) -> list[Check]:
     """Return a check of the recall or precision that is aimed at, and one of the accuracy."""
     rule = exam.rules.get("challenger")
     if rule is None:
-        return [skipped("operating_point", "the challenger has none")]
+        reason = "the challenger has none, or its labels are not those that are compared"
+        found = skipped("operating_point", reason)
+        is_asked = "operating_point" in config.required
+        return [found.model_copy(update={"verdict": "undecided"}) if is_asked else found]
     aim, answered = rule.aim, exam.scored("challenger", exam.of("test"))
     right = answered.decisions == answered.targets
     checks = []

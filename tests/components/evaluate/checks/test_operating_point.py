@@ -70,3 +70,7 @@ def test_without_a_share_to_reach_nothing_is_asked(make_exam):
     assert found(make_exam, 0.8, aim="cost")[1][0].verdict == "skipped"
     (check,) = operating_point(make_exam({"challenger": 0.8}), EvaluateConfig())
     assert check.verdict == "skipped"
+    # Who must have one, and has none, is not promoted in silence.
+    required = EvaluateConfig(required=("operating_point",))
+    (check,) = operating_point(make_exam({"challenger": 0.8}), required)
+    assert check.verdict == "undecided"
