@@ -108,8 +108,8 @@ def test_the_unit_of_numbers_changes_nothing_but_the_unit(scale):
     errors = [generator.normal(scale=each, size=200) for each in (1, 0.5)]
 
     def found(unit):
-        pair = [Scored.of("regression", unit * true, unit * (true + e)[:, None]) for e in errors]
-        return differ(*pair, metrics=("mae", "mse", "r2"))
+        a, b = [Scored.of("regression", unit * true, unit * (true + e)[:, None]) for e in errors]
+        return differ(a, b, metrics=("mae", "mse", "r2"))
 
     usual, scaled = found(1.0), found(scale)
     for name, unit in (("mae", scale), ("mse", scale**2), ("r2", 1)):
@@ -117,7 +117,8 @@ def test_the_unit_of_numbers_changes_nothing_but_the_unit(scale):
             wanted = unit * getattr(usual[name], number)
             assert getattr(scaled[name], number) == pytest.approx(wanted, rel=1e-6)
         assert superiority(scaled[name]).verdict == "passed"
-        assert detectable_gain(scaled[name]) == pytest.approx(unit * detectable_gain(usual[name]))
+        seen = detectable_gain(usual[name])
+        assert seen and detectable_gain(scaled[name]) == pytest.approx(unit * seen)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "roc_auc", "pr_auc", "brier", "ece"])

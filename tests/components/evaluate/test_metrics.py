@@ -319,7 +319,8 @@ def test_rows_add_up_to_the_precision_of_a_label_that_one_model_never_gives(name
         for each in (np.zeros(100, int), np.where(np.arange(100) < 10, 1 - targets, targets))
     )
     metric = find_metric(name, "classification", labels)
-    one, other = metric.measure(never), metric.measure(always)
+    one: Any = metric.measure(never)
+    other: Any = metric.measure(always)
     gain = score(name, always, labels=labels)[0] - score(name, never, labels=labels)[0]
     assert one.contributions(other).sum() == pytest.approx(gain, rel=0.05)
     np.testing.assert_allclose(other.contributions(one), -one.contributions(other))

@@ -45,7 +45,7 @@ def test_a_sound_model_is_not_blocked_by_an_error_among_few_validation_rows(vali
     risk = 0.0
     for wrong in range(1, valid + 1):
         others = np.arange(valid) < wrong
-        gap, p_value = better_than(errors * 1.0, rows, others * 1.0, rows[:valid])
+        gap, p_value = better_than(errors.astype(float), rows, others.astype(float), rows[:valid])
         if gap > 0.05 and p_value < 1e-4:
             risk += binom.pmf(wrong, valid, 1 - accuracy)
     assert risk < 1e-4
@@ -54,11 +54,11 @@ def test_a_sound_model_is_not_blocked_by_an_error_among_few_validation_rows(vali
 def test_errors_of_numbers_are_judged_by_how_much_they_vary():
     draw = np.random.default_rng(0)
     alike, better = (draw.normal(mean, 0.05, 400).clip(0, 1) for mean in (0.2, 0.14))
-    rows, yes_no = np.arange(400), (np.arange(400) < 80) * 1.0
+    rows, yes_no = np.arange(400), (np.arange(400) < 80).astype(float)
     assert better_than(better, rows, alike, rows)[1] < 1e-10
     assert better_than(draw.permutation(alike), rows, alike, rows)[1] > 0.3
     # Wrong and right ones vary more: as small a difference is nothing among them.
-    assert better_than((np.arange(400) < 56) * 1.0, rows, yes_no, rows)[1] > 1e-3
+    assert better_than((np.arange(400) < 56).astype(float), rows, yes_no, rows)[1] > 1e-3
 
 
 def test_rows_of_a_group_are_no_independent_evidence():
