@@ -8,7 +8,18 @@ from dataclasses import replace
 from itertools import groupby
 
 from benchmarks import compile as compiling
-from benchmarks import drift, export, finetune, gate, loop, policies, rollout, serve
+from benchmarks import (
+    drift,
+    export,
+    finetune,
+    gate,
+    ingest,
+    loop,
+    policies,
+    quality,
+    rollout,
+    serve,
+)
 from benchmarks.figures import Benchmark, Figure, run
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -18,7 +29,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "export": export,
     "gate": gate,
     "drift": drift,
+    "ingest": ingest,
     "policies": policies,
+    "quality": quality,
     "rollout": rollout,
     "serve": serve,
 }

@@ -48,7 +48,7 @@ ROUNDS, QUICK_ROUNDS = 5, 2
 ROUND_S, QUICK_ROUND_S = 4.0, 2.0
 HALF, USUAL, TIMES = 0.5, 0.2, 10
 MIN_RATIO, MIN_LONG_RATIO, MAX_HALF_MS, MIN_GOODPUT, MAX_BUSY_MS = 8.0, 4.0, 50.0, 0.9, 200.0
-START_S = 120
+START_S = 300
 KSERVE, TAIL, LONG, MLFLOW = "kserve", "kserve p99", "kserve, whole reviews", "mlflow"
 HALF_LOAD, GOODPUT, BUSY, ERRORS = "p95 at half", "goodput", "p95 at ten times", "errors"
 

@@ -8,6 +8,7 @@ works for every model, also one without gradients such as ONNX.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,6 +64,17 @@ def word_weights(text: str, answers: Answer, column: int) -> list[tuple[str, flo
     return [(word, whole - other) for word, other in zip(words, others, strict=True)]
 
 
+def field_weights(record: str, answers: Answer, column: int) -> list[tuple[str, float]]:
+    """Return what the answer loses without each value of a record, as ``name=value``."""
+    fields: dict[str, str | None] = json.loads(record)
+    there = [name for name, value in fields.items() if value is not None]
+    without = [json.dumps({**fields, name: None}) for name in there]
+    whole, *others = answers([record, *without])[:, column].tolist()
+    return [
+        (f"{name}={fields[name]}", whole - other) for name, other in zip(there, others, strict=True)
+    ]
+
+
 def tile_weights(image: str, answers: Answer, column: int) -> list[list[float]]:
     """Return what the answer loses if each part of an image is greyed ``[4, 4]``."""
     from components.tasks.image_classification import decode, encode_png
@@ -87,4 +99,6 @@ def weights(
     """Return the weights of words or of parts, whichever the content has."""
     if kind == "text":
         return word_weights(content, answers, column), []
+    if kind == "record":
+        return field_weights(content, answers, column), []
     return [], tile_weights(content, answers, column)

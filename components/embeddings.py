@@ -56,7 +56,8 @@ class KeptEmbeddings:
         self._store = store
         self._base = base
         self._task = task
-        self._at = f"embeddings/{code}-{base.digest[:32]}-{task.input_size}"
+        reading = f"-{task.reading}" if task.reading else ""
+        self._at = f"embeddings/{code}-{base.digest[:32]}-{task.input_size}{reading}"
 
     def vectors(
         self,

@@ -51,6 +51,21 @@ class Live(Section):
     labelled: list[WindowData]
 
 
+class Admission(Section):
+    """What people decided of rows that ``validate`` judges, when the run began."""
+
+    schema_version: int = 1
+    project: str = ""
+    """Prefix of the project in the store, below which its decisions lie."""
+    readmissions: int = 0
+    """Number of the last readmission; those that come later belong to later runs."""
+    keeps: bool = False
+    """Whether quarantined rows are kept for people to look at; those of a replay are not."""
+    horizon: str = ""
+    """The present, ISO 8601, if some row says that it is of later. Else empty, so that time
+    alone makes no run another one."""
+
+
 class Base(Section):
     """A pretrained model to start from."""
 
@@ -107,6 +122,7 @@ class Plan(Section):
     data: Data
     live: Live
     bases: Bases
+    admission: Admission = Admission()
     champion: str
     """Digest of the bundle in production, empty when there is none."""
     champion_version: str

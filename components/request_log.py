@@ -127,6 +127,24 @@ class RequestLog:
         pd.DataFrame(list(rows), columns=list(COLUMNS)).to_parquet(buffer, index=False)
         self._store.put(f"{self._requests}/{file}.parquet", buffer.getvalue())
 
+    def files(self) -> list[str]:
+        """Return the names of all files, in the order in which they began.
+
+        Raises:
+            StoreError: the store cannot be listed.
+        """
+        keys = self._store.list(f"{self._requests}/")
+        names = [each.removeprefix(f"{self._requests}/").removesuffix(".parquet") for each in keys]
+        return [name for name in names if _began(name) is not None]
+
+    def content(self, file: str) -> bytes:
+        """Return a file as it is in the store: Parquet with ``COLUMNS``.
+
+        Raises:
+            StoreError: it is not there, or cannot be read.
+        """
+        return self._store.get(f"{self._requests}/{file}.parquet")
+
     def rows_of(self, file: str) -> frozenset[str]:
         """Return the ids of a file's rows; none if there is no such file.
 
@@ -136,7 +154,7 @@ class RequestLog:
         import pandas as pd
 
         try:
-            data = self._store.get(f"{self._requests}/{file}.parquet")
+            data = self.content(file)
         except ObjectMissing:
             return frozenset()
         return frozenset(pd.read_parquet(io.BytesIO(data), columns=["id"])["id"])
@@ -186,14 +204,15 @@ class RequestLog:
         import pandas as pd
 
         parts = []
-        for key in self._store.list(f"{self._requests}/"):
-            began = _began(key.removeprefix(f"{self._requests}/").removesuffix(".parquet"))
+        for file in self.files():
+            began = _began(file)
             if began is None or not start - LONGEST_FILE <= began < end:
                 continue
             try:
-                parts.append(pd.read_parquet(io.BytesIO(self._store.get(key))))
+                parts.append(pd.read_parquet(io.BytesIO(self.content(file))))
             except ValueError as error:  # pyarrow's own is one
-                raise SourceError(f"{self._store.uri(key)} holds no requests: {error}") from error
+                place = self._store.uri(f"{self._requests}/{file}.parquet")
+                raise SourceError(f"{place} holds no requests: {error}") from error
         if not parts:
             return pd.DataFrame(columns=[*COLUMNS, "label"])
         frame = pd.concat(parts, ignore_index=True)

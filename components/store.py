@@ -512,6 +512,7 @@ def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
         Config(
             connect_timeout=10,
             read_timeout=60,
+            signature_version="s3v4",
             max_pool_connections=32,
             retries={"mode": "standard", "total_max_attempts": total},
         )

@@ -15,6 +15,7 @@ from pipelines import runners
 from pipelines.commands import (
     answering,
     drafting,
+    keeping,
     labelling,
     looking,
     promoting,
@@ -52,6 +53,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         promoting.freeze,
         promoting.thaw,
     ),
+    "Keep data in order": (keeping.draft_schema, keeping.forget),
     "Answer": (answering.serve, answering.predict, rolling.score),
     "On Kubeflow": (submitting.compile, submitting.submit, submitting.apply, submitting.runs),
 }
@@ -67,6 +69,16 @@ label = typer.Typer(
 label.command()(labelling.export)
 label.command(name="import")(labelling.import_labels)
 app.add_typer(label, rich_help_panel="Labels")
+
+quarantine = typer.Typer(
+    name="quarantine",
+    help="See the rows that runs left out, and take them in again.",
+    no_args_is_help=True,
+)
+quarantine.command(name="list")(keeping.list_rows)
+quarantine.command()(keeping.show)
+quarantine.command()(keeping.readmit)
+app.add_typer(quarantine, rich_help_panel="Keep data in order")
 
 
 def _print_version(wanted: bool) -> None:

@@ -173,7 +173,7 @@ def _image(path: str) -> str:
     return base64.b64encode(Path(path).expanduser().read_bytes()).decode("ascii")
 
 
-_READERS: dict[str, Callable[[str], str]] = {"text": str, "image": _image}
+_READERS: dict[str, Callable[[str], str]] = {"text": str, "image": _image, "record": str}
 """How a command's argument becomes a content."""
 
 

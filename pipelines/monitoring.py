@@ -110,6 +110,7 @@ def monitoring_of(workers: int = 0, placement: Placement | None = None):
                     data=resolved.outputs["data"],
                     base=resolved.outputs["base"],
                     bases=resolved.outputs["bases"],
+                    admission=resolved.outputs["admission"],
                     champion=resolved.outputs["champion"],
                     generation=resolved.outputs["generation"],
                     code=resolved.outputs["code"],

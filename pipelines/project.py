@@ -36,8 +36,10 @@ from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SOURCES, SourceConfig
 from components.sources.files import FilesConfig
+from components.sources.requests import RequestsConfig
 from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
+from components.tasks.tabular_classification import TabularClassification
 from components.trigger.core import TriggerConfig
 from components.validate.core import ValidateConfig
 from pipelines.cluster import ClusterConfig
@@ -107,6 +109,7 @@ class ProjectConfig(Section):
         columns = (*COLUMNS, WINDOW, *self.source.metadata)
         problems = [
             *self._source_beside_the_task(),
+            *self._validation_beside_the_rows(),
             *self.evaluate.unknown(self.task, columns),
             *self._finetuning_beside_the_task(),
             *self._gate_beside_what_it_judges(),
@@ -127,7 +130,28 @@ class ProjectConfig(Section):
         if self.source.contents != {self.task.content}:
             yield (
                 f"source.columns must name {self.task.content}s, which {self.task.kind} reads; "
-                "see the keys text, image and pixels"
+                "see the keys text, image, pixels and record"
+            )
+        elif isinstance(self.task, TabularClassification):
+            named = {name for columns in self.source.forms for name in columns.record or ()}
+            if odd := sorted(named ^ set(self.task.columns)):
+                yield (
+                    f"task.columns and source.columns.record must name the same columns; "
+                    f"{', '.join(odd)} is in one of them only"
+                )
+
+    def _validation_beside_the_rows(self) -> Iterator[str]:
+        known = [*COLUMNS, *self.source.metadata, *getattr(self.task, "columns", ())]
+        for name in self.validate_.columns:
+            if name not in known:
+                yield (
+                    f"validate.columns.{name}: rows have no such column; "
+                    f"{_hint(name, list(dict.fromkeys(known)))}"
+                )
+        if self.validate_.max_age_days is not None and self.resolve.window_days is None:
+            yield (
+                "validate.max_age_days counts from the end of a window, and all rows are one; "
+                "see resolve.window_days"
             )
 
     def _finetuning_beside_the_task(self) -> Iterator[str]:
@@ -503,6 +527,8 @@ def _anchored(
             for number, part in enumerate(source.files)
         ]
         places = {"files": files, "root": anchored(source.root, ("source", "root"))}
+    elif isinstance(source, RequestsConfig):
+        places = {"ledger": source.ledger or config.ledger}
     labels_of = source.labels_of or config.ledger
     bases = tuple(
         each.model_copy(update={"place": anchored(each.place, ("finetune", "base", number))})

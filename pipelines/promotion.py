@@ -15,6 +15,7 @@ from components.deploy.core import DeployReport, deploy
 from components.errors import BadInput
 from components.freeze import Freeze, Freezes
 from components.ledger import Ledger
+from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.record import Rollouts
 from pipelines.project import ProjectConfig
@@ -101,6 +102,7 @@ def promote(
             ledger=ledger,
             freezes=freezes,
             rollouts=Rollouts(store, project.ledger),
+            requests=RequestLog(store, project.ledger),
             registry=home.registry(project.name),
             config=project.deploy,
             by_hand=True,

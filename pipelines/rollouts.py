@@ -16,6 +16,7 @@ from components.deploy.targets import TARGETS, Site, Target
 from components.errors import BadInput, NoChampion, WorldError
 from components.freeze import Freezes
 from components.ledger import Entry, Ledger
+from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.judgement import Judgement, judge
 from components.rollout.record import Rollouts, Transition
@@ -100,6 +101,7 @@ def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
             ledger=ledger,
             freezes=freezes,
             rollouts=rollouts,
+            requests=RequestLog(store, project.ledger),
             registry=home.registry(project.name),
             config=config,
         )

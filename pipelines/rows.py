@@ -13,6 +13,7 @@ from components.ingest import core as ingest
 from components.ledger import Entry
 from components.plan import Plan
 from components.prepare import core as prepare
+from components.quarantine import taken_in
 from components.resolve import core as resolve
 from components.validate import core as validate
 from pipelines.project import ProjectConfig
@@ -58,6 +59,9 @@ def prepared_rows(
         folder / "quarantine.parquet",
         project.task,
         project.validate_,
+        window_end=current.window.end,
+        horizon=plan.admission.horizon,
+        readmitted=taken_in(store, plan.admission),
     )
     if not checked.trainable:
         raise BadInput(f"there is too little to learn: {checked.refusal}")
@@ -70,5 +74,6 @@ def prepared_rows(
         project.task,
         project.prepare,
         lambda contents: embeddings.vectors(current.kept_as, contents, progress),
+        confirmed=taken_in(store, plan.admission),
     )
     return plan, report

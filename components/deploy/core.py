@@ -6,6 +6,7 @@ that were evaluated. Nothing is pushed to a server: servers follow the ledger.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from components.errors import BundleError, WorldError
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import Registry
+from components.request_log import RequestLog
 from components.rollout.record import Rollouts
 from components.serve.model import BundleModel
 from components.settings import Section, digest_of
 from components.store import ObjectMissing, Store
+
+RECORDED = timedelta(days=7)
+"""Requests of so long are replayed, the last of them."""
 
 
 class Parity(Section):
@@ -82,6 +87,7 @@ def deploy(
     ledger: Ledger,
     freezes: Freezes,
     rollouts: Rollouts,
+    requests: RequestLog,
     registry: Registry,
     config: DeployConfig,
     by_hand: bool = False,
@@ -105,6 +111,7 @@ def deploy(
         ledger: the project's, or a replay's.
         freezes: of the same ledger; while it is frozen, nothing is promoted.
         rollouts: the record beside the ledger.
+        requests: what servers were asked, for the budgets.
         registry: MLflow, whose alias mirrors the ledger.
         config: the section ``deploy``.
         by_hand: a person promotes, at once: that is the approval.
@@ -116,6 +123,9 @@ def deploy(
         StalePromotion: the champion moved since the run began.
     """
     checked = proof(digest, predictions, code, store, config)
+    checked = checked.model_copy(
+        update={"cost": _cost(digest, predictions, store, requests, config)}
+    )
     if by_hand:
         freezes.refuse("a promotion")
     else:
@@ -225,14 +235,32 @@ def parity(digest: str, predictions: Path, store: Store, config: DeployConfig) -
             f"bundle {digest[:12]} answers differently in the server than when it was evaluated: "
             f"answers differ by up to {difference:.4f} of their range"
         )
-    cost = None
-    if config.max_latency_ms is not None or config.max_memory_mib is not None:
-        cost = cost_of(
-            store.uri("x").removesuffix("/x"),
-            digest,
-            frame["text"].tolist(),
-            model.sample,
-            config.max_latency_ms,
-            config.max_memory_mib,
-        )
-    return Parity(rows=len(frame), max_difference=difference, cost=cost)
+    return Parity(rows=len(frame), max_difference=difference)
+
+
+def _cost(
+    digest: str, predictions: Path, store: Store, requests: RequestLog, config: DeployConfig
+) -> Cost | None:
+    """Measure a bundle in a process of its own; None without a budget.
+
+    It is asked what servers were asked lately, or, where none of that was kept, the rows of
+    its evaluation.
+
+    Raises:
+        BundleError: it goes over a budget, or does not do in a server.
+    """
+    if config.max_latency_ms is None and config.max_memory_mib is None:
+        return None
+    model, now = BundleModel.load(store, digest), datetime.now(UTC)
+    asked = requests.read(now - RECORDED, now)["text"].dropna()
+    if asked.empty:
+        asked = pd.read_parquet(predictions / "predictions.parquet", columns=["text"])["text"]
+    accepted = [content for content in asked if model.accepts(content)]
+    return cost_of(
+        store.uri("x").removesuffix("/x"),
+        digest,
+        accepted[-config.parity_rows :],
+        model.sample,
+        config.max_latency_ms,
+        config.max_memory_mib,
+    )

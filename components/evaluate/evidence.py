@@ -318,7 +318,7 @@ def _shown(exam: Exam, place: int) -> Shown:
 
 
 def _content(content: str, exam: Exam) -> str:
-    if exam.content == "text":
+    if exam.content != "image":
         return content if len(content) <= _CHARACTERS else content[: _CHARACTERS - 1] + "…"
     from components.tasks.image_classification import decode, encode_png
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from components.evaluate.image_perturbations import brightness, contrast, noise, shift
+from components.evaluate.record_perturbations import left_out, rounding
 from components.evaluate.text_perturbations import case, numbers, typos, unicode_forms, whitespace
 from components.tasks.model import Content
 
@@ -30,6 +31,10 @@ PERTURBATIONS: dict[Content, dict[str, Perturbation]] = {
         "whitespace": whitespace,
         "unicode": unicode_forms,
         "numbers": numbers,
+    },
+    "record": {
+        "rounding": rounding,
+        "left_out": left_out,
     },
     "image": {
         "noise": noise,
@@ -48,8 +53,8 @@ def perturbed(contents: Sequence[str], content: Content, name: str, *, seed: int
     compare the answers of the rows that did change.
 
     Args:
-        contents: texts, or images as base64.
-        content: which of the two.
+        contents: texts, records, or images as base64.
+        content: which of these.
         name: one of ``PERTURBATIONS[content]``.
         seed: another gives other changes.
 

@@ -29,9 +29,9 @@ def augmenter(model: Model, config: AugmentConfig) -> Augment | None:
     Raises:
         ConfigError: noise for images asked of texts or the other way, or bad synonyms.
     """
-    if model.content == "text" and config.of_images:
+    if model.content != "image" and config.of_images:
         raise ConfigError("crop, rotation, brightness and erasing need a task over images")
-    if model.content == "image" and config.of_texts:
+    if model.content != "text" and config.of_texts:
         raise ConfigError("word dropout, swaps and synonyms need a task over texts")
     if config.of_texts:
         synonyms = _synonyms(config.synonyms)

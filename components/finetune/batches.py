@@ -49,7 +49,7 @@ class Examples:
         )
 
 
-Balance = Literal["none", "weights", "over", "under"]
+Balance = Literal["none", "weights", "over", "under", "smote"]
 
 
 def class_weights(targets: NDArray[Any], balance: Balance) -> NDArray[np.float32]:
@@ -65,13 +65,14 @@ def epoch_rows(
 ) -> NDArray[np.int64]:
     """Return the rows of one epoch in random order.
 
-    ``over`` repeats rows of rarer classes until all are as many as the commonest,
+    ``over`` repeats rows of rarer classes until all are as many as the commonest, and so does
+    ``smote``, which then moves some of the repeated ones, see there;
     ``under`` draws from the commoner ones as many as the rarest has.
     """
-    if balance not in ("over", "under"):
+    if balance not in ("over", "smote", "under"):
         return generator.permutation(len(targets))
     classes, counts = np.unique(targets, return_counts=True)
-    wanted = counts.max() if balance == "over" else counts.min()
+    wanted = counts.min() if balance == "under" else counts.max()
     parts = []
     for each in classes:
         rows = generator.permutation(np.flatnonzero(targets == each))

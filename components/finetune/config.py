@@ -257,8 +257,9 @@ class FinetuneConfig(Section):
     label_smoothing: Share = 0.0
     mixup: float = Field(default=0.0, ge=0, le=10)
     """Alpha of mixup's beta distribution, on features of texts and on images; 0 is off."""
-    balance: Literal["none", "weights", "over", "under"] = "none"
-    """Make up for rare classes: weigh their loss, repeat their rows, or leave out others'."""
+    balance: Literal["none", "weights", "over", "under", "smote"] = "none"
+    """Make up for rare classes: weigh their loss, repeat their rows, leave out others', or, with
+    method ``head``, make new ones between the features of two (SMOTE)."""
     augment: AugmentConfig = AugmentConfig()
     lora: LoraConfig = LoraConfig()
     distill: DistillConfig = DistillConfig()
@@ -302,6 +303,15 @@ class FinetuneConfig(Section):
     def probes_head(self) -> bool:
         """Whether a new head starts from a linear probe."""
         return self.method == "head" if self.probe_head is None else self.probe_head
+
+    @model_validator(mode="after")
+    def _only_resting_features_blend(self) -> FinetuneConfig:
+        if self.balance == "smote" and self.method != "head":
+            raise ValueError(
+                "balance smote blends features, which rest with method head alone; use weights or "
+                f"over with method {self.method}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _metric_is_known(self) -> FinetuneConfig:

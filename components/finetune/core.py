@@ -209,6 +209,7 @@ def train(
     def fresh() -> Model:
         torch.manual_seed(config.seed)
         model = TASKS[task.kind].from_base(base, task, dropout=config.dropout)
+        model.fit_inputs(train_rows["text"].tolist())
         model.network.to(device)
         if model.fits_head:
             fit_head(model, Examples.of(model, train_rows), Examples.of(model, valid_rows))

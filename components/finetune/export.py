@@ -210,7 +210,8 @@ def write_onnx(model: Model, examples: Sequence[Example], file: Path) -> None:
     # One row, or rows of one length only, would be taken for all that there can be.
     inputs = model.collate((longest * 2)[:2])
     names = list(inspect.signature(model.network.forward).parameters)[: len(inputs)]
-    free = tuple({0: "rows", 1: "tokens"} if each.ndim == 2 else {0: "rows"} for each in inputs)
+    axes = {0: "rows", 1: "tokens"} if model.content == "text" else {0: "rows"}
+    free = tuple(axes for _ in inputs)
     program = torch.onnx.export(
         model.network.eval(),
         inputs,

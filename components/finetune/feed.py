@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.finetune import batches
+from components.errors import ConfigError
+from components.finetune import batches, smote
 from components.finetune.augment import augmenter, chance_of, noisy_copies
 from components.finetune.batches import Examples
 from components.finetune.config import FinetuneConfig
@@ -102,6 +103,8 @@ class Feeder:
         self.augment = augmenter(model, config.augment)
         self.weights = batches.class_weights(train.targets, config.balance)
         self.lengths = _lengths(train.examples)
+        self._near: NDArray[np.int64] | None = None
+        self._share = np.zeros(0)
 
     def order(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the rows of each step of an epoch; a function of seed and epoch alone."""
@@ -187,7 +190,10 @@ class Feeder:
         model = self.model
         if feed.cut:
             shift = (epoch % feed.copies) * len(feed.targets)
-            inputs = model.network.collate(feed.cut, [feed.items[shift + row] for row in rows])
+            states = [feed.items[shift + row] for row in rows]
+            if self.config.balance == "smote":
+                states = self._blended(epoch, rows, feed, shift)
+            inputs = model.network.collate(feed.cut, states)
         elif self.augment is not None:
             seed = self.config.seed
             inputs = model.collate(
@@ -213,6 +219,23 @@ class Feeder:
             moved[count + 1],
             moved[count + 2] if teacher else None,
             self._mix(epoch, int(rows[0]), len(rows)),
+        )
+
+    def _blended(
+        self, epoch: int, rows: NDArray[np.int64], feed: Feed, shift: int
+    ) -> list[torch.Tensor]:
+        """Return features of drawn rows, some of rare classes between two; see ``smote``."""
+        if self._near is None:
+            first = torch.stack([feed.items[row] for row in range(len(feed.targets))])
+            if first.ndim > 2:
+                raise ConfigError(
+                    "finetune.balance smote does not work with a model that keeps its own head"
+                )
+            self._near = smote.neighbours(first, feed.targets)
+            self._share = smote.synthetic_share(feed.targets)
+        chance = chance_of(self.config.seed, epoch, int(rows[0]), len(rows))
+        return smote.blended(
+            lambda row: feed.items[shift + row], rows, self._near, self._share, chance
         )
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ def prepare(
     fingerprint: str,
     task: str,
     base: str,
+    admission: str,
     code: str,
     config: str,
     prepared: dsl.Output[dsl.Dataset],
@@ -26,8 +27,9 @@ def prepare(
 
     from components import home, step
     from components.embeddings import KeptEmbeddings
-    from components.plan import Base
+    from components.plan import Admission, Base
     from components.prepare import core
+    from components.quarantine import keeper, taken_in
     from components.tasks import parse_task
 
     with step.running("prepare") as log:
@@ -41,6 +43,8 @@ def prepare(
             learnt,
             core.PrepareConfig.from_json(config),
             lambda contents: embeddings.vectors(fingerprint, contents, log.progress),
+            confirmed=taken_in(home.store(), Admission.from_json(admission)),
+            keep=keeper(home.store(), Admission.from_json(admission)),
         )
         prepared.metadata.update(digest=result.digest, **result.rows_by_split)
         log.hand_over(result, report.path)

@@ -13,8 +13,9 @@ guard     earlier        pooled earlier test rows: what must not get worse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import SourceError
+from components.prepare.label_errors import likely_label_errors, out_of_fold
+from components.profile import group_numbers
+from components.quarantine import REASONS, keys_of
 from components.settings import Section, digest_of
 from components.sources.rows import fingerprint
 from components.split import TEST_SHARE, is_test, unit_interval
@@ -29,6 +33,7 @@ from components.tasks import TaskConfig
 
 ROWS = "rows.parquet"
 VECTORS = "embeddings.safetensors"
+SUSPECTED = "likely-label-error"
 
 
 class PrepareConfig(Section):
@@ -36,6 +41,12 @@ class PrepareConfig(Section):
 
     valid_share: float = Field(default=0.2, gt=0, lt=0.7)
     """Share of the current window; the test share is always 0.2, see ``split``."""
+    valid_split: Literal["hash", "stratified", "time"] = "hash"
+    """Which groups of a window validate: by a hash, so many of each label, or the last ones in
+    time. Groups stay whole, and the test set stays what it is."""
+    label_errors: Literal["off", "warn", "quarantine"] = "off"
+    """Whether likely label errors among the training rows are looked for, and what becomes of
+    them: they are counted and listed, or put into quarantine and not learnt from."""
     rehearsal_share: float = Field(default=0.5, ge=0, le=10)
     """Earlier training rows to mix in, as a share of the current window's."""
     guard_rows: int = Field(default=1000, ge=0)
@@ -51,11 +62,15 @@ class PrepareReport(Section):
     window_end: str
     rows_by_split: dict[str, int]
     labels_by_split: dict[str, dict[str, int]]
+    suspected: list[str] = []
+    """Ids of training rows whose label is likely wrong, the likeliest first."""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
-        return ", ".join(f"{count:,} {split}" for split, count in self.rows_by_split.items())
+        said = ", ".join(f"{count:,} {split}" for split, count in self.rows_by_split.items())
+        wrong = f"; {len(self.suspected):,} labels are likely wrong" if self.suspected else ""
+        return f"{said}{wrong}"
 
 
 def prepare(
@@ -66,6 +81,9 @@ def prepare(
     task: TaskConfig,
     config: PrepareConfig,
     vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
+    *,
+    confirmed: Container[str] = (),
+    keep: Callable[[pd.DataFrame], None] = lambda rows: None,
 ) -> PrepareReport:
     """Write ``rows.parquet`` with a column ``split``, and the current window's embeddings.
 
@@ -78,6 +96,8 @@ def prepare(
         task: says what cannot be learnt from.
         config: the section ``prepare``.
         vectors_of: embeds contents with the base model.
+        confirmed: keys of rows that a person took in again, whatever label they have.
+        keep: takes rows that go into quarantine.
 
     Raises:
         SourceError: the groups fell so that a split is empty, or train has one class.
@@ -91,8 +111,19 @@ def prepare(
     _require_all_splits(current, window, task)
     frame = pd.concat([current, frame[frame["window"] != window]], ignore_index=True)
     folder.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(folder / ROWS, index=False)
     vectors = vectors_of(current["text"].tolist())
+    suspects: list[int] = []
+    if config.label_errors != "off" and task.label_names:
+        suspects = _suspects(current, vectors, confirmed)
+    suspected = current["id"].iloc[suspects].tolist()
+    if config.label_errors == "quarantine" and suspects:
+        keep(current.iloc[suspects].drop(columns="split").assign(**{REASONS: SUSPECTED}))
+        stays = np.delete(np.arange(len(current)), suspects)
+        vectors = np.ascontiguousarray(vectors[stays])
+        frame = frame.drop(index=suspects).reset_index(drop=True)
+        current = frame.iloc[: len(vectors)]
+        _require_all_splits(current, window, task)
+    frame.to_parquet(folder / ROWS, index=False)
     save_file({"vectors": vectors}, folder / VECTORS)
     labels = {
         split: frame["label"][frame["split"] == split]
@@ -105,7 +136,28 @@ def prepare(
         window_end=window_end,
         rows_by_split={split: len(each) for split, each in labels.items()},
         labels_by_split={split: task.label_counts(each) for split, each in labels.items()},
+        suspected=suspected,
     )
+
+
+def _suspects(
+    current: pd.DataFrame, vectors: NDArray[np.float32], confirmed: Container[str]
+) -> list[int]:
+    """Return the places of training rows of the current window whose label is likely wrong.
+
+    Validation and test rows are left alone: what is easy to predict must not be made the
+    measure.
+    """
+    train = np.flatnonzero(current["split"] == "train")
+    rows = current.iloc[train]
+    _, targets = np.unique(rows["label"].to_numpy(str), return_inverse=True)
+    groups = group_numbers(rows["group"])
+    if targets.max() == 0 or groups.max() == 0:
+        return []
+    answers = out_of_fold(vectors[train], targets, groups)
+    keys = keys_of(rows)
+    found = likely_label_errors(answers, targets)
+    return [int(train[place]) for place in found if keys[place] not in confirmed]
 
 
 def _require_all_splits(current: pd.DataFrame, window: str, task: TaskConfig) -> None:
@@ -126,12 +178,15 @@ def _require_all_splits(current: pd.DataFrame, window: str, task: TaskConfig) ->
 def assign(frame: pd.DataFrame, window: str, config: PrepareConfig) -> NDArray[np.object_]:
     """Return each row's split, empty for rows that this run does not use.
 
-    Everything is decided by hashes of groups and ids, so that one more row moves no
-    other row.
+    The test set, and with ``valid_split`` ``hash`` everything else, is decided by hashes of
+    groups and ids, so that one more row moves no other row.
+
+    Raises:
+        SourceError: rows are to be split by time, and carry none.
     """
     test = is_test(frame["group"])
     current = (frame["window"] == window).to_numpy()
-    valid = unit_interval(frame["group"], "valid") < config.valid_share / (1 - TEST_SHARE)
+    valid = _valid(frame, test, config)
     split = np.full(len(frame), "", dtype=object)
     split[current] = "train"
     split[current & valid] = "valid"
@@ -141,6 +196,43 @@ def assign(frame: pd.DataFrame, window: str, config: PrepareConfig) -> NDArray[n
     split[_lowest(place, ~current & ~test & ~valid, wanted)] = "rehearsal"
     split[_lowest(place, ~current & test, config.guard_rows)] = "guard"
     return split
+
+
+def _valid(
+    frame: pd.DataFrame, test: NDArray[np.bool_], config: PrepareConfig
+) -> NDArray[np.bool_]:
+    """Return which rows validate in the run of their own window ``[n]``; test rows may be any."""
+    share = config.valid_share / (1 - TEST_SHARE)
+    place = unit_interval(frame["group"], "valid")
+    if config.valid_split == "hash":
+        return place < share
+    if config.valid_split == "time" and len(frame) and frame["time"].isna().all():
+        raise SourceError(
+            "prepare.valid_split time needs times: set source.columns.time, or split by hash"
+        )
+    found = np.zeros(len(frame), dtype=bool)
+    rest = frame[["window", "group"]].assign(place=place, row=np.arange(len(frame)))
+    if config.valid_split == "time":
+        moments = pd.to_datetime(frame["time"], utc=True, format="ISO8601", errors="coerce")
+        # The last come first; a group happened when its last row did.
+        rest["order"] = -(moments.astype("int64").to_numpy() / 1e9)
+        parts = ["window"]
+    else:
+        rest["order"], rest["label"] = place, frame["label"].to_numpy(object)
+        first = rest.groupby(["window", "group"])["label"].transform(
+            lambda each: each.mode().iloc[0]
+        )
+        rest["label"] = first
+        parts = ["window", "label"]
+    for _, part in rest[~test].groupby(parts):
+        groups = part.groupby("group").agg(order=("order", "min"), place=("place", "first"))
+        sizes = part["group"].value_counts()
+        groups = groups.sort_values(["order", "place"], kind="stable")
+        # So many groups that their rows come as near to the share as they can.
+        before = sizes[groups.index].cumsum() - sizes[groups.index] / 2
+        chosen = groups.index[(before <= share * len(part)).to_numpy()]
+        found[part["row"][part["group"].isin(chosen)]] = True
+    return found
 
 
 def _lowest(place: NDArray[np.float64], among: NDArray[np.bool_], count: int) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ def resolve(
         ("live", str),
         ("base", str),
         ("bases", str),
+        ("admission", str),
         ("champion", str),
         ("generation", int),
         ("code", str),
@@ -62,6 +63,7 @@ def resolve(
             head=Ledger(store, ledger).head(),
             store=store,
             now=now,
+            ledger=ledger,
         )
         current = plan.live.current
         result = core.ResolveReport(
@@ -78,6 +80,7 @@ def resolve(
         plan.live.to_json(),
         plan.bases.models[0].to_json(),
         plan.bases.to_json(),
+        plan.admission.to_json(),
         plan.champion,
         plan.generation,
         plan.code,

@@ -23,10 +23,12 @@ from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.freeze import Freezes
 from components.ledger import Entry
 from components.packages import locate
-from components.plan import Base, Bases, Data, Live, Plan, WindowData
+from components.plan import Admission, Base, Bases, Data, Live, Plan, WindowData
+from components.quarantine import Readmissions
 from components.settings import Section
 from components.sources import Source, SourceConfig, open_source
 from components.store import Store
+from components.tasks.weights import BLANK
 from components.windows import ALL_TIME, Day, TrainingQuery, Window, ZoneName, consecutive
 
 _NUMERIC = (
@@ -107,6 +109,7 @@ def resolve(
     head: Entry | None,
     store: Store,
     now: datetime,
+    ledger: str = "",
 ) -> Plan:
     """Return the plan of a run.
 
@@ -121,6 +124,7 @@ def resolve(
         head: the ledger's last entry.
         store: holds the champion's bundle.
         now: the present, with an offset.
+        ledger: prefix of the run's ledger; the project's own, or a replay's.
 
     Raises:
         UserError: there is no such window.
@@ -145,6 +149,7 @@ def resolve(
             labelled=_labelled(data, config.label_delay_windows, head, store),
         ),
         bases=known(bases),
+        admission=_admission(f"projects/{project}", ledger, current, opened, store, now),
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
@@ -243,6 +248,20 @@ def _fingerprint(source: Source, window: Window) -> WindowData:
     return WindowData(window=window, **source.facts(window).model_dump())
 
 
+def _admission(
+    project: str, ledger: str, current: Window, source: Source, store: Store, now: datetime
+) -> Admission:
+    # A window of time is over when a run reads it, so that none of its rows is of later.
+    span = source.span() if current == ALL_TIME else None
+    is_past = span is None or datetime.fromisoformat(span[1]) <= now
+    return Admission(
+        project=project,
+        readmissions=Readmissions(store, project).last,
+        keeps=ledger == project,
+        horizon="" if is_past else now.isoformat(),
+    )
+
+
 def _labelled(
     data: Sequence[WindowData], delay_windows: int, head: Entry | None, store: Store
 ) -> list[WindowData]:
@@ -297,9 +316,10 @@ def weights_digest(folder: Path) -> str:
 
     Raises:
         BundleError: the folder holds neither safetensors nor a .pth file, of which only
-            tensors are ever loaded.
+            tensors are ever loaded, nor is it a base that has none.
     """
-    if not any(path for kind in ("*.safetensors", "*.pth") for path in folder.glob(kind)):
+    forms = ("*.safetensors", "*.pth", BLANK)
+    if not any(path for kind in forms for path in folder.glob(kind)):
         pickled = [path.name for pattern in ("*.bin", "*.pt") for path in folder.glob(pattern)]
         held = f"; {', '.join(pickled)} is pickle, which is never loaded" if pickled else ""
         raise BundleError(f"{folder} holds no safetensors weights{held}")

@@ -29,7 +29,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -88,15 +88,28 @@ def serve(
     # At the end of a process torch reports on its caches, which nobody asked for.
     logging.getLogger("torch").setLevel(logging.WARNING)
     with _signals_end_cleanly():
+        # KServe reads the command line of the process when it is imported, by whatever comes
+        # first.
+        arguments, sys.argv = sys.argv, sys.argv[:1]
+        try:
+            from components.serve.server import ChampionServer, example
+        finally:
+            sys.argv = arguments
         from components.request_log import RequestLog
         from components.serve.challenger import command_of
         from components.serve.follow import BothKept, Follower
         from components.serve.model import loader
-        from components.serve.router import Routed, Router
         from components.store import open_store
 
         store = open_store(store_url)
         follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
+        # KServe reads the command line of the process when it is imported.
+        arguments, sys.argv = sys.argv, sys.argv[:1]
+        try:
+            from components.serve.router import Routed, Router
+            from components.serve.server import ChampionServer, example
+        finally:
+            sys.argv = arguments
         router = Router(
             store,
             prefix,
@@ -105,12 +118,6 @@ def serve(
             partial(command_of, store_url, config.form),
             poll_s,
         )
-        # KServe reads the command line of the process when it is imported.
-        arguments, sys.argv = sys.argv, sys.argv[:1]
-        try:
-            from components.serve.server import ChampionServer, example
-        finally:
-            sys.argv = arguments
         kept = RequestLog(store, prefix)
         with ChampionServer(
             name, follower, kept, host, port, config, partial(Routed, router)
@@ -119,10 +126,12 @@ def serve(
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
+            routing: AbstractContextManager[threading.Thread | None]
             routing = nullcontext() if pinned else router.following()
-            with follower.following(invite) as thread, routing:
+            with follower.following(invite) as thread, routing as routing_thread:
                 server.start()
-        if thread.is_alive() and threading.current_thread() is threading.main_thread():
+        left = thread.is_alive() or (routing_thread is not None and routing_thread.is_alive())
+        if left and threading.current_thread() is threading.main_thread():
             # An interpreter that ends beneath native code, such as torch being loaded, aborts.
             logging.shutdown()
             os._exit(0)

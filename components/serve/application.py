@@ -91,14 +91,14 @@ class Application:
         # What a probe asks must be answered to whoever has no token.
         self._open = {"/", "/v2/health/live", "/v2/health/ready"}
         self._hot = {
-            f"/v1/models/{service.name}:predict": ("v1", self._predict),
-            f"/v2/models/{service.name}/infer": ("v2", self._infer),
+            f"/v1/models/{service.name}:predict": self._predict,
+            f"/v2/models/{service.name}/infer": self._infer,
         }
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         path, method = scope["path"], scope["method"]
-        protocol, hot = self._hot.get(path, ("", None))
+        hot = self._hot.get(path)
         asked = Asked(dict(scope["headers"]), receive, self._service.name)
         try:
             if hot is not None and method == "POST":
@@ -111,8 +111,9 @@ class Application:
         except Exception:
             log.exception("%s %s failed", method, path)
             answer = _refusal(500, "the server failed; its log says why")
-        if protocol:
-            self._service.metrics.request(protocol, answer.status, _version(answer, self._service))
+        if method == "POST" and path.startswith(("/v1/", "/v2/")):
+            version = _version(answer, self._service)
+            self._service.metrics.request(path[1:3], answer.status, version)
         headers = {"content-type": JSON, **(answer.headers or {})}
         if self._service.draining:
             headers["connection"] = "close"

@@ -71,6 +71,7 @@ class Batcher:
         self._batching, self._limits, self._metrics = batching, limits, metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
         self._threads = threads
+        self._workers = threads
         self._jobs: deque[_Job] = deque()
         self._rows = 0
         self._busy = 0
@@ -80,7 +81,7 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """How long a row that came now would wait, as measured."""
-        return self._rows * self._row_s / max(1, self._threads)
+        return self._rows * self._row_s / self._workers
 
     def admit(self) -> None:
         """Refuse a request if too much waits; cheap, to be called before a body is read.
@@ -125,7 +126,8 @@ class Batcher:
                 self._rows -= self._jobs.popleft().waiting
                 continue
             first = self._jobs[0]
-            if self._busy >= min(self._threads, first.served.model.threads):
+            self._workers = max(1, min(self._threads, first.served.model.threads))
+            if self._busy >= self._workers:
                 return
             if (delay_s := self._delay_s(first)) > 0:
                 if self._timer is None:

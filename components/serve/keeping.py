@@ -158,7 +158,8 @@ class Keeper:
                 file = self._full[0]
                 try:
                     await asyncio.to_thread(self._log.write, file.name, file.rows)
-                except StoreError as error:
+                # Not only the store's: whatever goes wrong here must not end the keeping.
+                except Exception as error:
                     if not self.trouble:
                         log.warning("requests cannot be kept: %s", error)
                     self.trouble = f"requests cannot be kept: {error}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from components import bundle
 from components.decision_rule import DecisionRule
 from components.errors import BundleError, SourceError
+from components.settings import canonical_json
 from components.store import Store
 from components.tasks import TASKS
 from components.tasks.image_classification import MAX_PIXELS, pixels_in
@@ -63,24 +64,25 @@ class TooMuch(ValueError):
     """More or larger contents than one request may carry."""
 
 
-def checked_texts(values: Sequence[object]) -> list[str]:
+def checked_texts(values: Sequence[object], content: Content = "text") -> list[str]:
     """Return the values if they are texts that a model can be asked about.
 
     Raises:
         TooMuch: too many, or one is too long.
         ValueError: none at all, or one is not a text; the message says which.
     """
-    texts = _strings(values, "text")
+    texts = _strings(values, content)
     for place, text in enumerate(texts):
         if len(text) > MAX_CHARACTERS:
             raise TooMuch(
-                f"text {place} has {len(text)} characters; a text may have {MAX_CHARACTERS}"
+                f"{content} {place} has {len(text)} characters; "
+                f"a {content} may have {MAX_CHARACTERS}"
             )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"text {place} is not valid Unicode: it has a lone surrogate"
+                f"{content} {place} is not valid Unicode: it has a lone surrogate"
             ) from error
     return texts
 
@@ -122,7 +124,26 @@ def _strings(values: Sequence[object], content: Content) -> list[str]:
     return strings
 
 
-_CHECKED = {"text": checked_texts, "image": checked_images}
+def checked_records(values: Sequence[object]) -> list[str]:
+    """Return the values as contents if they are records: objects, or JSON of such.
+
+    Columns are not looked at here; an unknown one is found when a record is read.
+
+    Raises:
+        TooMuch: too many, or one is too long.
+        ValueError: none at all, or one is no record; the message says which.
+    """
+    objects: list[object] = [
+        canonical_json(value) if isinstance(value, dict) else value for value in values
+    ]
+    return checked_texts(objects, "record")
+
+
+_CHECKED: dict[Content, Callable[[Sequence[object]], list[str]]] = {
+    "text": checked_texts,
+    "image": checked_images,
+    "record": checked_records,
+}
 
 _KINDS: dict[type, str] = {
     type(None): "null",

@@ -13,7 +13,7 @@ from components.serve.answers import Answers
 from components.serve.refusal import Refused
 from components.tasks.model import Content
 
-_LIKE = {"text": '"a text"', "image": '{"b64": "…"}'}
+_LIKE = {"text": '"a text"', "image": '{"b64": "…"}', "record": '{"column": "value"}'}
 
 
 def document(body: bytes) -> Any:

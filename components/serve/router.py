@@ -205,12 +205,16 @@ class Router:
         self._trouble = ""
 
     @contextmanager
-    def following(self) -> Iterator[None]:
-        """Follow in the background for as long as the context is open."""
+    def following(self) -> Iterator[threading.Thread]:
+        """Follow in the background for as long as the context is open.
+
+        Yields:
+            The thread that follows; after the context it may still wait for the store.
+        """
         thread = threading.Thread(target=self._run, name="follow-rollout", daemon=True)
         thread.start()
         try:
-            yield
+            yield thread
         finally:
             self._stopping = True
             self._loop.call_soon_threadsafe(self._wake.set)

@@ -236,6 +236,7 @@ class _RestServer(RESTServer):
         self.config.access_log = False
         # Nothing here asks for the client's address, which a proxy would tell.
         self.config.proxy_headers = False
+        self.config.ws = "none"
         # We have none, and a second Ctrl-C would break it off with a traceback.
         self.config.lifespan = "off"
         self._listener = listener
@@ -249,6 +250,7 @@ class _RestServer(RESTServer):
 
 _SENT = {
     "text": """'{"instances": ["a text"]}'""",
+    "record": """'{"instances": [{"column": "value"}]}'""",
     "image": """'{"instances": [{"b64": "'$(base64 < picture.png | tr -d '\\n')'"}]}'""",
 }
 

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from components.sources.files import FilesConfig, FilesSource
 from components.sources.http import HttpConfig, HttpSource
 from components.sources.reading import TableSource as Source
+from components.sources.requests import RequestsConfig, RequestsSource
 from components.sources.s3 import S3Config, S3Source
 from components.sources.sql import SqlConfig, SqlSource
 from components.store import Store
@@ -27,7 +28,10 @@ def _files_by_default(given: Any) -> Any:
 
 
 SourceConfig = Annotated[
-    Annotated[FilesConfig | S3Config | SqlConfig | HttpConfig, Field(discriminator="kind")],
+    Annotated[
+        FilesConfig | S3Config | SqlConfig | HttpConfig | RequestsConfig,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_files_by_default),
 ]
 """What the ``source`` section of a project may be."""
@@ -37,6 +41,7 @@ SOURCES: dict[str, type[Source]] = {
     "s3": S3Source,
     "sql": SqlSource,
     "http": HttpSource,
+    "requests": RequestsSource,
 }
 """Kind of source to its class. To add one: a file here and two lines."""
 

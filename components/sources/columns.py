@@ -81,6 +81,8 @@ class ColumnNames(Section):
     a column of bytes is the images themselves."""
     pixels: Pixels | None = None
     """Images as numbers, instead of ``image``."""
+    record: list[str] | None = Field(default=None, min_length=1)
+    """Columns that together are what a tabular task reads, under the names that they have."""
     label: str | None = "label"
     id: str | None = None
     group: str | None = None
@@ -100,7 +102,8 @@ class ColumnNames(Section):
 
     @model_validator(mode="after")
     def _one_kind_of_content(self) -> ColumnNames:
-        given = [name for name in ("text", "image", "pixels") if getattr(self, name) is not None]
+        kinds = ("text", "image", "pixels", "record")
+        given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"a row holds one content, not {' and '.join(given)}")
         return self
@@ -108,6 +111,8 @@ class ColumnNames(Section):
     @property
     def content(self) -> Content:
         """What a row holds."""
+        if self.record is not None:
+            return "record"
         return "text" if self.image is None and self.pixels is None else "image"
 
     @property
@@ -143,6 +148,9 @@ class Part(Section):
     """What to tell pip when the package of this file's ``root`` is missing."""
     columns: ColumnNames | None = None
     """Instead of the source's, for a file of another form."""
+    labels: str = ""
+    """A second file that carries the labels, in the columns for id and label, where the truth
+    comes later than the rows; of source ``files`` alone."""
 
     @model_validator(mode="after")
     def _share_is_an_interval(self) -> Part:

@@ -12,12 +12,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from components.errors import ConfigError, SourceError
@@ -44,6 +46,7 @@ SETTLED_S = 2.0
 """A file that was written so long ago is known by size and times; a newer one, whose times
 may not tell a second writing, by its content as well."""
 SAMPLE_BYTES = 1 << 20
+Reader = Callable[[Path, Form, Sequence[str]], Iterator[Block]]
 _HIDDEN = ("_", ".")
 """First characters of files and folders that a pattern leaves out, as Spark and Hive do."""
 
@@ -85,16 +88,22 @@ class FilesSource(TableSource):
         tree = ""
         if (part.columns or self._config.columns).image is not None:
             tree = _tree(root if root.is_dir() else root.parent)
+        reader = read_file
+        if part.labels:
+            labels = root / part.labels
+            names = part.columns or self._config.columns
+            tree += _version(labels, "")
+            reader = partial(_read_with_labels, labels, names.id or "", names.label or "")
         for path in _found(root, part):
-            yield self._table(root, part, path, tree)
+            yield self._table(root, part, path, tree, reader)
 
-    def _table(self, root: Path, part: Part, path: Path, tree: str) -> Table:
+    def _table(self, root: Path, part: Part, path: Path, tree: str, reader: Reader) -> Table:
         version = _version(path, tree)
         return Table(
             name=str(path),
             version=version,
             part=part,
-            blocks=partial(read_file, path),
+            blocks=partial(reader, path),
             is_current=lambda: _same(path, version, tree),
             day=day_of(part, str(path), self._config),
             size=path.stat().st_size,
@@ -142,7 +151,7 @@ def _found(root: Path, part: Part) -> list[Path]:
     else:
         raise ConfigError(f"there is no file {path}; mend source.files or source.root")
     inside = root.resolve()
-    for each in found:
+    for each in found if not Path(part.path).is_absolute() else ():
         if not each.resolve().is_relative_to(inside):
             raise SourceError(f"{each} lies outside of {root}, see source.root")
     return sorted(
@@ -200,6 +209,31 @@ def read_file(path: Path, form: Form, wanted: Sequence[str]) -> Iterator[Block]:
                 yield from blocks(cast(BinaryIO, file), path.name, form, wanted)
         else:
             yield from blocks(stream, path.name, form, wanted)
+
+
+def _read_with_labels(
+    labels: Path, id_: str, label: str, path: Path, form: Form, wanted: Sequence[str]
+) -> Iterator[Block]:
+    """Read a file whose labels lie in a second one, which tells rows by their id."""
+    known: dict[str, str] = {}
+    for block in read_file(labels, form, (id_, label)):
+        if not {id_, label} <= set(block.columns):
+            raise ConfigError(
+                f"{labels} needs the columns of source.columns.id and source.columns.label to be "
+                f"put beside {path.name}; it has {', '.join(block.columns)}"
+            )
+        pairs = zip(*(block.table[name].to_pylist() for name in (id_, label)), strict=True)
+        known |= {row: said for row, said in pairs if said is not None}
+    for block in read_file(path, form, wanted):
+        ids = block.table[id_].to_pylist() if id_ in block.table.column_names else []
+        values = pa.array(
+            [known.get(each) for each in ids] or [None] * len(block.rows), pa.string()
+        )
+        plain = block.table
+        if label in plain.column_names:
+            plain = plain.drop_columns([label])
+        columns = [*(name for name in block.columns if name != label), label]
+        yield replace(block, table=plain.append_column(label, values), columns=columns)
 
 
 def separator_of(path: Path) -> str:

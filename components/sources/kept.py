@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,9 @@ class PartWriter:
         )
         self._bad = pq.ParquetWriter(unreadable, UNREADABLE, **plain)
         self._held: list[Any] = []
+        self._held_rows = self._held_bytes = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self.tables: list[KeptTable] = []
 
     def __enter__(self) -> PartWriter:
@@ -157,6 +161,8 @@ class PartWriter:
     def __exit__(self, *error: object) -> None:
         if not any(error):
             self._flush()
+        self._thread.shutdown()
+        self._wait()
         self._rows.close()
         self._bad.close()
 
@@ -177,10 +183,9 @@ class PartWriter:
                     first.append(ends["min"])
                     last.append(ends["max"])
                 self._held.append(batch)
-                if (
-                    sum(each.num_rows for each in self._held) >= GROUP_ROWS
-                    or sum(each.nbytes for each in self._held) >= GROUP_BYTES
-                ):
+                self._held_rows += batch.num_rows
+                self._held_bytes += batch.nbytes
+                if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_BYTES:
                     self._flush()
             before += [each for each, moment in filed if moment is None]
             self._file(name, [each for each in filed if each[1] is not None])
@@ -211,8 +216,16 @@ class PartWriter:
         }
         self._bad.write_table(pa.table(columns, schema=UNREADABLE))
 
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
     def _flush(self) -> None:
         if self._held:
-            whole = pa.concat_tables(self._held).combine_chunks()
-            self._rows.write_table(whole, row_group_size=whole.num_rows)
-            self._held = []
+            whole = pa.concat_tables(self._held)
+            self._wait()
+            # Packing and writing needs no Python: the next rows are read meanwhile.
+            self._writing = self._thread.submit(
+                self._rows.write_table, whole, row_group_size=whole.num_rows
+            )
+            self._held, self._held_rows, self._held_bytes = [], 0, 0

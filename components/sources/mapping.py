@@ -19,6 +19,7 @@ from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, T
 from components.sources.rows import COLUMNS
 from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
 from components.split import content_digest, unit_interval
+from components.tasks.columns import records_of
 from components.tasks.image_classification import encode_png
 
 MOMENT, UNBINNED, TABLE, ROW = "_moment", "_unbinned", "_table", "_row"
@@ -74,7 +75,9 @@ class Mapper:
     @property
     def wanted(self) -> list[str]:
         """The columns to read; empty is all of them."""
-        return [] if self._names.pixels else sorted({*self._names.wanted.values()})
+        if self._names.pixels:
+            return []
+        return sorted({*self._names.wanted.values(), *(self._names.record or ())})
 
     def rows(self, block: Block) -> tuple[Any, list[tuple[Unreadable, Any]]]:
         """Return the rows of a block, and what cannot be one with the moment to file it under."""
@@ -90,6 +93,9 @@ class Mapper:
         absent = pa.nulls(count, pa.string())
         if self._names.pixels is not None:
             columns["text"] = pa.array(self._drawn(table, self._names.pixels), pa.string())
+        elif self._names.record is not None:
+            records = records_of(table.select(self._names.record).to_pandas().astype(object))
+            columns["text"] = pa.array(records, pa.string())
         elif self._names.image is not None and not block.images:
             paths = columns.get("text", absent).to_pylist()
             columns["text"] = pa.array([self._image(path) for path in paths], pa.string())
@@ -98,13 +104,13 @@ class Mapper:
             columns[name] = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
         texts = columns.setdefault("text", absent)
         columns.setdefault("label", absent)
-        columns["source"] = pa.array([self._part.name or None] * count, pa.string())
+        columns["source"] = pa.repeat(pa.scalar(self._part.name or None, pa.string()), count)
         moments, wrong = self._moments(columns.pop("time", absent), count)
         columns[MOMENT] = moments
         columns["id"] = self._ids(columns.get("id"), texts)
         columns["group"] = self._groups(columns.get("group", absent), columns["id"], texts)
         columns["label"], columns[UNBINNED] = self._labels(columns["label"], count)
-        columns[TABLE] = pa.array([self._table] * count, pa.string())
+        columns[TABLE] = pa.repeat(pa.scalar(self._table, pa.string()), count)
         columns[ROW] = pa.array(block.rows)
         rows = pa.table([columns[name] for name in self._schema.names], schema=self._schema)
         self.readable += count - int(np.count_nonzero(wrong))
@@ -128,7 +134,7 @@ class Mapper:
             if empty_is_wrong:
                 raise SourceError(f"{self._table} is empty")
             return
-        needed = {*names.wanted.values()}
+        needed = {*names.wanted.values(), *(names.record or ())}
         if names.pixels is not None:
             needed |= {names.pixels.first, names.pixels.last}
         if missing := sorted(needed - set(self.columns)):
@@ -148,6 +154,10 @@ class Mapper:
         for row in np.flatnonzero(wrong != ""):
             raw = shown_row(table, int(row))
             found.append(Unreadable(int(block.rows[row]), str(wrong[row]), raw))
+        if not found:
+            if moments.null_count == 0 and len(moments):
+                self._last = moments[len(moments) - 1]
+            return []
         good = np.flatnonzero((wrong == "") & ~np.asarray(pc.is_null(moments)))
         filed = []
         for each in sorted(found):

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components import home
+from components.erasures import Erasures, Forgotten
 from components.errors import ConfigError, SourceError
 from components.labels import Labels
 from components.settings import Section, digest_of
@@ -151,6 +152,8 @@ class TableSource(ABC):
         """Return the rows of a window as an Arrow table, and how many are left out and why."""
         rows = self._rows(window)
         left_out = {}
+        if forgotten := rows.num_rows - (rest := self._remembered(rows)).num_rows:
+            left_out["forgotten"], rows = forgotten, rest
         if unbinned := pc.sum(rows[UNBINNED]).as_py():
             left_out["label-in-no-bin"] = unbinned
             rows = rows.filter(pc.invert(rows[UNBINNED]))
@@ -176,10 +179,13 @@ class TableSource(ABC):
                 window.to_json(),
                 self._config.max_rows_per_window,
                 self._imported,
+                *([self._forgotten.key] if self._forgotten else []),
             ]
         )
         key = f"sources/facts/{known}.json"
-        if self._given is not None and self._store.exists(key):
+        # Of a window without tables there is nothing to save.
+        keeps = self._given is not None and bool(self.listing(window))
+        if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
         table, _ = self.table(window)
         facts = Facts(
@@ -187,7 +193,7 @@ class TableSource(ABC):
             contents=fingerprint(table, ("id", "text")),
             rows=table.num_rows,
         )
-        if self._given is not None:
+        if keeps:
             self._store.put(key, facts.to_json().encode())
         return facts
 
@@ -256,6 +262,20 @@ class TableSource(ABC):
         if not self._config.labels_of:
             return {}
         return Labels(home.store(), self._config.labels_of).resolved().labels
+
+    @cached_property
+    def _forgotten(self) -> Forgotten | None:
+        """What the project is to forget; None for nothing."""
+        if not self._config.labels_of:
+            return None
+        return Erasures(home.store(), self._config.labels_of).forgotten() or None
+
+    def _remembered(self, rows: Any) -> Any:
+        """Return an Arrow table without the rows that are to be forgotten."""
+        if self._forgotten is None:
+            return rows
+        gone = self._forgotten.rows(rows.select(["id", "group"]).to_pandas())
+        return rows.filter(pa.array(~gone))
 
     def _rows(self, window: Window) -> Any:
         """Return the kept rows of a window in their order."""
@@ -391,6 +411,7 @@ class TableSource(ABC):
         try:
             for block in table.blocks(form, mapper.wanted):
                 rows, unreadable = mapper.rows(block)
+                rows = self._remembered(rows)
                 if unreadable and first is None:
                     first = unreadable[0][0]
                 yield rows, unreadable

@@ -37,6 +37,7 @@ AHEAD = 3
 """Blocks that are parsed while an earlier one is worked on."""
 RAW_CHARACTERS = 2_000
 """Of an unreadable row, so many characters are kept for the one who mends it."""
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
 _MARK = "\ufdd0"
 """Stands for bytes that are no text; Unicode promises that it is never a character."""
 _QUOTED = re.compile(rb'(?:(?<=[,;|\t\r\n])|\A)"(?:[^"]++|"")*+("?)')
@@ -442,7 +443,7 @@ def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str |
     except UnicodeDecodeError as error:
         raise ValueError("bad-encoding") from error
     try:
-        record = json.loads(text, parse_float=str, parse_int=str)
+        record = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise ValueError("bad-json") from error
     if not isinstance(record, dict):

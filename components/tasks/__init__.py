@@ -8,12 +8,13 @@ from pydantic import Field, TypeAdapter
 
 from components.tasks.image_classification import ImageClassification, ImageClassifier
 from components.tasks.model import Model
+from components.tasks.tabular_classification import TabularClassification, TabularClassifier
 from components.tasks.text_anomaly import TextAnomaly, TextAnomalyDetector
 from components.tasks.text_classification import TextClassification, TextClassifier
 from components.tasks.text_regression import TextRegression, TextRegressor
 
 TaskConfig = Annotated[
-    TextClassification | TextRegression | TextAnomaly | ImageClassification,
+    TextClassification | TextRegression | TextAnomaly | ImageClassification | TabularClassification,
     Field(discriminator="kind"),
 ]
 """What the ``task`` section of a project may be."""
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Model]] = {
     "text-regression": TextRegressor,
     "text-anomaly": TextAnomalyDetector,
     "image-classification": ImageClassifier,
+    "tabular-classification": TabularClassifier,
 }
 """Kind of task to the class of its models. To add one: a file here and two lines."""
 

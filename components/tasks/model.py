@@ -1,7 +1,7 @@
 """What every kind of model can do, whatever it reads and answers.
 
-A row's content is a string: the text itself, or an image as base64 of a PNG. A model
-turns contents into examples (token ids, pixels), examples into batches of tensors,
+A row's content is a string: the text itself, an image as base64 of a PNG, or a record as
+JSON. A model turns contents into examples (token ids, pixels), examples into batches of tensors,
 and the network's outputs into answers. Everything else (training loop, gate, server)
 is written against this interface and knows no kind of task.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from components.tasks.networks import Staged
 
-Content = Literal["text", "image"]
+Content = Literal["text", "image", "record"]
 Example = NDArray[Any]
 Features = dict[str, NDArray[np.float64]]
 
@@ -123,6 +123,10 @@ class Model(ABC):
             task: what to learn.
             dropout: share of what the head reads that training drops.
         """
+
+    def fit_inputs(self, contents: Sequence[str]) -> None:
+        """Learn from training rows how to read contents; nothing, unless a task says."""
+        del contents
 
     @abstractmethod
     def encode(self, contents: Sequence[str]) -> list[Example]:

@@ -44,6 +44,11 @@ class Task(Section):
         """What contents are cut or scaled to; another size makes other embeddings."""
 
     @property
+    def reading(self) -> str:
+        """What else decides how contents are read; another one makes other embeddings, too."""
+        return ""
+
+    @property
     @abstractmethod
     def label_names(self) -> tuple[str, ...]:
         """The labels that there are; none where labels are numbers."""

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from components.errors import BundleError
 from components.languages import language
+from components.tasks.cleaning import Rule, cleaned
 from components.tasks.model import Content, Example, Features, Model, Network, rule_in
 from components.tasks.task import Checks, Task
 from components.tasks.tokenizer import PlainTokenizer
@@ -49,11 +50,18 @@ class TextTask(Task):
     content: ClassVar[Content] = "text"
     max_tokens: int = Field(default=128, ge=8, le=8192)
     """Longer texts are cut, and counted."""
+    clean: tuple[Rule, ...] = ()
+    """What is done to texts before they are read, here and in service; see ``cleaning``."""
 
     @property
     def input_size(self) -> int:
         """Tokens."""
         return self.max_tokens
+
+    @property
+    def reading(self) -> str:
+        """The rules of cleaning."""
+        return "-".join(sorted(self.clean))
 
     def content_checks(self, max_characters: int) -> Checks:
         """Return that a text is neither empty nor too long nor without a letter or digit."""
@@ -77,6 +85,7 @@ class TextModel(Model):
         max_tokens: longer texts are cut.
         facts: what the model remembers of its task, see ``Model.facts_of``.
         head: ``mean-pool`` for ours, ``native`` for an adopted model's own.
+        clean: what is done to texts before they are read.
     """
 
     content: ClassVar[Content] = "text"
@@ -89,6 +98,7 @@ class TextModel(Model):
         max_tokens: int,
         facts: dict[str, Any],
         head: Head = "mean-pool",
+        clean: Sequence[Rule] = (),
     ) -> None:
         """Put the parts together; see ``from_base`` and ``load``."""
         self.network = network
@@ -96,6 +106,7 @@ class TextModel(Model):
         self.max_tokens = max_tokens
         self.facts = facts
         self.head = head
+        self.clean = tuple(clean)
 
     @classmethod
     def from_base(cls, base: Path, task: Any, *, dropout: float) -> Self:
@@ -109,7 +120,7 @@ class TextModel(Model):
         encoder, tokenizer = load_encoder(base)
         network = MeanPoolNetwork(encoder, cls.outputs_of(task), dropout)
         limit = usable_tokens(encoder.config, task.max_tokens)
-        return cls(network, tokenizer, limit, cls.facts_of(task))
+        return cls(network, tokenizer, limit, cls.facts_of(task), clean=task.clean)
 
     @classmethod
     def load(cls, folder: Path, network: Network | None = None) -> Self:
@@ -121,7 +132,9 @@ class TextModel(Model):
                 loaded, tokenizer = _load_network(folder, saved), load_tokenizer(folder)
             else:
                 tokenizer = PlainTokenizer.load(folder)
-            model = cls(loaded, tokenizer, saved["max_tokens"], saved["facts"], saved["head"])
+            limit, facts, head = (saved[name] for name in ("max_tokens", "facts", "head"))
+            # Bundles of old have no rules.
+            model = cls(loaded, tokenizer, limit, facts, head, saved.get("clean", ()))
             model.rule = rule_in(saved)
             return model
 
@@ -135,6 +148,7 @@ class TextModel(Model):
             "outputs": self.network.outputs,
             "dropout": getattr(self.network, "dropout_share", 0.0),
             "max_tokens": self.max_tokens,
+            "clean": self.clean,
             "facts": self.facts,
             "rule": self.rule and self.rule.model_dump(mode="json"),
         }
@@ -142,13 +156,16 @@ class TextModel(Model):
         (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
     def configure(self, task: Any, *, dropout: float) -> None:
-        """Read as many tokens as the project says, not as the champion was told."""
+        """Read as many tokens as the project says, and cleaned so, not as the champion was told."""
         self.rule = None
+        self.clean = task.clean
         self.max_tokens = usable_tokens(self.network.config, task.max_tokens)
         self.network.set_dropout(dropout)
 
     def encode(self, contents: Sequence[str]) -> list[Example]:
-        """Return the token ids of each text, cut at ``max_tokens``."""
+        """Return the token ids of each text, cleaned and cut at ``max_tokens``."""
+        if self.clean:
+            contents = [cleaned(content, self.clean) for content in contents]
         return encode(self.tokenizer, contents, self.max_tokens)
 
     def inputs(self, examples: Sequence[Example]) -> tuple[NDArray[Any], ...]:

@@ -55,4 +55,4 @@ class TextClassifier(Classifier, TextModel):
                 f"the project {', '.join(task.labels)}"
             )
         limit = usable_tokens(model.config, task.max_tokens)
-        return cls(NativeNetwork(model), tokenizer, limit, {"labels": own}, "native")
+        return cls(NativeNetwork(model), tokenizer, limit, {"labels": own}, "native", task.clean)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.json"
 """What a model needs to know beside its weights."""
 WEIGHTS_FILE = "model.safetensors"
+BLANK = "blank.json"
+"""A base that has no weights holds this file instead, which says how large its network is."""
 
 
 _REASON_CHARACTERS = 400

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from components.declared_columns import numbers_in
+from components.quarantine import REASONS, UNREAD, Readmitted, keys_of
 from components.settings import Section
-from components.sources.rows import Metadata, declared_metadata, fingerprint
-from components.split import content_digest
+from components.sources.rows import declared_metadata, fingerprint
 from components.tasks import TaskConfig
-from components.tasks.task import Checks
+from components.validate.checks import CHECKS, WINDOW_CHECKS
+from components.validate.config import CheckName, ValidateConfig
+from components.validate.sample import Finding, Mask, Sample
+from components.validate.summary import ColumnSummary, summary_of
+
+__all__ = ["ValidateConfig", "ValidateReport", "examples", "validate"]
 
 ROWS = "rows.parquet"
+UNREADABLE = "unreadable.parquet"
 EXAMPLES = 5
-"""Values that a message names."""
+"""Values, and rows, that a message names."""
 EXAMPLE_CHARACTERS = 40
 
 
-class ValidateConfig(Section):
-    """Section ``validate``."""
+class Warned(Section):
+    """Rows that are odd and were kept."""
 
-    min_rows: int = Field(default=50, ge=10)
-    """Fewer good rows in the current window are nothing to train on."""
-    min_groups: int = Field(default=30, ge=10)
-    """Fewer groups in the current window cannot be split three ways; a row without a
-    declared group is one by itself."""
-    min_rows_per_class: int = Field(default=5, ge=1)
-    """A class with fewer rows in the current window counts as absent."""
-    max_characters: int = Field(default=20_000, ge=1)
-    """Of a text: as long as the server accepts."""
+    check: CheckName
+    code: str
+    rows: int
+    ids: list[str]
+    """Of the first few."""
 
 
 class ValidateReport(Section):
-    """What was kept and what was not: ``rows_in = rows + quarantined``."""
+    """What was kept and what was not: ``rows_in = rows + quarantined``.
 
-    schema_version: int = 1
+    What the source could not read counts as a row, and is in quarantine.
+    """
+
+    schema_version: int = 2
     digest: str
     window: str
     rows_in: int
@@ -45,6 +52,13 @@ class ValidateReport(Section):
     quarantined: int
     reasons: dict[str, int]
     """Failed checks by reason code; a row may fail several."""
+    readmitted: int = 0
+    """Rows that a person took in again, and that are good now."""
+    warnings: list[Warned] = Field(default=[])
+    findings: list[Finding] = Field(default=[])
+    """What is odd about the window as a whole; an error among them ends the run."""
+    columns: list[ColumnSummary] = Field(default=[])
+    """Of the good rows of the current window."""
     trainable: bool
     refusal: str
     """Why there is nothing to train on, without these words; empty when there is."""
@@ -54,7 +68,9 @@ class ValidateReport(Section):
         """The one thing to see."""
         if self.refusal:
             return f"nothing to train on: {self.refusal}"
-        return f"{self.rows:,} good rows, {self.quarantined} quarantined"
+        said = f"{self.rows:,} good rows, {self.quarantined} quarantined"
+        codes = [each.code for each in self.warnings] + [each.code for each in self.findings]
+        return f"{said}; look at {', '.join(codes)}" if codes else said
 
     def refusal_with(self, quarantine: str) -> str:
         """Return the refusal and where the quarantined rows lie, if there are some."""
@@ -70,98 +86,130 @@ def validate(
     quarantine: Path,
     task: TaskConfig,
     config: ValidateConfig,
+    *,
+    window_end: str = "",
+    horizon: str = "",
+    readmitted: Mapping[str, Readmitted] | None = None,
+    keep: Callable[[pd.DataFrame], None] = lambda rows: None,
 ) -> ValidateReport:
     """Split a snapshot into good rows and quarantined ones.
 
     Args:
-        snapshot: folder with ``rows.parquet``, whose schema says what further columns are.
+        snapshot: folder with ``rows.parquet``, whose schema says what further columns are, and
+            perhaps ``unreadable.parquet`` with what could not be read.
         window: name of the current window, which must suffice to train on.
         folder: gets ``rows.parquet`` with the good rows, numbers of further columns as such.
-        quarantine: file that gets the others, in Parquet, with a column ``reasons``.
+        quarantine: file that gets the others as they came, in Parquet, with a column ``reasons``.
         task: says which contents and labels are good.
         config: the section ``validate``.
+        window_end: end of the current window, ISO 8601; empty if it has none.
+        horizon: the present, if some row says that it is of later.
+        readmitted: rows that people took in again, by key.
+        keep: takes the quarantined rows, besides.
     """
-    frame = pd.read_parquet(snapshot / ROWS)
+    given = pd.read_parquet(snapshot / ROWS)
+    frame, repaired, waived = _put_right(given, readmitted or {})
     metadata = declared_metadata(snapshot / ROWS)
-    reasons = _reasons(frame, metadata, task, config)
+    sample = Sample(frame, window, task, metadata, window_end, horizon)
+    reasons, warnings = _judged(sample, config, waived)
     bad = reasons != ""
-    good = frame[~bad].reset_index(drop=True)
+    kept = sample.where(~bad)
+    good = kept.frame.copy()
     for name, column in metadata.items():
         if column.kind == "number":
             good[name] = numbers_in(good[name])
     folder.mkdir(parents=True, exist_ok=True)
     good.to_parquet(folder / ROWS, index=False)
     quarantine.parent.mkdir(parents=True, exist_ok=True)
-    frame[bad].assign(reasons=reasons[bad]).to_parquet(quarantine, index=False)
-    refusal = _refusal(good[good["window"] == window], window, task, config)
-    inside = frame["window"] == window
+    unreadable = _unreadable(snapshot / UNREADABLE)
+    left_out = given[bad].assign(**{REASONS: reasons[bad]})
+    if len(unreadable):
+        left_out = pd.concat([left_out, unreadable], ignore_index=True)
+    left_out.to_parquet(quarantine, index=False)
+    keep(left_out)
+    findings = _findings(kept, config)
+    refusal = "; ".join(each.reason for each in findings if each.severity == "error")
+    inside = (frame["window"] == window).to_numpy()
     if refusal and (bad & inside).any():
         refusal += f"; {_quarantined(frame[inside], reasons[inside], task)}"
     return ValidateReport(
         digest=fingerprint(good, list(good)),
         window=window,
-        rows_in=len(frame),
+        rows_in=len(frame) + len(unreadable),
         rows=len(good),
-        quarantined=int(bad.sum()),
-        reasons=_counts(reasons[bad]),
+        quarantined=len(left_out),
+        reasons=_counts(left_out[REASONS]),
+        readmitted=int((repaired & ~bad).sum()),
+        warnings=warnings,
+        findings=findings,
+        columns=summary_of(kept.current, metadata, task),
         trainable=not refusal,
         refusal=refusal,
     )
 
 
-def _reasons(
-    frame: pd.DataFrame, metadata: Metadata, task: TaskConfig, config: ValidateConfig
-) -> pd.Series[str]:
-    """Return the reason codes of each row, joined by commas; empty for a good row."""
-    found: dict[int, list[str]] = {}
-    for code, rows in _schema_failures(frame, metadata, task, config).items():
-        for row in rows:
-            found.setdefault(row, []).append(code)
-    if task.exclusive:
-        contents = [content_digest(content or "") for content in frame["text"]]
-        known = frame["label"].where(task.known(frame["label"]))
-        labels = known.groupby(pd.Series(contents, index=frame.index)).transform("nunique")
-        for row in frame.index[(labels > 1) & frame["text"].notna()]:
-            found.setdefault(row, []).append("conflicting-labels")
-    return pd.Series(
-        [",".join(sorted(found.get(row, []))) for row in frame.index], index=frame.index, dtype=str
-    )
+def _unreadable(path: Path) -> pd.DataFrame:
+    """Return what a source could not read as rows of a quarantine, told by its place."""
+    if not path.is_file():
+        return pd.DataFrame()
+    rows = pd.read_parquet(path).astype(object)
+    place = [f"{table}#{row}" for table, row in zip(rows["table"], rows["row"], strict=True)]
+    return rows[[REASONS, "window"]].assign(id=place, text=rows["raw"], source=UNREAD)
 
 
-def _schema_failures(
-    frame: pd.DataFrame, metadata: Metadata, task: TaskConfig, config: ValidateConfig
-) -> dict[str, list[int]]:
-    """Return the rows that fail each check of the schema, by reason code."""
-    import pandera.pandas as pa
+def _put_right(
+    given: pd.DataFrame, readmitted: Mapping[str, Readmitted]
+) -> tuple[pd.DataFrame, Mask, list[tuple[int, str]]]:
+    """Return rows with what people put right, which they are, and what is waived by place."""
+    frame, touched = given.copy(), np.zeros(len(given), dtype=bool)
+    waived: list[tuple[int, str]] = []
+    if not readmitted:
+        return frame, touched, waived
+    for place, key in enumerate(keys_of(given)):
+        if key not in readmitted:
+            continue
+        touched[place] = True
+        waived += [(place, code) for code in readmitted[key].waived]
+        for name, value in readmitted[key].changes.items():
+            if name in frame:
+                frame.iat[place, frame.columns.get_loc(name)] = value
+    return frame, touched, waived
 
-    def column(checks: Checks, nullable: bool = False) -> pa.Column:
-        wanted = [pa.Check(good, error=code, ignore_na=True) for code, good in checks.items()]
-        return pa.Column(str, wanted, nullable=nullable)
 
-    def further(name: str) -> pa.Column:
-        readable = {f"unreadable-{name}": lambda values: numbers_in(values).notna()}
-        checks = readable if metadata[name].kind == "number" else {}
-        return column(checks, nullable=not metadata[name].required)
+def _judged(
+    sample: Sample, config: ValidateConfig, waived: list[tuple[int, str]]
+) -> tuple[pd.Series[str], list[Warned]]:
+    """Return the reason codes of each row, joined by commas, and what is merely odd."""
+    found: list[list[str]] = [[] for _ in range(len(sample.frame))]
+    warnings = []
+    for name, check in CHECKS.items():
+        severity = config.severity_of(name)
+        if severity == "off":
+            continue
+        for code, failed in check(sample, config).items():
+            rows = failed.copy()
+            rows[[place for place, each in waived if each == code]] = False
+            if severity == "error":
+                for row in np.flatnonzero(rows):
+                    found[row].append(code)
+            elif rows.any():
+                ids = sample.frame["id"][rows].head(EXAMPLES).fillna("").astype(str).tolist()
+                warnings.append(Warned(check=name, code=code, rows=int(rows.sum()), ids=ids))
+    reasons = [",".join(sorted(codes)) for codes in found]
+    return pd.Series(reasons, index=sample.frame.index, dtype=str), warnings
 
-    schema = pa.DataFrameSchema(
-        {
-            "id": column({"duplicate-id": lambda ids: ~ids.duplicated(keep=False)}),
-            "text": column(task.content_checks(config.max_characters)),
-            "label": column(task.label_checks()),
-            **{name: further(name) for name in metadata},
-        }
-    )
-    if frame.empty:
-        return {}
-    try:
-        schema.validate(frame, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases
-        columns = cases["column"].astype(str).replace("text", task.content)
-        codes = cases["check"].where(cases["check"] != "not_nullable", "missing-" + columns)
-        rows = cases["index"].dropna().astype(int)
-        return {str(code): sorted(set(part)) for code, part in rows.groupby(codes.loc[rows.index])}
-    return {}
+
+def _findings(kept: Sample, config: ValidateConfig) -> list[Finding]:
+    """Return what is odd about the current window, as its good rows show it."""
+    found = []
+    for name, check in WINDOW_CHECKS.items():
+        severity = config.severity_of(name)
+        if severity != "off":
+            found += [
+                Finding(check=name, code=code, severity=severity, reason=reason)
+                for code, reason in check(kept, config).items()
+            ]
+    return found
 
 
 def _counts(reasons: pd.Series[str]) -> dict[str, int]:
@@ -194,22 +242,3 @@ def examples(values: pd.Series[str]) -> str:
         for value in counts.index[:EXAMPLES]
     )
     return f"{named}, …" if len(counts) > EXAMPLES else named
-
-
-def _refusal(current: pd.DataFrame, window: str, task: TaskConfig, config: ValidateConfig) -> str:
-    if len(current) == 0:
-        return f"window {window} has no usable rows"
-    if len(current) < config.min_rows:
-        return (
-            f"window {window} has {len(current)} usable rows, "
-            f"validate.min_rows asks for {config.min_rows}"
-        )
-    if lacking := task.lacking(current["label"], config.min_rows_per_class):
-        return f"window {window} {lacking}"
-    groups = current["group"].nunique()
-    if groups < config.min_groups:
-        return (
-            f"the rows of window {window} form {groups} groups, "
-            f"validate.min_groups asks for {config.min_groups}"
-        )
-    return ""

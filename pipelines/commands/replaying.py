@@ -22,7 +22,7 @@ from pipelines.project import ProjectConfig
 if TYPE_CHECKING:
     from pipelines.histories import Shape
 
-_SAMPLES = {"text": '"what a lovely day"', "image": "picture.png"}
+_SAMPLES = {"text": '"what a lovely day"', "image": "picture.png", "record": "'{…}'"}
 
 
 def replay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from datetime import date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,8 @@ import pytest
 
 from components.ingest.core import IngestConfig, ingest
 from components.plan import Data, WindowData
+from components.request_log import COLUMNS as LOGGED
+from components.request_log import RequestLog, new_file
 from components.sources import SOURCES, open_source, parse_source
 from components.sources.rows import COLUMNS
 from components.store import LocalStore
@@ -77,7 +80,8 @@ class Sql:
 
 class Http:
     def __init__(self, monkeypatch):
-        pages = self.pages = []
+        pages: list[list[dict[str, str]]] = []
+        self.pages = pages
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
@@ -105,9 +109,25 @@ class Http:
         self.server.server_close()
 
 
+class Requests:
+    def __init__(self, store, monkeypatch):
+        monkeypatch.setenv("TOKIWA_STORE", str(store))
+        self.folder = store / "projects/demo"
+        self.log = RequestLog(LocalStore(store), "projects/demo")
+        self.section = {"kind": "requests", "ledger": "projects/demo"}
+
+    def put(self, rows):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        file = new_file(datetime(2026, 3, 28, tzinfo=ZONE))
+        known = dict.fromkeys(LOGGED)
+        written = [{**row, "time": row["when"]} for row in rows]
+        self.log.write(file, [{name: row.get(name) for name in known} for row in written])
+
+
 @pytest.fixture(
     params=[
         "files",
+        "requests",
         pytest.param("s3", marks=pytest.mark.slow),
         pytest.param("sql", marks=pytest.mark.slow),
         "http",
@@ -117,6 +137,8 @@ def kind(request, tmp_path, monkeypatch):
     if request.param == "files":
         (tmp_path / "data").mkdir()
         yield Files(tmp_path / "data")
+    elif request.param == "requests":
+        yield Requests(tmp_path / "served", monkeypatch)
     elif request.param == "s3":
         yield S3(request.getfixturevalue("s3_url"))
     elif request.param == "sql":
@@ -132,7 +154,7 @@ def opened(kind, tmp_path):
     """Open the source anew, as another step would, on what is kept of it."""
     store = LocalStore(tmp_path / "objects")
     section = kind.section | {
-        "columns": {"id": "id", "time": "when"},
+        "columns": {"id": "id", "time": "time" if kind.section["kind"] == "requests" else "when"},
         "timezone": "Europe/Berlin",
         "name": "web",
     }
@@ -143,7 +165,7 @@ def opened(kind, tmp_path):
 
 
 def test_the_contract_knows_all_kinds():
-    assert set(SOURCES) == {"files", "s3", "sql", "http"}
+    assert set(SOURCES) == {"files", "s3", "sql", "http", "requests"}
 
 
 def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):

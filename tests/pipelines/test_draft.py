@@ -483,7 +483,8 @@ def test_a_file_is_overwritten_by_force_only(films, capsys):
     assert capsys.readouterr().err == "error: own.yaml exists already; --force overwrites it\n"
     assert own.read_text() == "mine"
     assert main(["init", str(films), "--out", "own.yaml", "--force"]) == 0
-    assert load("own.yaml").source.files[0].path == str(films)
+    [part] = load("own.yaml").source.parts
+    assert part.path == str(films)
 
 
 @pytest.mark.parametrize(

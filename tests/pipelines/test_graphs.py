@@ -201,18 +201,26 @@ def test_compiled_defaults_are_the_projects(name, tmp_path):
         env=os.environ | {"COLUMNS": "20"},
     )
     config = load(name, [override])
-    files = [tmp_path / "a" / "b" / f"{name}-{graph}.yaml" for graph in GRAPHS]
+    graphs = (*GRAPHS, "scoring")
+    files = [tmp_path / "a" / "b" / f"{name}-{graph}.yaml" for graph in graphs]
     assert done.stdout.splitlines() == [str(file) for file in files]
-    for graph, file in zip(GRAPHS, files, strict=True):
+    for graph, file in zip(graphs, files, strict=True):
         content, _platform = yaml.safe_load_all(file.read_text())
         parameters = content["root"]["inputDefinitions"]["parameters"]
         own = config.arguments(parameters)
         defaults = {key: each.get("defaultValue") for key, each in parameters.items()}
-        of_a_run = {"window": "now", "cause": "schedule", "run": "", "clock": ""}
+        of_a_run: dict[str, str | None] = {
+            "window": "now",
+            "cause": "schedule",
+            "run": "",
+            "clock": "",
+        }
         if graph == "monitoring":
             of_a_run["request"] = ""
+        if graph == "scoring":
+            of_a_run = {"input_address": None, "output_address": None}
         assert defaults == of_a_run | own
-        assert '"epochs":7' in own["finetune_config"]
+        assert graph == "scoring" or '"epochs":7' in own["finetune_config"]
         assert content["pipelineInfo"]["name"] == f"{name}-{graph}"
 
 
@@ -275,6 +283,7 @@ SHARED = {
     "home",
     "ledger",
     "plan",
+    "quarantine",
     "records",
     "sources",
     "step",

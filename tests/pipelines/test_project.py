@@ -19,6 +19,7 @@ from components.errors import ConfigError
 from components.finetune.config import FinetuneConfig
 from components.plan import Bases
 from components.settings import Section
+from components.sources.files import FilesConfig
 from pipelines.cli import app
 from pipelines.project import SHIPPED, ProjectConfig, load, load_policy, shipped_projects
 
@@ -58,6 +59,11 @@ def project(tmp_path: Path):
         return str(path)
 
     return write
+
+
+def files_of(config: ProjectConfig) -> FilesConfig:
+    assert isinstance(config.source, FilesConfig)
+    return config.source
 
 
 def problems_of(path: str, *overrides: str) -> list[str]:
@@ -528,8 +534,8 @@ def test_a_date_needs_no_quotes(project):
     path = project(('at: "2026-01-12"', "at: 2026-01-12"), ('"2026-01-05"', "2026-01-05"))
     config = load(path, ["source.files=[{path: c.csv, at: 2026-03-01}]"])
     assert config.resolve.start == "2026-01-05"
-    assert config.source.files[0].at == "2026-03-01"
-    assert load(path).source.files[1].at == "2026-01-12"
+    assert files_of(config).files[0].at == "2026-03-01"
+    assert files_of(load(path)).files[1].at == "2026-01-12"
     assert load(path, ["resolve.start=2026-02-02"]).resolve.start == "2026-02-02"
 
 
@@ -558,7 +564,7 @@ TASKS_OF_OTHERS = {
     "no mapping": ("task: 3", "task: should hold keys and values, such as {max_tokens: …} (got 3)"),
     "key of another kind": (
         "task: {kind: text-regression, low: 0, high: 1, labels: [a, b]}",
-        "task.labels: unknown key; known are max_tokens, kind, low, high",
+        "task.labels: unknown key; known are max_tokens, clean, kind, low, high",
     ),
     "no range": (
         "task: {kind: text-regression, low: 1, high: 1}",
@@ -568,7 +574,7 @@ TASKS_OF_OTHERS = {
     "images without images": (
         "task: {kind: image-classification, labels: [a, b]}",
         "source.columns must name images, which image-classification reads; "
-        "see the keys text, image and pixels",
+        "see the keys text, image, pixels and record",
     ),
 }
 
@@ -624,7 +630,7 @@ def test_files_may_lie_in_several_folders_each_with_columns_of_its_own(tmp_path)
         "    - {path: b.csv, root: there, columns: {text: body}}\n"
         "    - {path: c.csv, root: 'package:data', requirement: package==1}\n"
     )
-    source = load(str(tmp_path / "demo.yaml")).source
+    source = files_of(load(str(tmp_path / "demo.yaml")))
     assert source.roots == [
         (str(tmp_path / "here"), ""),
         (str(tmp_path / "there"), ""),
@@ -668,7 +674,7 @@ FILES = """\
 
 def test_anchors_and_merge_keys_work(project):
     config = load(project((FILES, MERGED)))
-    first, second = config.source.files
+    first, second = files_of(config).files
     assert first.share == (0, 0.5)
     assert second.model_dump() == first.model_dump() | {"share": (0.5, 1)}
 
@@ -786,7 +792,7 @@ def test_relative_paths_start_at_the_file(project, tmp_path, monkeypatch):
     monkeypatch.chdir(elsewhere)
     for named in (path, "../demo.yaml"):
         config = load(named)
-        assert config.source.root == str(tmp_path / "data")
+        assert files_of(config).root == str(tmp_path / "data")
         assert base_places(config) == [str(tmp_path / "models" / "tiny")]
         trusted = f"evaluate.holdout={{path: trusted.csv, sha256: {'a' * 64}}}"
         holdout = load(named, [trusted]).evaluate.holdout
@@ -797,10 +803,10 @@ def test_other_paths_stay(project, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     path = project(("root: data", "root: ~/data"), ("models/tiny", "package:folder"))
     config = load(path)
-    assert config.source.root == str(tmp_path / "me" / "data")
+    assert files_of(config).root == str(tmp_path / "me" / "data")
     assert base_places(config) == ["package:folder"]
     assert base_places(load(path, ["finetune.base=/opt/model"])) == ["/opt/model"]
-    assert load(path, ["source.root=.."]).source.root == str(tmp_path.parent)
+    assert files_of(load(path, ["source.root=.."])).root == str(tmp_path.parent)
 
 
 def test_what_else_a_training_reads_is_anchored_and_handed_to_resolve(project, tmp_path):
@@ -1077,3 +1083,59 @@ def test_no_mutation_raises_anything_but_a_config_error(tmp_path, data):
         assert len(message) < 20_000
     else:
         assert ProjectConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config
+
+
+# --- what rows must be ---
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (
+            "validate: {columns: {tekst: {max_characters: 9}}}",
+            "validate.columns.tekst: rows have no such column; did you mean text?",
+        ),
+        (
+            "validate: {columns: {text: {min: 3, max: 1}}}",
+            "validate.columns.text: min must not be above its max",
+        ),
+        (
+            "validate: {severity: {schema: warn}}",
+            "validate: severity: schema is always an error: nothing learns without it",
+        ),
+        (
+            "validate: {max_age_days: 2}",
+            "validate.max_age_days counts from the end of a window, and all rows are one; "
+            "see resolve.window_days",
+        ),
+        (
+            "finetune: {balance: smote}",
+            "finetune: balance smote blends features, which rest with method head alone; "
+            "use weights or over with method full",
+        ),
+    ],
+)
+def test_rules_that_cannot_hold_are_refused_with_their_line(tmp_path, sections, expected):
+    path = tmp_path / "demo.yaml"
+    task = "task: {kind: text-classification, labels: [a, b]}"
+    path.write_text(
+        f"name: demo\n{task}\nsource: {{kind: files, files: [{{path: a}}]}}\n{sections}\n"
+    )
+    (found,) = problems_of(str(path))
+    place, said = found.split(": ", 1)
+    assert place == "line 4"
+    assert said.split(" (got")[0] == expected
+
+
+def test_a_tabular_task_and_its_source_name_the_same_columns(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\n"
+        "task: {kind: tabular-classification, labels: [a, b], columns: {x: number, y: category}}\n"
+        "source: {kind: files, files: [{path: a}], columns: {record: [x, z]}}\n"
+    )
+    (found,) = problems_of(str(path))
+    assert found.endswith(
+        "task.columns and source.columns.record must name the same columns; "
+        "y, z is in one of them only"
+    )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 
 from components import bundle, home
@@ -171,3 +172,14 @@ def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, t
     )
     with pytest.raises(NoChampion, match="start one with tokiwa serve"):
         rollouts.start(project, "4", "try it")
+
+
+def test_a_file_is_scored_by_the_champion(project, capsys):
+    pd.DataFrame({"text": ["the film was good", "dull"]}).to_parquet("x.parquet")
+    words = ["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet"]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["version"], report["generation"]) == (2, "3", 3)
+    assert pd.read_parquet("y.parquet")["answer_label"].notna().all()
+    assert main([*words, "--column", "body"]) == 2
+    assert "has no column 'body'" in capsys.readouterr().err

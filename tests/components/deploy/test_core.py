@@ -14,6 +14,7 @@ from components.evaluate.core import EvaluateConfig, evaluate
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import ALIAS
+from components.request_log import COLUMNS, RequestLog, new_file
 from components.rollout.record import Rollouts
 from components.serve.model import MAX_CHARACTERS, BundleModel
 from components.store import LocalStore
@@ -64,6 +65,7 @@ class World:
             ledger=self.ledger,
             freezes=self.freezes,
             rollouts=Rollouts(self.store, "projects/demo"),
+            requests=RequestLog(self.store, "projects/demo"),
             registry=self.registry,
             config=DeployConfig(**config),
             by_hand=by_hand,
@@ -274,6 +276,14 @@ def test_without_a_live_server_or_by_hand_it_is_promoted_at_once(world):
     assert world.deploy(1, generation=0, rollout=ROLLOUT).number == 1
     Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
     assert world.deploy(2, generation=1, rollout=ROLLOUT, by_hand=True).number == 2
+
+
+@pytest.mark.slow
+def test_what_servers_were_asked_is_asked_again(world):
+    now = datetime.now(UTC).isoformat()
+    row = dict.fromkeys(COLUMNS) | {"id": "1", "time": now, "text": "the film was good"}
+    RequestLog(world.store, "projects/demo").write(new_file(datetime.now(UTC)), [row] * 3)
+    assert world.deploy(1, generation=0, max_latency_ms=60_000).parity.cost.requests == 3
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ IMAGES = [
     encode_png(np.random.default_rng(seed).integers(0, 256, (16, 16, 3)).astype(np.uint8))
     for seed in range(4)
 ]
+RECORDS = [f'{{"age":"{age}.5","job":"a","land":"jp"}}' for age in (31, 42, 53, 64)]
 CASES = [
-    (content, name, {"text": TEXTS, "image": IMAGES}[content])
+    (content, name, {"text": TEXTS, "image": IMAGES, "record": RECORDS}[content])
     for content, named in PERTURBATIONS.items()
     for name in named
 ]

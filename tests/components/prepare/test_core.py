@@ -5,12 +5,13 @@ import hashlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from components.errors import SourceError
 from components.prepare.core import ROWS, VECTORS, PrepareConfig, assign, prepare
+from components.quarantine import keys_of
 from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification
 from components.tasks.text_regression import TextRegression
@@ -214,3 +215,131 @@ def test_what_cannot_be_learnt_stops_before_training(good, tmp_path, task, label
     frame.to_parquet(good / "rows.parquet")
     with pytest.raises(SourceError, match=f"train has {lacks}"):
         prepare(good, "w1", "", tmp_path / "out", task, PrepareConfig(), vectors_of)
+
+
+# --- other ways to choose validation rows ---
+
+
+@st.composite
+def dated_frames(draw):
+    """Frames with labels and times, some of which are missing."""
+    frame = draw(frames())
+    days = draw(st.lists(st.integers(1, 28), min_size=len(frame), max_size=len(frame)))
+    frame["time"] = [f"2026-01-{day:02d}T00:00:00+00:00" for day in days]
+    frame.loc[frame.index[1::7], "time"] = None
+    frame["label"] = [("x", "y", "z")[day % 3] for day in days]
+    return frame
+
+
+@pytest.mark.parametrize("kind", ["stratified", "time"])
+@settings(deadline=None, max_examples=10)
+@given(frame=dated_frames(), share=st.floats(0.01, 0.69))
+def test_however_validation_rows_are_chosen_groups_stay_whole_and_tests_the_same(
+    kind, frame, share
+):
+    config = PrepareConfig(valid_share=share, valid_split=kind)
+    for window in WINDOWS:
+        split = assign(frame, window, config)
+        hashed = assign(frame, window, PrepareConfig(valid_share=share))
+        assert ((split == "test") == (hashed == "test")).all()
+        current = frame.assign(split=split, time=frame["time"].fillna(""))
+        current = current[frame["window"] == window]
+        assert set(current["split"]) <= {"train", "valid", "test"}
+        assert (current.groupby("group")["split"].nunique() <= 1).all()
+        if kind == "time":
+            last = current.groupby("group").agg(time=("time", "max"), split=("split", "first"))
+            train, valid = (last["time"][last["split"] == name] for name in ("train", "valid"))
+            assert train.empty or valid.empty or train.max() <= valid.min()
+
+
+def test_stratified_validation_rows_have_every_label_by_its_share():
+    labels = ["x"] * 900 + ["y"] * 100
+    frame = pd.DataFrame({"id": map(str, range(1000)), "window": "w1", "label": labels})
+    frame["group"], frame["time"] = frame["id"], None
+    split = assign(frame, "w1", PrepareConfig(valid_split="stratified"))
+    for label, rows in frame.assign(split=split).groupby("label"):
+        rest = rows[rows["split"] != "test"]
+        assert (rest["split"] == "valid").mean() == pytest.approx(0.25, abs=0.01), label
+
+
+def test_rows_without_times_cannot_be_split_by_time(good, tmp_path):
+    with pytest.raises(SourceError, match=r"set source\.columns\.time, or split by hash"):
+        prepare(
+            good, "w1", "", tmp_path / "out", TASK, PrepareConfig(valid_split="time"), vectors_of
+        )
+
+
+# --- likely label errors ---
+
+
+def separable(texts):
+    return np.array([[1.0, 0.1] if " x " in text else [0.1, 1.0] for text in texts], np.float32)
+
+
+@pytest.fixture
+def mislabelled(tmp_path):
+    """Two hundred rows of a window, of which some of every split carry the other label."""
+    rows = []
+    for number in range(200):
+        label = ("x", "y")[number % 2]
+        rows.append(
+            {
+                "id": f"r{number}",
+                "group": f"g{number}",
+                "time": None,
+                "text": f"text {label} {number}",
+                "label": label if number % 20 else "y",
+                "window": "w1",
+            }
+        )
+    (tmp_path / "good").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "good" / "rows.parquet")
+    return tmp_path / "good"
+
+
+@pytest.mark.parametrize("what", ["off", "warn", "quarantine"])
+def test_likely_label_errors_are_listed_or_left_out_of_training(mislabelled, tmp_path, what):
+    config = PrepareConfig(label_errors=what)
+    kept: list[pd.DataFrame] = []
+    report = prepare(
+        mislabelled, "w1", "", tmp_path / "out", TASK, config, separable, keep=kept.append
+    )
+    frame = pd.read_parquet(tmp_path / "out" / ROWS)
+    whole = prepare(mislabelled, "w1", "", tmp_path / "all", TASK, PrepareConfig(), separable)
+    every = pd.read_parquet(tmp_path / "all" / ROWS)
+    wrong = every[
+        (every["split"] == "train") & every["id"].isin([f"r{n}" for n in range(0, 200, 20)])
+    ]
+    assert set(report.suspected) <= set(wrong["id"])
+    assert bool(report.suspected) == (what != "off")
+    if what != "off":
+        assert len(report.suspected) >= 0.7 * len(wrong)
+    assert len(wrong) > 4
+    if what == "quarantine":
+        (left,) = kept
+        assert left["id"].tolist() == report.suspected
+        assert set(left["reasons"]) == {"likely-label-error"}
+        assert len(frame) + len(left) == len(every)
+        vectors = load_file(tmp_path / "out" / VECTORS)["vectors"]
+        np.testing.assert_array_equal(vectors, separable(frame["text"]))
+        assert report.digest != whole.digest
+        assert "likely wrong" in report.headline
+    else:
+        assert kept == []
+        assert report.digest == whole.digest
+
+
+def test_a_label_that_a_person_confirmed_is_suspected_no_more(mislabelled, tmp_path):
+    config = PrepareConfig(label_errors="quarantine")
+    every = pd.read_parquet(mislabelled / "rows.parquet")
+    report = prepare(
+        mislabelled,
+        "w1",
+        "",
+        tmp_path / "out",
+        TASK,
+        config,
+        separable,
+        confirmed=set(keys_of(every)),
+    )
+    assert report.suspected == []

@@ -141,3 +141,19 @@ def test_what_cannot_start_says_why(world, more, code, says):
         assert server.wait(20) == code
     assert says in "".join(lines)
     assert "Traceback" not in "".join(lines)
+
+
+def test_a_canary_serves_its_bundle_whatever_the_ledger_says(world, until):
+    world.promote(world.publish(1), version="champion")
+    other = world.publish(2)
+    with (
+        process(world, "--bundle", other, "--version", "canary") as (server, lines),
+        client_of(lines, until) as client,
+    ):
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "its bundle")
+        answer = client.post("/v1/models/demo:predict", json={"instances": ["good"]}).json()
+        assert (answer["model_version"], answer["generation"]) == ("canary", 1)
+        assert 'status="200",version="canary"' in client.get("/metrics").text
+        assert not world.rollouts.servers(datetime.now(UTC))
+        server.terminate()
+        assert server.wait(20) == 0

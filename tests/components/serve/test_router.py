@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from components.rollout.config import Stage
+from components.serve.config import LimitsConfig, ServeConfig
 
 BAD = Path(__file__).with_name("bad_challenger.py")
 SHADOW = Stage(kind="shadow", requests=20)
 CANARY = Stage(kind="canary", share=0.5, requests=20)
 LENIENT = {"max_disagreement": 0.99, "max_slowdown": 1000.0, "deadline_ms": 20000.0}
+PATIENT = ServeConfig(limits=LimitsConfig(queue_ms=60_000))
+"""On a busy machine nobody is refused."""
 TEXTS = ["the film was good", "a very dull story"]
 
 
@@ -222,7 +225,7 @@ def test_requests_at_once_are_told_apart(world, champion, running, until):
             if len(labels) != len(texts) or not right:
                 wrong.append(got)
 
-    with running(world, command=acting("well")) as client:
+    with running(world, config=PATIENT, command=acting("well")) as client:
         until(lambda: "challenger" in ask_versions(client, 10), "the challenger")
         threads = [threading.Thread(target=work, args=(client, each)) for each in range(8)]
         for each in threads:

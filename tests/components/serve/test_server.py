@@ -290,6 +290,13 @@ def test_nothing_else_is_open(served, path):
     assert served.get(path).status_code == 404
 
 
+def test_a_web_socket_is_no_way_in(served):
+    asked = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    key = {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    assert served.get("/v2", headers=asked | key).status_code == 200
+    assert served.get(V2, headers=asked | key).status_code == 405
+
+
 def test_wrong_method_is_told(served):
     answer = served.get(V2)
     assert answer.status_code == 405

@@ -146,3 +146,29 @@ def test_a_regression_knows_no_label(serving):
     assert -2 <= prediction["value"] <= 2
     assert refused.status_code == 400
     assert "no output 'label', only value" in refused.json()["error"]
+
+
+def test_records_come_as_objects_or_as_json(serving):
+    record = {"age": 70, "job": "a"}
+    text = json.dumps(record)
+    asked = {"name": "record", "datatype": "BYTES", "shape": [1], "data": [text]}
+    wrong = {
+        "another column": ({"salary": 1}, "record 0: no such column: 'salary'"),
+        "no object": ("[1]", "record 0: not a JSON object"),
+        "nested": ({"age": [70]}, "'age' is no text, number or null"),
+        "no number": ({"age": "old"}, "record 0: the value of 'age' is no number"),
+        "number": (7, "record 0 is not a string but a number"),
+    }
+    with serving("tabular-classification") as client:
+        forms = [record, {"record": record}, text, {"job": "a", "age": "70.0"}]
+        found = client.post(V1, json={"instances": forms}).json()["predictions"]
+        empty = client.post(V1, json={"instances": [{}]})
+        tensor = client.post(V2, json={"inputs": [asked]})
+        for case, (value, says) in wrong.items():
+            answer = client.post(V1, json={"instances": [value]})
+            assert answer.status_code == 400, (case, answer.text)
+            assert says in answer.json()["error"], case
+    first = found[0]["probabilities"]
+    assert all(one["probabilities"] == pytest.approx(first) for one in found)
+    assert empty.status_code == tensor.status_code == 200
+    assert tensor.json()["outputs"][2]["data"] == pytest.approx(list(first.values()))

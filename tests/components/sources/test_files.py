@@ -674,8 +674,8 @@ def test_of_folders_named_by_day_only_those_of_the_window_are_read(tmp_path):
     (tmp_path / "dt=2026-01-05" / "a.csv").write_text("nonsense")
     part = Part(path="*/*.csv", partition="dt")
     opened = FilesSource(FilesConfig(root=str(tmp_path), files=[part]))
-    day = Window.of_days(date(2026, 1, 6), 1, ZoneInfo("UTC"))
-    assert values(opened, "text", day) == ["2026-01-06"]
+    second = Window.of_days(date(2026, 1, 6), 1, ZoneInfo("UTC"))
+    assert values(opened, "text", second) == ["2026-01-06"]
 
 
 def test_a_folder_is_all_files_below_it(tmp_path):

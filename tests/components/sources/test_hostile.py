@@ -48,7 +48,7 @@ def zstd(content: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as packing:
         packing.write(content)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def parquet(**columns: Any) -> bytes:
@@ -81,11 +81,11 @@ def bad(
     return Case(content, name, rows, codes, duplicates, "", source or {})
 
 
-def refused(content: bytes, says: str, name: str = "rows.csv", **source: Any) -> Case:
+def refused(content: bytes, says: str, name: str = "rows.csv", /, **source: Any) -> Case:
     return Case(content, name, says=says, source=source)
 
 
-TIMED = {"columns": {"time": "when"}}
+TIMED: dict[str, Any] = {"columns": {"time": "when"}}
 IDS = {"columns": {"id": "id"}}
 BERLIN = {"columns": {"time": "when"}, "timezone": "Europe/Berlin"}
 DATED = b"text,label,when\na,x,2026-01-05\n"
@@ -277,10 +277,11 @@ def through(folder: Path, case: Case) -> tuple[Counter[str], int, int, int]:
     )
     kept, quarantined = checked.rows, checked.quarantined
     # rows in = rows kept + quarantined + duplicates, always
-    assert taken.read == kept + quarantined + taken.unreadable + taken.duplicates
+    assert taken.read == kept + quarantined + taken.duplicates
+    assert checked.rows_in == kept + quarantined
     assert len(pd.read_parquet(folder / "bad.parquet")) == quarantined
     return (
-        Counter(checked.reasons) + Counter(taken.unreadable_reasons),
+        Counter(checked.reasons),
         kept,
         taken.duplicates,
         taken.read + sum(taken.left_out.values()),
@@ -344,7 +345,8 @@ def test_rows_are_found_between_torn_ones_however_the_file_is_cut_into_blocks(ro
     data = ("\n".join(written) + "\n").encode()
     before, tables.BLOCK_BYTES = tables.BLOCK_BYTES, max(size, 2 * max(map(len, written)) * 4)
     try:
-        found, bad_rows = [], []
+        found: list[tuple[Any, ...]] = []
+        bad_rows: list[tuple[int, str]] = []
         for block in tables.blocks(io.BytesIO(data), "rows.csv", tables.Form(), ()):
             found += zip(block.rows.tolist(), *block.table.to_pydict().values(), strict=True)
             bad_rows += [(each.row, each.reason) for each in block.unreadable]

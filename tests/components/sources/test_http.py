@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import ValidationError
 
 from components.errors import ConfigError, SourceError, UserError
-from components.sources import http, open_source, parse_source
+from components.sources import open_source, parse_source
 from components.windows import ALL_TIME, Window
 
 WEEK = Window(start="2026-01-05T00:00:00+00:00", end="2026-01-12T00:00:00+00:00")
@@ -19,7 +21,8 @@ class Api:
     """Answers of a server by path: a function of the query to status, headers and body."""
 
     def __init__(self):
-        self.answers, self.asked = {}, []
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +50,7 @@ class Api:
 @pytest.fixture
 def api(monkeypatch):
     monkeypatch.setenv("TOKIWA_HTTP_NETWORKS", "127.0.0.0/8")
-    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     served = Api()
     yield served
     served.server.shutdown()

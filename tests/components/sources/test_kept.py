@@ -26,7 +26,8 @@ def place(tmp_path, monkeypatch):
 
 class Place:
     def __init__(self, folder, monkeypatch):
-        self.data, self.store, self.read = folder / "data", LocalStore(folder / "objects"), []
+        self.data, self.store = folder / "data", LocalStore(folder / "objects")
+        self.read: list[str] = []
         original = files.read_file
 
         def noticed(path, form, wanted):

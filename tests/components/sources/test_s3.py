@@ -48,16 +48,19 @@ def test_objects_of_every_form_are_one_source(bucket, s3_url, tmp_path):
 
 
 def test_only_new_objects_are_read_and_changed_ones_anew(bucket, s3_url, tmp_path, monkeypatch):
-    store, read = LocalStore(tmp_path), []
+    store, read = LocalStore(tmp_path), list[str]()
     for name in "abc":
         bucket.put(f"in/{name}.csv", csv(name))
     assert texts(opened(f"{s3_url}/in", store)) == ["a", "b", "c"]
     from components.sources.s3 import S3Source
 
     original = S3Source._blocks
-    monkeypatch.setattr(
-        S3Source, "_blocks", lambda self, *args: read.append(args[1]) or original(self, *args)
-    )
+
+    def noticed(self, *args):
+        read.append(args[1])
+        return original(self, *args)
+
+    monkeypatch.setattr(S3Source, "_blocks", noticed)
     bucket.put("in/d.csv", csv("d"))
     bucket.put("in/b.csv", csv("B"))
     assert texts(opened(f"{s3_url}/in", store)) == ["B", "a", "c", "d"]

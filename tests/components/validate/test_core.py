@@ -14,12 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.quarantine import Readmitted, keys_of
 from components.sources.rows import MetadataColumn, snapshot_schema
 from components.tasks.image_classification import ImageClassification, encode_png
 from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification
 from components.tasks.text_regression import TextRegression
+from components.validate.config import SEVERITY
 from components.validate.core import ValidateConfig, examples, validate
+from components.validate.evidently_report import evidently_html
+from components.validate.report import to_html
 
 TASK = TextClassification(labels=("x", "y"))
 COLUMNS = ("id", "group", "time", "text", "label", "window")
@@ -63,7 +67,12 @@ def many(count, label, start=0, window=WINDOW):
     )
 
 
-CELLS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+STRICT = dict.fromkeys(SEVERITY, "error")
+CELLS = (
+    st.none()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+    | st.sampled_from(["nan", "inf", "-1e999", "=1+1", "<b>", "\u202e", "\x00", "a@b.cd", "\ufffd"])
+)
 ANY_ROWS = st.lists(
     st.tuples(
         CELLS,
@@ -78,10 +87,10 @@ ANY_ROWS = st.lists(
 
 
 @settings(max_examples=30, deadline=None)
-@given(ANY_ROWS)
-def test_every_row_is_kept_or_quarantined_with_a_reason(rows):
+@given(ANY_ROWS, st.sampled_from([{}, STRICT]))
+def test_every_row_is_kept_or_quarantined_with_a_reason(rows, severity):
     with tempfile.TemporaryDirectory() as scratch:
-        report, good, quarantined = run(rows, Path(scratch), max_characters=8)
+        report, good, quarantined = run(rows, Path(scratch), max_characters=8, severity=severity)
     assert report.rows_in == len(rows) == report.rows + report.quarantined
     assert (report.rows, report.quarantined) == (len(good), len(quarantined))
     assert (quarantined["reasons"] != "").all()
@@ -196,7 +205,7 @@ def test_otherwise_the_refusal_says_what_is_lacking(check, rows, says):
 # --- other kinds of task ---
 
 RATED = TextRegression(low=-4, high=4)
-ODD = TextAnomaly()
+RARE = TextAnomaly()
 SEEN = ImageClassification(labels=("x", "y"))
 
 
@@ -270,7 +279,7 @@ def test_ratings_that_vary_are_trainable(check):
 def test_anomalies_are_found_by_what_is_normal(check, normal, trainable):
     labels = ["normal"] * normal + ["anomaly"] * (40 - normal)
     cells = [(f"r{number}", f"text {number}", label) for number, label in enumerate(labels)]
-    report, *_ = check(rows_of(*cells), ODD, min_rows=10)
+    report, *_ = check(rows_of(*cells), RARE, min_rows=10)
     assert report.trainable == trainable
     if not trainable:
         assert f"has {normal or 'no'} rows with the label 'normal'" in report.refusal
@@ -351,3 +360,126 @@ def test_the_digest_follows_what_a_further_column_is(tmp_path):
         found = run(aged(["1", "2"]), tmp_path / str(place), metadata={"age": metadata})
         digests.add(found[0].digest)
     assert len(digests) == 2
+
+
+# --- what is odd, and what people decided ---
+
+ODD = [("nul", "a\x00b", "x"), ("mark", "a \u202eb", "y"), ("sum", "=1+1", "x")]
+CODES = {"nul": "control-character", "mark": "bidi-control", "sum": "formula"}
+
+
+def test_what_is_merely_odd_is_kept_and_shown(check):
+    report, good, quarantined = check(rows_of(*ODD, ("fine", "a text", "x")))
+    assert len(good) == 4
+    assert quarantined.empty
+    assert {each.code: each.ids for each in report.warnings} == {
+        code: [id_] for id_, code in CODES.items()
+    }
+
+
+def test_a_project_makes_an_error_of_what_is_odd_or_looks_away(tmp_path):
+    for place, severity in enumerate(("error", "off")):
+        (tmp_path / severity).mkdir()
+        report, _, bad = run(
+            rows_of(*ODD),
+            tmp_path / severity,
+            severity={"characters": severity, "injection": severity},
+        )
+        assert report.warnings == []
+        assert dict(zip(bad["id"], bad["reasons"], strict=True)) == (CODES if place == 0 else {})
+
+
+def test_conflicts_may_be_kept(check):
+    report, good, _ = check(
+        rows_of(("1", "film", "x"), ("2", "Film", "y")), severity={"conflicts": "warn"}
+    )
+    assert len(good) == 2
+    assert report.warnings[0].code == "conflicting-labels"
+
+
+def test_an_error_of_the_window_refuses_it_and_a_warning_does_not(tmp_path):
+    rows = many(30, "x") + many(30, "y")
+    for number in range(4):
+        old = f"2026-01-0{number + 1}"
+        rows += [
+            (f"{id_}-{old}", f"{group}-{old}", time, f"{text} {old}", label, old)
+            for id_, group, time, text, label, _ in many(300, "x") + many(300, "y")
+        ]
+    refusals = []
+    for severity in ("warn", "error"):
+        (tmp_path / severity).mkdir()
+        report, *_ = run(rows, tmp_path / severity, severity={"row_count": severity})
+        assert report.findings[0].code == "row-count"
+        assert report.trainable == (severity == "warn")
+        refusals.append(report.refusal)
+    assert refusals[0] == ""
+    assert "60 good rows, where 600 are usual" in refusals[1]
+
+
+def readmitted(rows, folder, decided, **config):
+    """Validate rows of which some were taken in again."""
+    (folder / "snapshot").mkdir(parents=True)
+    records = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    table = pa.Table.from_pylist(records, snapshot_schema({}))
+    pq.write_table(table, folder / "snapshot" / "rows.parquet")
+    kept: list[pd.DataFrame] = []
+    report = validate(
+        folder / "snapshot",
+        WINDOW,
+        folder / "good",
+        folder / "quarantine.parquet",
+        TASK,
+        ValidateConfig(**config),
+        readmitted=decided,
+        keep=kept.append,
+    )
+    return report, pd.read_parquet(folder / "good" / "rows.parquet"), kept[0]
+
+
+def test_a_row_that_was_put_right_is_good_and_one_that_was_not_stays_out(tmp_path):
+    rows = rows_of(("a", "a text", "X"), ("b", "b text", None), ("c", "c text", "x"))
+    _, _, bad = readmitted(rows, tmp_path / "1", {})
+    keys = dict(zip(bad["id"], keys_of(bad), strict=True))
+    decided = {
+        keys["a"]: Readmitted(key=keys["a"], window=WINDOW, changes={"label": "x"}),
+        keys["b"]: Readmitted(key=keys["b"], window=WINDOW, changes={"label": "z"}),
+    }
+    report, good, bad = readmitted(rows, tmp_path / "2", decided)
+    assert good[["id", "label"]].to_numpy().tolist() == [["a", "x"], ["c", "x"]]
+    assert report.readmitted == 1
+    # In quarantine a row stays as the source has it, and so does its key.
+    assert bad[["id", "label", "reasons"]].to_numpy().tolist() == [["b", None, "unknown-label"]]
+    assert keys_of(bad) == [keys["b"]]
+
+
+def test_a_waived_reason_does_not_count_for_that_row_alone(tmp_path):
+    rows = rows_of(("a", "the film", "x"), ("b", "The film", "y"), ("c", "a\x00 text", "x"))
+    strict = {"characters": "error"}
+    _, _, bad = readmitted(rows, tmp_path / "1", {}, severity=strict)
+    keys = dict(zip(bad["id"], keys_of(bad), strict=True))
+    decided = {
+        keys[id_]: Readmitted(key=keys[id_], window=WINDOW, waived=["conflicting-labels"])
+        for id_ in ("a", "c")
+    }
+    _, good, bad = readmitted(rows, tmp_path / "2", decided, severity=strict)
+    assert good["id"].tolist() == ["a"]
+    assert bad["id"].tolist() == ["b", "c"]
+
+
+def test_the_page_shows_what_was_found_and_escapes_it(check):
+    report, *_ = check([*rows_of(("<i>1", "<b>text</b>", "x"), ("2", "more", "nope"))], min_rows=10)
+    page = to_html(report)
+    assert "nothing to train on" in page
+    assert "unknown-label" in page
+    assert "&lt;i&gt;1" in page
+    assert "<i>" not in page
+
+
+@pytest.mark.slow
+def test_evidently_summarises_the_good_rows(check, tmp_path):
+    pytest.importorskip("evidently")
+    check(many(30, "x") + many(30, "y"))
+    assert "validate.evidently: true" in evidently_html(tmp_path / "good", WINDOW, TASK, False)
+    page = evidently_html(tmp_path / "good", WINDOW, TASK, True)
+    assert "<html" in page
+    assert "characters" in page

@@ -1,0 +1,111 @@
+"""Whose rows are to be forgotten: recorded, and left out of everything that is read later.
+
+::
+
+    {prefix}/erasures/00000001.json
+
+A record names nobody: it keeps a digest of the id or the group. Whoever knows the id can tell
+that it was forgotten, and so can every later run; nobody can read it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.ledger import Moment, Name, Series
+from components.settings import Section, digest_of
+from components.store import Store
+
+By = Literal["id", "group"]
+"""The column that names what is to be forgotten."""
+
+
+class Erasure(Section):
+    """What was to be forgotten at once, and who asked for it."""
+
+    schema_version: int = 1
+    number: int
+    by: Name
+    at: Moment
+    reason: str
+    column: By
+    digests: list[str]
+
+
+def digest_of_name(name: str) -> str:
+    """Return what stands for an id or a group in a record."""
+    return digest_of(["forgotten", name])
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Digests of all that is to be forgotten, by column."""
+
+    digests: dict[str, frozenset[str]]
+
+    @property
+    def key(self) -> str:
+        """Another one for anything else to forget."""
+        return digest_of([sorted(digests) for digests in self.digests.values()])
+
+    def __bool__(self) -> bool:
+        return any(self.digests.values())
+
+    def rows(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows of a frame are to be forgotten ``[n]``."""
+        found = np.zeros(len(frame), dtype=bool)
+        for column, digests in self.digests.items():
+            if digests and column in frame:
+                names = frame[column].to_numpy(object)
+                found |= np.array(
+                    [name is not None and digest_of_name(str(name)) in digests for name in names],
+                    dtype=bool,
+                )
+        return found
+
+
+class Erasures:
+    """All that a project is to forget."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        """Name the place; nothing is written yet."""
+        self._series = Series(store, f"{prefix}/erasures", 8, Erasure)
+
+    def add(self, column: By, names: Sequence[str], by: str, reason: str, at: datetime) -> Erasure:
+        """Record that rows are to be forgotten; twice is harmless."""
+        digests = sorted({digest_of_name(name) for name in names})
+        while True:  # each turn without an answer means that somebody else was first
+            number = self._series.last() + 1
+            made = Erasure(
+                number=number,
+                by=by,
+                at=at.isoformat(),
+                reason=reason,
+                column=column,
+                digests=digests,
+            )
+            if self._series.create(number, made):
+                return made
+
+    def all(self) -> list[Erasure]:
+        """Return all of them in the order in which they came."""
+        return [self._series.read(number) for number in range(1, self._series.last() + 1)]
+
+    def forgotten(self) -> Forgotten:
+        """Return what they say together."""
+        records = self.all()
+        return Forgotten(
+            {
+                column: frozenset(
+                    digest for each in records if each.column == column for digest in each.digests
+                )
+                for column in get_args(By)
+            }
+        )

@@ -1,0 +1,310 @@
+"""Rows left out, taken in again and forgotten, on a project of files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+from safetensors.numpy import load
+
+from components import home
+from components.erasures import Erasures
+from components.errors import BadInput
+from components.ingest.core import ingest
+from components.quarantine import Quarantine, Readmissions, keeper, taken_in
+from components.resolve.core import resolve
+from components.split import is_test
+from components.validate.core import validate
+from pipelines.cli import main
+from pipelines.draft_schema import drafted
+from pipelines.forgetting import forget, summary
+from pipelines.project import load as load_project
+from pipelines.quarantining import found, listed, readmit
+from pipelines.rows import prepared_rows
+
+PROJECT = """\
+name: shop
+task: {{kind: text-classification, labels: [bad, good], max_tokens: 16}}
+source:
+  kind: files
+  files: [{{path: rows.csv}}]
+  columns:
+    id: id
+    text: text
+    label: label
+    time: day
+    group: customer
+    metadata: {{age: {{kind: number}}, land: land}}
+resolve: {{timezone: UTC, window_days: 7, start: "2026-01-05"}}
+validate: {{severity: {{characters: error}}}}
+finetune: {{base: {base}}}
+"""
+MARKED = "the film was \u202every good\u202c and \x01 long"
+WRITTEN = "ann wrote that the <film> was very good"
+
+
+@pytest.fixture
+def shop(tmp_path, tiny_base, monkeypatch):
+    """A project of two weeks; some rows of the second are bad."""
+    monkeypatch.setenv("TOKIWA_HOME", str(tmp_path / "home"))
+    draw = random.Random(0)
+    rows = []
+    for number in range(240):
+        label = draw.choice(("good", "bad"))
+        text = f"the {label} film " + " ".join(draw.choices(("story", "a", "very", "and"), k=6))
+        day = 5 + number // 120 * 7
+        land, age = draw.choice(("jp", "de")), draw.randrange(20, 60)
+        rows.append([f"r{number}", text, label, f"2026-01-{day:02d}", f"c{number}", age, land])
+    rows[200][2] = "godo"
+    rows[201][1] = MARKED
+    rows[202][1] = ""
+    rows[203][0] = rows[204][0] = "twice"
+    for number in (30, 150, 151):
+        rows[number][4] = "ann"
+    rows[150][1] = WRITTEN
+    rows[151][2] = ""
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["id", "text", "label", "day", "customer", "age", "land"], *rows]
+        )
+    (tmp_path / "shop.yaml").write_text(PROJECT.format(base=tiny_base))
+    return load_project(str(tmp_path / "shop.yaml"))
+
+
+def run(project, folder, ledger="projects/shop"):
+    """Run the steps up to validation; return the plan, the report and the good rows."""
+    store = home.store()
+    plan = resolve(
+        project=project.name,
+        source=project.source,
+        bases=project.bases,
+        config=project.resolve,
+        window="latest",
+        purpose="training",
+        head=None,
+        store=store,
+        now=datetime(2026, 2, 1, tzinfo=UTC),
+        ledger=ledger,
+    )
+    ingested = ingest(plan.data, folder / "snapshot", project.ingest)
+    report = validate(
+        folder / "snapshot",
+        plan.live.current.window.name,
+        folder / "good",
+        folder / "quarantine.parquet",
+        project.task,
+        project.validate_,
+        readmitted=taken_in(store, plan.admission),
+        keep=keeper(store, plan.admission),
+    )
+    assert ingested.read == report.rows + report.quarantined + ingested.duplicates
+    return plan, report, pd.read_parquet(folder / "good" / "rows.parquet")
+
+
+LEFT_OUT = {
+    "r200": "unknown-label",
+    "r201": "bidi-control,control-character",
+    "r202": "empty-text,no-letter-or-digit,missing-text",
+    "twice": "duplicate-id",
+    "r151": "missing-label",
+}
+
+
+def test_what_a_run_leaves_out_is_kept_once_and_never_deleted(shop, tmp_path):
+    assert listed(shop).empty
+    plan, _, _ = run(shop, tmp_path / "1")
+    rows = listed(shop)
+    assert len(rows) == 6
+    assert set(rows["id"]) == set(LEFT_OUT)
+    assert set(rows["state"]) == {"waiting"}
+    for _, row in rows.iterrows():
+        assert set(row["reasons"].split(",")) <= set(LEFT_OUT[row["id"]].split(","))
+    again, _, _ = run(shop, tmp_path / "2")
+    assert again == plan
+    assert len(listed(shop)) == 6
+    assert len(listed(shop, "2026-01-12")) == 6
+    assert listed(shop, "2026-01-05").empty
+    # A run whose rows are all good deletes nothing.
+    Quarantine(home.store(), shop.ledger).keep(pd.DataFrame(columns=["window", "reasons"]))
+    assert len(listed(shop)) == 6
+
+
+def test_a_replay_keeps_its_quarantine_to_itself(shop, tmp_path):
+    run(shop, tmp_path / "1", ledger="replays/shop/1")
+    assert listed(shop).empty
+
+
+def test_a_row_that_was_put_right_takes_part_in_the_next_run(shop, tmp_path):
+    before, report, good = run(shop, tmp_path / "1")
+    assert "r200" not in set(good["id"])
+    (made,) = readmit(shop, ["r200"], {"label": "good"}, "a typing error")
+    assert (made.changes, made.waived) == ({"label": "good"}, [])
+    after, again, good = run(shop, tmp_path / "2")
+    # Another plan: what was made of the old one is not taken from the cache.
+    assert after.admission != before.admission
+    assert after.data == before.data
+    assert good["label"][good["id"] == "r200"].tolist() == ["good"]
+    assert (again.rows, again.readmitted) == (report.rows + 1, 1)
+    assert dict(listed(shop)[["id", "state"]].to_numpy())["r200"] == "taken in again"
+    record = Readmissions(home.store(), shop.ledger).last
+    assert record == 1
+
+
+def test_a_row_whose_reason_a_person_waives_is_taken_as_it_is(shop, tmp_path):
+    run(shop, tmp_path / "1")
+    readmit(shop, ["r201"], {}, "it is a quotation")
+    _, report, good = run(shop, tmp_path / "2")
+    assert good["text"][good["id"] == "r201"].tolist() == [MARKED]
+    assert report.readmitted == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "says"),
+    [
+        (["nobody"], {}, "no row in quarantine has the id or key 'nobody'"),
+        (["r200"], {}, "the label is none of the task's. Put it right with --set"),
+        (["r200"], {"mood": "x"}, "rows have no column mood; there are id, group"),
+        (["twice"], {"id": "once"}, "2 rows cannot have one id; name a single one by its key"),
+    ],
+)
+def test_what_cannot_be_taken_in_says_why(shop, tmp_path, names, changes, says):
+    run(shop, tmp_path / "1")
+    with pytest.raises(BadInput, match=says):
+        readmit(shop, names, changes, "why not")
+    assert Readmissions(home.store(), shop.ledger).last == 0
+
+
+def test_of_two_rows_with_one_id_one_gets_another(shop, tmp_path):
+    run(shop, tmp_path / "1")
+    key = found(shop, ["twice"])["key"].iloc[0]
+    readmit(shop, [key[:8]], {"id": "once"}, "the shop's system counted wrong")
+    _, _, good = run(shop, tmp_path / "2")
+    assert {"once", "twice"} <= set(good["id"])
+
+
+def test_the_commands_list_show_and_take_in(shop, tmp_path, capsys):
+    run(shop, tmp_path / "1")
+    project = str(tmp_path / "shop.yaml")
+    assert main(["quarantine", "list", project]) == 0
+    assert "unknown-label" in capsys.readouterr().out
+    assert main(["quarantine", "list", project, "--code", "duplicate-id", "--json"]) == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ["twice", "twice"]
+    assert main(["quarantine", "show", project, "r201"]) == 0
+    shown = capsys.readouterr().out
+    # What a terminal would obey is shown as what it is.
+    assert r"\u202every" in shown
+    assert "\u202e" not in shown
+    assert "another order than it is stored" in shown
+    words = ["quarantine", "readmit", project, "r200", "--set", "label=good", "--reason", "typo"]
+    assert main(words) == 0
+    assert "1 rows of window 2026-01-12 take part in the next run" in capsys.readouterr().out
+    assert main([*words[:4], "--set", "label", "--reason", "typo"]) == 2
+
+
+# --- forgetting ---
+
+
+def test_a_group_that_is_forgotten_is_in_nothing_that_is_read_or_kept(shop, tmp_path):
+    store = home.store()
+    run(shop, tmp_path / "1")
+    prepared_rows(shop, "latest", None, home.home() / "artifacts" / "1", lambda *_: None)
+    (home.home() / "artifacts" / "page.html").write_text(f"<p>{WRITTEN.replace('<', '&lt;')}")
+    (home.home() / "artifacts" / "page.html").write_text(
+        f"<p>{WRITTEN.replace('<', '&lt;').replace('>', '&gt;')}</p>"
+    )
+    (home.home() / "artifacts" / "other.html").write_text("<p>of somebody else</p>")
+    dry = forget(shop, "group", ["ann"], "asked to", dry_run=True)
+    assert (dry.rows, dry.recorded, dry.windows) == (3, 0, ["2026-01-05", "2026-01-12"])
+    assert len(listed(shop)) == 6
+    report = forget(shop, "group", ["ann", "nobody"], "asked to")
+    assert (report.rows, report.recorded, report.unknown) == (3, 1, ["nobody"])
+    assert report.embeddings == 1
+    assert report.deleted == [str(home.home() / "artifacts" / "page.html")]
+    assert "r151" not in set(listed(shop)["id"])
+    for path in (home.home() / "artifacts").rglob("*.parquet"):
+        assert "ann" not in set(pd.read_parquet(path).get("group", ()))
+    (kept,) = store.list("embeddings/")
+    names = load(store.get(kept))["digests"]
+    plan, _, good = run(shop, tmp_path / "2")
+    assert "ann" not in set(good["group"])
+    assert len(names) == len(load(store.get(kept))["vectors"])
+    assert plan.live.current.rows == 118
+    # The record names nobody.
+    (record,) = Erasures(store, shop.ledger).all()
+    assert "ann" not in json.dumps([record.digests])
+    assert any("no later run reads them" in line for line in summary(report))
+
+
+def test_prepared_embeddings_stay_beside_their_rows(shop, tmp_path):
+    folder = home.home() / "artifacts" / "1"
+    prepared_rows(shop, "latest", None, folder, lambda *_: None)
+    before = pd.read_parquet(folder / "prepared" / "rows.parquet")
+    vectors = load((folder / "prepared" / "embeddings.safetensors").read_bytes())["vectors"]
+    by_id = dict(zip(before["id"], vectors.tolist(), strict=False))
+    forget(shop, "id", ["r150"], "asked to")
+    after = pd.read_parquet(folder / "prepared" / "rows.parquet")
+    left = load((folder / "prepared" / "embeddings.safetensors").read_bytes())["vectors"]
+    assert len(after) == len(before) - 1
+    for id_, vector in zip(after["id"], left.tolist(), strict=False):
+        assert by_id[id_] == vector
+
+
+def test_models_that_may_have_learnt_from_the_rows_are_named(shop, tmp_path):
+    store = home.store()
+    plan, _, _ = run(shop, tmp_path / "1")
+    at = f"{shop.ledger}/runs/run-1"
+    store.put(f"{at}/resolve.json", json.dumps({"plan": plan.model_dump(mode="json")}).encode())
+    store.put(f"{at}/register.json", json.dumps({"version": "3", "bundle": "b" * 64}).encode())
+    groups = [f"c{number}" for number in range(120, 140)]
+    tested = next(group for group in groups if is_test([group])[0])
+    taught = next(group for group in groups if not is_test([group])[0])
+    (learnt,) = forget(shop, "group", [taught], "asked to", dry_run=True).learnt
+    assert (learnt.version, learnt.windows, learnt.shows) == ("3", ["2026-01-12"], False)
+    assert forget(shop, "group", [tested], "asked to", dry_run=True).learnt == []
+
+
+def test_the_command_forgets(shop, tmp_path, capsys):
+    project = str(tmp_path / "shop.yaml")
+    assert main(["forget", project, "--reason", "x"]) == 2
+    assert main(["forget", project, "--id", "r1", "--group", "ann", "--reason", "x"]) == 2
+    capsys.readouterr()
+    assert main(["forget", project, "--id", "r1", "--reason", "asked to"]) == 0
+    said = capsys.readouterr().out
+    assert "1 rows are to be forgotten in windows 2026-01-05" in said
+    assert "not reached: the source's own files" in said
+
+
+# --- drafting ---
+
+
+def test_the_drafted_section_passes_the_rows_it_was_drafted_from(shop, tmp_path):
+    text = drafted(shop, "2026-01-05")
+    path = tmp_path / "shop.yaml"
+    content = path.read_text().replace("validate: {severity: {characters: error}}\n", "")
+    path.write_text(content + text)
+    project = load_project(str(path))
+    rules = project.validate_.columns
+    assert rules["land"].allowed == ("de", "jp")
+    assert 0 <= (rules["age"].min or 0) < 20
+    assert rules["age"].max is not None and rules["age"].max > 59
+    _, report, _ = run(project, tmp_path / "1")
+    assert not {code for code in report.reasons if code.startswith(("out-of", "not-allowed"))}
+
+
+def test_what_could_not_be_read_is_in_quarantine_with_its_place(shop, tmp_path):
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("r900,one field too many,good,2026-01-13,c9,30,jp,odd\n")
+        file.write("r901,no such day,good,yesterday,c9,30,jp\n")
+    _, report, _ = run(shop, tmp_path / "1")
+    assert report.reasons["wrong-column-count"] == report.reasons["unreadable-time"] == 1
+    assert report.rows_in == report.rows + report.quarantined
+    rows = listed(shop).set_index("reasons")
+    assert "one field too many" in rows.loc["wrong-column-count", "text"]
+    name = rows.loc["unreadable-time", "id"]
+    assert name.endswith("rows.csv#242")
+    with pytest.raises(BadInput, match=r"could not be read: unreadable-time\. Mend"):
+        readmit(shop, [name], {"label": "good"}, "why not")
