@@ -7,6 +7,7 @@ works for every model, also one without gradients such as ONNX.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +21,24 @@ from components.tasks.model import Content
 Answer = Callable[[Sequence[str]], NDArray[np.float64]]
 
 _MAX_WORDS = 40
+_UNSPACED = (
+    "\u3005\u3400-\u4dbf\u4e00-\u9fff",  # Han
+    "\u3041-\u309f",  # Hiragana
+    "\u30a0-\u30ff\uff66-\uff9f",  # Katakana
+    "\u0e00-\u0eff",  # Thai and Lao
+    "\u1000-\u109f",  # Burmese
+    "\u1780-\u17ff",  # Khmer
+)
+"""Scripts that are written without spaces between words."""
+_MARKS = (
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b6-\u17d3"
+)
+"""Signs that belong to the letter before them."""
+_STOPS = "\u3001-\u3004\u3006-\u303f\uff01-\uff0f\uff1a-\uff20"
+_WORD = re.compile(
+    "|".join(f"[{signs}]{{1,4}}[{_MARKS}]*[{_STOPS}]*" for signs in _UNSPACED)
+    + rf"|[^\s{''.join(_UNSPACED)}]+"
+)
 _TILES = 4
 """An image is covered in so many by so many parts."""
 
@@ -27,14 +46,21 @@ _TILES = 4
 def word_weights(text: str, answers: Answer, column: int) -> list[tuple[str, float]]:
     """Return the words of a text, and what the answer loses without each.
 
+    Where a script knows no spaces, a few letters of one script stand for a word.
+
     Args:
         text: longer ones are cut.
         answers: of the model, ``[n, k]`` for n contents.
         column: of the answers to look at.
     """
-    words = re.findall(r"\S+", text)[:_MAX_WORDS]
-    without = [" ".join(words[:place] + words[place + 1 :]) for place in range(len(words))]
-    whole, *others = answers([" ".join(words), *without])[:, column].tolist()
+    found = list(itertools.islice(_WORD.finditer(text), _MAX_WORDS))
+    end = found[-1].end() if found else 0
+    whole_text, *without = (
+        " ".join(each.split())
+        for each in (text[:end], *(text[: one.start()] + text[one.end() : end] for one in found))
+    )
+    words = [one.group() for one in found]
+    whole, *others = answers([whole_text, *without])[:, column].tolist()
     return [(word, whole - other) for word, other in zip(words, others, strict=True)]
 
 

@@ -112,6 +112,7 @@ class ProjectConfig(Section):
             *self._validation_beside_the_rows(),
             *self.evaluate.unknown(self.task, columns),
             *self._finetuning_beside_the_task(),
+            *self._gate_beside_what_it_judges(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -177,6 +178,20 @@ class ProjectConfig(Section):
             yield (
                 f"finetune.operating_point.aim cost needs probabilities, and {task.kind} gives "
                 "scores; ask for a recall or a precision"
+            )
+
+    def _gate_beside_what_it_judges(self) -> Iterator[str]:
+        point, gate, guards = self.finetune.operating_point, self.evaluate, self.prepare.guard_rows
+        asks = point.aim in ("recall", "precision") or point.answered_accuracy is not None
+        if "operating_point" in gate.required and not asks:
+            yield (
+                "evaluate.required names operating_point, but finetune.operating_point asks for "
+                "no recall, precision or answered_accuracy"
+            )
+        if 0 < guards < gate.min_groups:
+            yield (
+                f"prepare.guard_rows {guards} can guard nothing: evaluate.min_groups asks for "
+                f"{gate.min_groups} groups of rows; 0 does without a guard"
             )
 
     @model_validator(mode="after")

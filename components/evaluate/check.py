@@ -16,10 +16,18 @@ Verdict = Literal["promote", "keep", "inconclusive"]
 TITLES = {"macro_f1": "F1", "r2": "R²", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "ece": "ECE"}
 """Metrics that people know by another name than their own."""
 
+_SHOWN = 60
+"""Characters of a name that people read."""
+
 
 def title_of(metric: str) -> str:
     """Return a metric's name for people."""
     return TITLES.get(metric, metric.replace("_", " "))
+
+
+def shortened(name: str) -> str:
+    """Return a name, such as a value of a column, as it fits a line; the end may be cut."""
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 1]}…"
 
 
 class Part(Section):
@@ -96,6 +104,8 @@ def of_difference(
     outcome: Outcome,
     words: dict[str, str],
     config: EvaluateConfig,
+    *,
+    rows: str = "test",
 ) -> Check:
     """Return the check of a test of one difference.
 
@@ -106,6 +116,8 @@ def of_difference(
         outcome: of its test.
         words: what each of the three outcomes means.
         config: with too few groups nothing is shown.
+        rows: what was answered; if others than test rows would decide, the reason tells how
+            many, and ``Check.more_rows`` does not.
     """
     verdict, needed = outcome.verdict, outcome.more_rows
     interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
@@ -123,6 +135,10 @@ def of_difference(
         )
     elif math.isnan(difference.gain):
         reason = f"these rows give {title_of(difference.metric)} no value"
+    if verdict != "undecided" or rows != "test":
+        if verdict == "undecided" and needed is not None:
+            reason += f"; about {needed:,} more {rows} rows would decide"
+        needed = None
     return Check(
         name=name,
         check=check,
@@ -132,7 +148,7 @@ def of_difference(
         high=finite(difference.high),
         threshold=outcome.threshold,
         reason=reason,
-        more_rows=needed if verdict == "undecided" else None,
+        more_rows=needed,
     )
 
 

@@ -413,12 +413,12 @@ def _student(freedom: float, alpha: float) -> float:
 
 def _differing(contributions: Floats, least_step: float) -> tuple[float, float]:
     """Return in how many groups models differ, in effect, and what one of them adds."""
-    squares = np.square(contributions)
-    total = float(squares.sum())
-    if total == 0:
+    largest = float(np.abs(contributions).max(initial=0))
+    if largest == 0:
         return 0.0, least_step
-    fourth = float(np.square(squares).sum())
-    return total**2 / fourth, math.sqrt(fourth / total)
+    squares = np.square(contributions / largest)
+    total, fourth = float(squares.sum()), float(np.square(squares).sum())
+    return total**2 / fourth, largest * math.sqrt(fourth / total)
 
 
 def _least_step(measure: Measure) -> float:
@@ -539,14 +539,16 @@ def _row_replicates(
             width += 2 * size
     ranked = any(isinstance(a, Ranking) for a, _ in pairs)
     table = _by_group(np.hstack([*tables, np.zeros((len(group_of), 0))]), group_of, count)
-    table = table.astype(np.float32)
+    # Powers of two, so that single precision holds squares of whatever unit, and rounds alike.
+    unit = np.exp2(np.frexp(np.abs(table).max(0, initial=0))[1].astype(np.float64))
+    table = (table / unit).astype(np.float32)
     sizes = list(_sizes(resamples, max(count, len(group_of) if ranked else width)))
 
     def block(size: int, generator: np.random.Generator) -> Floats:
         drawn = np.empty((size, count), dtype=np.float32)
         for row, picks in zip(drawn, generator.integers(0, count, (size, count)), strict=True):
             row[:] = np.bincount(picks, minlength=count)
-        sums = (drawn @ table).astype(np.float64)
+        sums = (drawn @ table).astype(np.float64) * unit
         if ranked:
             # The rows of all resamples side by side are what a ranking sums over.
             by_row = np.ascontiguousarray(drawn.T)

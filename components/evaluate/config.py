@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from components.evaluate.metrics import Kind, find_metric
 from components.settings import Section
-from components.tasks import TaskConfig
+from components.tasks import TASKS, TaskConfig
 
 CheckName = Literal[
     "loads",
@@ -147,8 +147,8 @@ class HoldoutConfig(Section):
     package, which is where steps in containers find it."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the file; another one stops the run."""
-    margin: float = Field(default=0.03, ge=0, lt=1)
-    """How much the primary metric may fall on it, at most."""
+    margin: float = Field(default=0.03, ge=0)
+    """How much the primary metric may fall on it, at most, in its own unit."""
     floor: float | None = None
     """What the primary metric must reach on it, also of a first champion; where less is
     better, not exceed."""
@@ -174,8 +174,8 @@ class EvaluateConfig(Section):
     """How much other metrics may get worse on the test rows, at most, each in its own unit.
     None is ``log_loss: 0.1`` for classifiers, which an overconfident one breaks; and
     ``coverage: 0.1``, where the champion leaves rows to a person."""
-    guard_margin: float = Field(default=0.03, ge=0, lt=1)
-    """How much the primary metric on the earlier windows may fall, at most."""
+    guard_margin: float = Field(default=0.03, ge=0)
+    """How much the primary metric on the earlier windows may fall, at most, in its own unit."""
     floors: dict[str, float] = {}
     """What metrics must reach on the test rows; where less is better, not exceed. A challenger
     that leaves rows to a person must answer half of them, unless this says ``coverage``."""
@@ -246,11 +246,35 @@ class EvaluateConfig(Section):
         """
         return ({"coverage": MIN_COVERAGE} if abstains else {}) | self.floors
 
+    def strange(self, task: TaskConfig, labels: Sequence[str]) -> Iterator[str]:
+        """Yield which keys name a label of the task that models are not compared on.
+
+        Args:
+            task: the section ``task``.
+            labels: that both models know.
+        """
+        asked = {
+            "primary": self.primary or "",
+            **{f"guarded.{name}": name for name in self.guarded or {}},
+            **{f"floors.{name}": name for name in self.floors},
+        }
+        named = {key: name.partition(":")[2] for key, name in asked.items()}
+        if self.fairness.columns:
+            named["fairness.favourable"] = self.fairness.favourable
+        for key, label in named.items():
+            if label in task.label_names and label not in labels:
+                yield (
+                    f"evaluate.{key} names the label {label!r}, which the champion does not "
+                    "know; with evaluate.labels: intersection it cannot be asked about until a "
+                    "champion knows it: leave the key out for this promotion"
+                )
+
     def unknown(self, task: TaskConfig, columns: Sequence[str]) -> Iterator[str]:
         """Yield what is wrong with what the section names of a task and its rows.
 
-        There is no such metric, column, label or perturbation, or a metric never reaches
-        what is asked of it; each problem begins with its key.
+        There is no such metric, column, label or perturbation, models cannot be compared by
+        a metric, it never reaches what is asked of it, or a required check asks for nothing
+        of such a task; each problem begins with its key.
 
         Args:
             task: the section ``task``.
@@ -258,30 +282,12 @@ class EvaluateConfig(Section):
         """
         from components.evaluate.perturbations import PERTURBATIONS
 
-        kind = kind_of(task)
-        asked_of: list[tuple[str, str, float | None]] = [
-            *([("primary", self.primary, None)] if self.primary else []),
-            *((f"guarded.{name}", name, margin) for name, margin in (self.guarded or {}).items()),
-            *((f"floors.{name}", name, floor) for name, floor in self.floors.items()),
-        ]
-        for key, name, limit in asked_of:
-            try:
-                metric = find_metric(name, kind, task.label_names)
-            except ValueError as error:
-                yield f"evaluate.{key} is wrong: {error}"
-                continue
-            if limit is None:
-                continue
-            if key.startswith("floors") and not metric.low <= limit <= metric.high:
-                yield (
-                    f"evaluate.{key} is out of reach: {name} is "
-                    f"{metric.low:g} to {metric.high:g}, and the floor is {limit:g}"
-                )
-            if key.startswith("guarded") and limit >= metric.high - metric.low:
-                yield (
-                    f"evaluate.{key} guards nothing: {name} is {metric.low:g} to "
-                    f"{metric.high:g}, and the margin is {limit:g}"
-                )
+        yield from self._wrong_metrics(task)
+        if "calibration" in self.required and kind_of(task) != "classification":
+            yield (
+                f"evaluate.required names calibration, but answers of {task.kind} are no "
+                "probabilities"
+            )
         for key, asked, known, what in (
             ("slices.columns", self.slices.columns, columns, "column"),
             ("fairness.columns", self.fairness.columns, columns, "column"),
@@ -302,6 +308,36 @@ class EvaluateConfig(Section):
             for each in asked:
                 if each not in known:
                     yield f"evaluate.{key} names no {what}: {each!r}; {there}"
+
+    def _wrong_metrics(self, task: TaskConfig) -> Iterator[str]:
+        """Yield what is wrong with the metrics that the section names, and with their limits."""
+        kind = kind_of(task)
+        primary = self.primary or TASKS[task.kind].gate_metric
+        of_primary: dict[str, tuple[str, float]] = {"guard_margin": (primary, self.guard_margin)}
+        margins = {f"guarded.{name}": (name, limit) for name, limit in (self.guarded or {}).items()}
+        floors = {f"floors.{name}": (name, limit) for name, limit in self.floors.items()}
+        if self.holdout is not None:
+            of_primary["holdout.margin"] = (primary, self.holdout.margin)
+            if self.holdout.floor is not None:
+                floors["holdout.floor"] = (primary, self.holdout.floor)
+        margins |= of_primary
+        for key, (name, limit) in ({"primary": (primary, 0.0)} | margins | floors).items():
+            try:
+                metric = find_metric(name, kind, task.label_names)
+            except ValueError as error:
+                if key not in (*of_primary, "holdout.floor"):
+                    yield f"evaluate.{key} is wrong: {error}"
+                continue
+            span = f"{name} is {metric.low:g} to {metric.high:g}"
+            if metric.is_lifted_by_chance and key not in (*of_primary, *floors):
+                yield (
+                    f"evaluate.{key} cannot compare models: few rows lift {name} by chance; "
+                    "use brier or log_loss, which miscalibration raises, too"
+                )
+            elif key in floors and not metric.low <= limit <= metric.high:
+                yield f"evaluate.{key} is out of reach: {span}, and the floor is {limit:g}"
+            elif key in margins and limit >= metric.high - metric.low:
+                yield f"evaluate.{key} guards nothing: {span}, and the margin is {limit:g}"
 
 
 def kind_of(task: TaskConfig) -> Kind:

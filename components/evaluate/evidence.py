@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from components import calibration
 from components.attributions import weights
+from components.evaluate.check import shortened
 from components.evaluate.comparison import mcnemar
 from components.evaluate.exam import Exam, Rows
 from components.evaluate.examinee import Examinee
@@ -52,7 +53,7 @@ class Shown(Section):
     sureness: float | None = None
     """The challenger's answer to what it said."""
     words: list[tuple[str, float]] = []
-    """What the answer loses without each word."""
+    """What the answer loses without each word; a long one is cut."""
     tiles: list[list[float]] = []
     """What it loses without each part of an image."""
 
@@ -63,7 +64,7 @@ class ByLabel(Section):
     label: str
     rows: int
     precision: dict[str, float]
-    """By model; a model that never gives the label has none."""
+    """By model; 0 of a model that never gives a label that is there."""
     recall: dict[str, float]
     f1: dict[str, float]
 
@@ -142,10 +143,10 @@ def scores_of(exam: Exam, examinees: dict[str, Examinee]) -> dict[str, dict[str,
             if not rows.any() or np.isnan(answers[rows]).any():
                 continue
             scored = exam.scored(who, rows)
-            values = {name: float(score(name, scored)[0]) for name in exam.metrics}
             speaker = examinees.get(who) or next(iter(examinees.values()))
-            if speaker.all_labels:
-                values |= speaker.model.scores(exam.targets[rows], answers[rows])
+            # What depends on decisions is the exam's: a baseline decides by a rule of its own.
+            values = speaker.scores(exam.targets[rows], answers[rows])
+            values |= {name: float(score(name, scored)[0]) for name in exam.metrics}
             finite = {name: value for name, value in values.items() if np.isfinite(value)}
             out[who][split] = {"rows": int(rows.sum()), **finite}
     return out
@@ -286,8 +287,9 @@ def _worst(exam: Exam, test: Rows, examinee: Examinee) -> list[Shown]:
         words, tiles = weights(
             exam.rows["text"].iloc[place], exam.content, examinee.answers, column
         )
+        cut = [(shortened(word), weight) for word, weight in words]
         shown = _shown(exam, place)
-        found.append(shown.model_copy(update={"words": words, "tiles": tiles}))
+        found.append(shown.model_copy(update={"words": cut, "tiles": tiles}))
     return found
 
 

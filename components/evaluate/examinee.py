@@ -21,7 +21,8 @@ class Examinee:
     Attributes:
         model: as it was loaded.
         order: place of each column of the gate's answers among the model's own ``[k]``.
-        all_labels: whether these are all that the model answers.
+        all_labels: whether these are all that any of the compared models answers; otherwise
+            no rule counts, neither this model's nor another's.
     """
 
     model: Model
@@ -53,6 +54,19 @@ class Examinee:
         if not self.all_labels:
             return np.zeros(len(answers), dtype=bool)
         return self.model.abstained(self._own(answers))
+
+    def scores(self, targets: NDArray[Any], answers: NDArray[np.float64]) -> dict[str, float]:
+        """Return the task's own scores by name; of some labels, none.
+
+        Args:
+            targets: in the gate's order ``[n]``.
+            answers: of any model, in the gate's order ``[n, k]``.
+        """
+        if not self.all_labels:
+            return {}
+        if len(self.order) == 1:
+            return self.model.scores(targets, answers)
+        return self.model.scores(self.order[targets], self._own(answers))
 
     def _own(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return all answers in the model's own order ``[n, k]``."""

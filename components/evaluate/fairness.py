@@ -91,7 +91,7 @@ def fairness(
 
     Args:
         column: its name.
-        values: group of each row ``[n]``; None and NaN are the group ``missing``.
+        values: group of each row ``[n]``; None and NaN are the group ``is missing``.
         targets: index of the true label ``[n]``.
         decided: index of the answered label ``[n]``; -1 is none.
         documents: rows with the same belong together ``[n]``.
@@ -109,7 +109,7 @@ def fairness(
         raise ValueError("values, targets, decided and documents must be of one length")
     index, label = favourable
     column_values = pd.Series(list(values), dtype=object)
-    names = column_values.astype(str).mask(column_values.isna(), "missing").to_numpy(str)
+    names = column_values.astype(str).mask(column_values.isna(), "is missing").to_numpy(str)
     sizes = {str(name): int((names == name).sum()) for name in np.unique(names)}
     looked_at = [name for name, size in sizes.items() if size >= min_rows]
     document_of = np.asarray(documents, dtype=str)

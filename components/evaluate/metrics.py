@@ -10,7 +10,7 @@ one for all rows they are scikit-learn's metrics, and with others scikit-learn's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -144,6 +144,30 @@ class LabelSums(Sums):
         change = np.abs((by_given + by_right)[:, None] - by_given)
         np.fill_diagonal(change, 0)
         return float(change[true > 0].max())
+
+
+class PrecisionSums(LabelSums):
+    """A precision, of one class or the mean over classes."""
+
+    def contributions(self, other: Sums) -> Floats:
+        """Return what each row adds to the score of ``other`` minus this one ``[n]``.
+
+        The precision of a class that only one model gives jumps from 0, which no slope tells
+        of. Had the other model given it to the same rows, and never rightly, its precision
+        would be 0 all the same: so it is counted.
+        """
+        classes = self.columns.shape[1] // 3
+        given = slice(classes, 2 * classes)
+        ours, theirs = self.columns[:, given], other.columns[:, given]
+        by_one_alone = ours.any(0) != theirs.any(0)
+        counted = []
+        for each in (self, other):
+            columns = each.columns.copy()
+            columns[:, given] = np.where(
+                by_one_alone, np.maximum(ours, theirs), each.columns[:, given]
+            )
+            counted.append(replace(each, columns=columns))
+        return Sums.contributions(*counted)
 
 
 class Ranking:
@@ -313,6 +337,8 @@ class Metric:
         kinds: of answers that it can be computed of.
         low: the least that it can be.
         high: the most that it can be.
+        is_lifted_by_chance: whether it is greater of few rows than of many, whatever the
+            model, so that an interval of a difference does not cover the true one.
         measure: prepares it for given answers.
     """
 
@@ -321,6 +347,7 @@ class Metric:
     low: float
     high: float
     measure: Callable[[Scored], Measure]
+    is_lifted_by_chance: bool = False
 
     @property
     def best(self) -> float:
@@ -392,7 +419,7 @@ def _running_sums(rows: Floats, block: int = 50) -> Floats:
 # --- functions of sums ---
 
 
-def _ratio(above: Floats, below: Floats, otherwise: float = 0.0) -> Floats:
+def _ratio(above: Floats, below: Floats, otherwise: float | Floats = 0.0) -> Floats:
     out = np.full(np.broadcast(above, below).shape, otherwise, dtype=np.float64)
     return np.divide(above, below, out=out, where=below > 0)
 
@@ -407,7 +434,8 @@ def _balanced_accuracy(true: Floats, given: Floats, right: Floats) -> Floats:
 
 
 def _precision(true: Floats, given: Floats, right: Floats, otherwise: float = 0.0) -> Floats:
-    return _ratio(right, given, otherwise)
+    """Return 0 for a class that is there and never given, ``otherwise`` if it is not there."""
+    return _ratio(right, given, np.where(true > 0, 0.0, otherwise))
 
 
 def _recall(true: Floats, given: Floats, right: Floats, otherwise: float = 0.0) -> Floats:
@@ -423,6 +451,7 @@ _BY_CLASS: dict[str, Callable[..., Floats]] = {
     "recall": _recall,
     "f1": _f1,
 }
+_SUMS: dict[str, type[LabelSums]] = {"precision": PrecisionSums}
 
 
 def _macro(of: Callable[..., Floats], true: Floats, given: Floats, right: Floats) -> Floats:
@@ -443,11 +472,13 @@ def _one(
     return of(true[..., index], given[..., index], right[..., index], np.nan)
 
 
-def _labels(of: Callable[..., Floats]) -> Callable[[Scored], LabelSums]:
+def _labels(
+    of: Callable[..., Floats], sums: type[LabelSums] = LabelSums
+) -> Callable[[Scored], LabelSums]:
     """Return what prepares a function of counts of true, given and rightly given classes."""
 
     def measure(scored: Scored) -> LabelSums:
-        return LabelSums(
+        return sums(
             scored.label_columns,
             lambda sums: of(*np.split(sums, 3, axis=-1)),
             scored.label_cells,
@@ -538,14 +569,17 @@ _VALUES: tuple[Kind, ...] = ("regression",)
 
 
 def _by_class(name: str, index: int) -> Metric:
-    return Metric(True, _LABELS, 0, 1, _labels(partial(_one, _BY_CLASS[name], index)))
+    of = partial(_one, _BY_CLASS[name], index)
+    return Metric(True, _LABELS, 0, 1, _labels(of, _SUMS.get(name, LabelSums)))
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(True, _LABELS, 0, 1, _labels(_accuracy)),
     "balanced_accuracy": Metric(True, _LABELS, 0, 1, _labels(_balanced_accuracy)),
     **{
-        f"{prefix}_{name}": Metric(True, _LABELS, 0, 1, _labels(partial(average, of)))
+        f"{prefix}_{name}": Metric(
+            True, _LABELS, 0, 1, _labels(partial(average, of), _SUMS.get(name, LabelSums))
+        )
         for name, of in _BY_CLASS.items()
         for prefix, average in (("macro", _macro), ("micro", _micro), ("weighted", _weighted))
     },
@@ -553,13 +587,14 @@ METRICS: dict[str, Metric] = {
     "pr_auc": Metric(True, _LABELS, 0, 1, lambda scored: Ranking(scored, "pr")),
     "log_loss": Metric(False, _PROBABILITIES, 0, np.inf, _mean(_log_losses)),
     "brier": Metric(False, _PROBABILITIES, 0, 2, _mean(_brier_losses)),
-    "ece": Metric(False, _PROBABILITIES, 0, 1, _calibration),
+    "ece": Metric(False, _PROBABILITIES, 0, 1, _calibration, is_lifted_by_chance=True),
     "mse": Metric(False, _VALUES, 0, np.inf, _mean(_squared_errors)),
     "mae": Metric(False, _VALUES, 0, np.inf, _mean(_absolute_errors)),
     "r2": Metric(True, _VALUES, -np.inf, 1, _r2),
 }
 """Name to metric. Averages of precision, recall and F1 are over all classes of the task; a
-class that is neither there nor given counts as 0 in them, and has no value by itself."""
+class that is neither there nor given counts as 0 in them, and has no value by itself. One
+that is there and never given has a precision of 0, so that models can be compared by it."""
 
 ABSTENTION: dict[str, Metric] = {
     "coverage": Metric(True, _LABELS, 0, 1, _mean(lambda scored: _answered(scored) * 1.0)),

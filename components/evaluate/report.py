@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from components.decision_rule import DecisionRule
-from components.evaluate.check import Check, Part, Standing, Verdict, rank, title_of
+from components.evaluate.check import Check, Part, Standing, Verdict, rank, shortened, title_of
 from components.evaluate.evidence import Evidence, Shown
 from components.page import (
     Said,
@@ -140,8 +140,13 @@ def to_markdown(report: EvaluateReport) -> str:
             _number(check.threshold),
             check.reason,
         )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(_in_a_cell, cells)) + " |")
     return "\n".join([*lines, "", report.power, ""])
+
+
+def _in_a_cell(text: str) -> str:
+    """Return a text that ends neither a cell nor a line of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def to_html(report: EvaluateReport) -> str:
@@ -251,7 +256,7 @@ def _gains(report: EvaluateReport) -> str:
 def _parts(check: Check) -> str:
     def row(part: Part) -> tuple[object, ...]:
         numbers = (part.champion, part.challenger, part.measured, part.low, part.high)
-        return (part.name, part.rows, _said(part.verdict), *map(_number, numbers))
+        return (shortened(part.name), part.rows, _said(part.verdict), *map(_number, numbers))
 
     header = ("", "rows", "verdict", "champion", "challenger", "measured", "low", "high")
     return section(check.name.capitalize(), table(header, map(row, check.parts)))
@@ -394,7 +399,7 @@ def _row(report: EvaluateReport, row: Shown) -> str:
         content = picture(row.content, row.tiles)
     else:
         content = paragraph(row.content)
-    return f"{content}{paragraph(f'{row.id}: {said}')}<hr>"
+    return f"{content}{paragraph(f'{shortened(row.id)}: {said}')}<hr>"
 
 
 def _timings(evidence: Evidence) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components import bundle
-from components.errors import BundleError, SourceError
+from components.errors import BundleError, ConfigError, SourceError
 from components.evaluate.config import EvaluateConfig, kind_of
 from components.evaluate.exam import Exam, Perturbed
 from components.evaluate.examinee import MAX_BATCH_ROWS, Examinee
@@ -57,22 +57,27 @@ def sit(
     Raises:
         BundleError: a bundle is altered, the champion does not load or answer, or a model
             does not answer what the task asks for.
-        ConfigError: the hold-out file is not the pinned one, or a metric is unknown.
+        ConfigError: the hold-out file is not the pinned one, a metric is unknown, or the
+            config names a label that only one model knows.
         SourceError: there are no test rows, or for a first champion no training rows.
     """
     rival = _load(champion, task, "champion") if champion else None
     model, broken = _try_to_load(challenger, task)
     names = _common(task, model, rival, config)
+    if strange := list(config.strange(task, names)):
+        raise ConfigError("; ".join(strange))
     asked = _rows(prepared, task, champion is not None, config)
     frame = _with_known_labels(asked, names, task)
+    models = {
+        who: each for who, each in (("challenger", model), ("champion", rival)) if each is not None
+    }
+    # A rule that was fitted to all labels is of no use to some; nor is it fair to one model alone.
+    of_all = all(len(each.answer_names) == len(names) for each in models.values())
     examinees = {
         who: Examinee(
-            each,
-            np.array([each.answer_names.index(name) for name in names]),
-            len(each.answer_names) == len(names),
+            each, np.array([each.answer_names.index(name) for name in names]), all_labels=of_all
         )
-        for who, each in (("challenger", model), ("champion", rival))
-        if each is not None
+        for who, each in models.items()
     }
     if not broken:
         answers, milliseconds, batch, broken = _ask_all(frame, examinees)
@@ -116,7 +121,10 @@ def sit(
         abstained={
             who: _abstained(answers[who], each)
             for who, each in examinees.items()
-            if who in answers and each.model.rule is not None and each.model.rule.abstains
+            if who in answers
+            and each.all_labels
+            and each.model.rule is not None
+            and each.model.rule.abstains
         },
         rules={
             who: each.model.rule
@@ -312,7 +320,7 @@ def _targets(
         place = {name: number for number, name in enumerate(names)}
         return np.array([place[label] for label in labels], dtype=np.int64)
     if speaker is None:
-        return np.asarray(pd.to_numeric(pd.Series(labels)), dtype=np.float64)
+        return np.array([float(label) for label in labels])  # reads what ``ingest`` does
     return speaker.model.targets(labels)
 
 

@@ -22,7 +22,7 @@ WINDOW, SPLIT = "window", "split"
 _OTHERS = ("image", "reasons", "batch")
 _DECLARED = b"tokiwa.metadata"
 _NAME = re.compile(r"\w[\w .-]{0,59}")
-_PREFIXES = re.compile(r"_|answer_|error_|ms_|.*output_")
+_PREFIXES = re.compile(r"_|abstained_|answer_|error_|ms_|.*output_")
 
 
 def _metadata_name(name: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from components.attributions import tile_weights, weights, word_weights
 from components.tasks.image_classification import decode, encode_png
@@ -16,6 +17,27 @@ def test_the_word_that_decides_weighs_most():
     np.testing.assert_allclose([weight for _, weight in found], [0, 0.7, 0, 0, 0])
     assert word_weights("good", answers, 0) == [("good", 0.1 - 0.8)]
     assert len(word_weights("good " * 500, answers, 1)) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("映画は本当につまらなかった。", ["映画", "は", "本当", "につまら", "なかった。"]),
+        ("foo 今天的电影很好 bar", ["foo", "今天的电", "影很好", "bar"]),
+        ("เรื่องนี้ดี", ["เรื่", "องนี้", "ดี"]),
+        ("영화는 좋았다", ["영화는", "좋았다"]),
+    ],
+)
+def test_where_there_are_no_spaces_a_few_letters_are_a_word(text, pieces):
+    asked = []
+
+    def answers(texts):
+        asked.extend(texts)
+        return np.array([[len(each)] for each in texts], dtype=float)
+
+    assert [word for word, _ in word_weights(text, answers, 0)] == pieces
+    assert asked[0] == text
+    assert asked[2] == " ".join(text.replace(pieces[1], "").split())
 
 
 def test_the_tile_that_decides_weighs_most():

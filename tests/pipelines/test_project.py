@@ -326,11 +326,47 @@ PROBLEMS = {
         "accuracy",
         "evaluate.floors.accuracy is out of reach: accuracy is 0 to 1, and the floor is 90",
     ),
+    "metric that chance lifts": (
+        [("finetune:\n", "evaluate:\n  guarded:\n    ece: 0.03\nfinetune:\n")],
+        "ece",
+        "evaluate.guarded.ece cannot compare models: few rows lift ece by chance; use brier or "
+        "log_loss, which miscalibration raises, too",
+    ),
+    "floor on trusted rows out of reach": (
+        [
+            (
+                "finetune:\n",
+                f"evaluate:\n  holdout:\n    path: a.csv\n    sha256: {'a' * 64}\n    floor: 90\n"
+                "finetune:\n",
+            )
+        ],
+        "floor: 90",
+        "evaluate.holdout.floor is out of reach: macro_f1 is 0 to 1, and the floor is 90",
+    ),
+    "aim that is required and not there": (
+        [("finetune:\n", "evaluate:\n  required: [operating_point]\nfinetune:\n")],
+        "required",
+        "evaluate.required names operating_point, but finetune.operating_point asks for no "
+        "recall, precision or answered_accuracy",
+    ),
+    "guard that guards nothing": (
+        [("finetune:\n", "prepare:\n  guard_rows: 29\nfinetune:\n")],
+        "guard_rows",
+        "prepare.guard_rows 29 can guard nothing: evaluate.min_groups asks for 30 groups of rows; "
+        "0 does without a guard",
+    ),
     "further column by a name that rows have": (
         [("root: data", "root: data\n  columns:\n    metadata:\n      label: x")],
         "label: x",
         "source.columns.metadata.label: rows have a column label of their own; name it otherwise, "
         "such as my_label: {column: label} (got 'label')",
+    ),
+    "further column by a name of what the gate records": (
+        [("root: data", "root: data\n  columns:\n    metadata:\n      abstained_challenger: x")],
+        "abstained_challenger: x",
+        "source.columns.metadata.abstained_challenger: rows have a column abstained_challenger of "
+        "their own; name it otherwise, such as my_abstained_challenger: {column: "
+        "abstained_challenger} (got 'abstained_challenger')",
     ),
     "further column by no name": (
         [("root: data", "root: data\n  columns:\n    metadata: ['a,b']")],

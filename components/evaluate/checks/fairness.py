@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluate import fairness as rules
-from components.evaluate.check import Check, Part, Standing, skipped
+from components.evaluate.check import Check, Part, Standing, shortened, skipped
 from components.evaluate.config import EvaluateConfig, FairnessConfig
 from components.evaluate.exam import Exam
 from components.evaluate.slices import value_parts
@@ -73,10 +73,11 @@ def _check(
 ) -> Check:
     if len(treatments) + len(left_out) < 2:
         reason = f"{name}: all test rows are of one group"
-        return skipped("fairness", reason).model_copy(update={"name": name})
+        return Check(name=name, check="fairness", verdict="undecided", reason=reason)
     small = ""
     if left_out:
-        few = ", ".join(f"{group} ({rows})" for group, rows in list(left_out.items())[:_NAMED])
+        named = list(left_out.items())[:_NAMED]
+        few = ", ".join(f"{shortened(group)} ({rows})" for group, rows in named)
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         small = f"; too few rows to look at: {few}{more}"
     if len(treatments) < 2:
@@ -99,7 +100,7 @@ def _check(
     worst = (min if lowest else max)(known, key=lambda part: part.measured or 0.0, default=None)
     verdict = _STANDING[rules.together(treatments)]
     asked = f"at least {limit:g}" if lowest else f"at most {limit:g}"
-    at = f"; the worst is {worst.name} with {worst.measured or 0:.3f}" if worst else ""
+    at = f"; the worst is {shortened(worst.name)} with {worst.measured or 0:.3f}" if worst else ""
     words = {"passed": "fair", "failed": "unfair", "undecided": "perhaps unfair"}
     return Check(
         name=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from components.evaluate.check import Check, finite, skipped, title_of
+from components.evaluate.check import Check, Standing, finite, skipped, title_of
 from components.evaluate.config import CheckName, EvaluateConfig
 from components.evaluate.exam import Exam
 from components.evaluate.metrics import find_metric, score
@@ -24,7 +24,7 @@ def floors(exam: Exam, config: EvaluateConfig) -> list[Check]:
 def reaches(
     exam: Exam, metric: str, floor: float, *, rows: str, check: CheckName, key: str
 ) -> Check:
-    """Return whether a metric of the challenger reaches a floor.
+    """Return whether a metric of the challenger reaches a floor; undecided without a value.
 
     Args:
         exam: all answers.
@@ -38,11 +38,12 @@ def reaches(
     measured = float(score(metric, answered, labels=exam.classes)[0])
     higher = find_metric(metric, exam.kind, exam.classes).higher_is_better
     reached = measured >= floor if higher else measured <= floor
+    verdict: Standing = "passed" if reached else "failed"
     title, limit = title_of(metric), "at least" if higher else "at most"
     return Check(
         name=f"{rows} {title} of {limit} {floor:g}",
         check=check,
-        verdict="passed" if reached else "failed",
+        verdict=verdict if math.isfinite(measured) else "undecided",
         measured=finite(measured),
         threshold=floor,
         reason=f"{title} is {measured:.3f} on {rows} rows, {key} asks for {limit} {floor:g}"

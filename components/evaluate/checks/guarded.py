@@ -40,4 +40,4 @@ def _guarded(
     }
     name = f"{rows} {title_of(difference.metric)} against champion"
     outcome = non_inferiority(difference, margin)
-    return of_difference(name, "guarded", difference, outcome, words, config)
+    return of_difference(name, "guarded", difference, outcome, words, config, rows=rows)

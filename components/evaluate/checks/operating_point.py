@@ -18,7 +18,10 @@ def operating_point(exam: Exam, config: EvaluateConfig) -> list[Check]:
     """Return a check of the recall or precision that is aimed at, and one of the accuracy."""
     rule = exam.rules.get("challenger")
     if rule is None:
-        return [skipped("operating_point", "the challenger has none")]
+        reason = "the challenger has none, or its labels are not those that are compared"
+        found = skipped("operating_point", reason)
+        is_asked = "operating_point" in config.required
+        return [found.model_copy(update={"verdict": "undecided"}) if is_asked else found]
     aim, answered = rule.aim, exam.scored("challenger", exam.of("test"))
     right = answered.decisions == answered.targets
     checks = []
@@ -39,9 +42,8 @@ def _check(what: str, right: np.ndarray, wanted: float, confidence: float) -> Ch
     hits, rows = int(right.sum()), len(right)
     name = f"test {what}"
     if rows == 0:
-        return skipped("operating_point", f"no test row gives the {what} a value").model_copy(
-            update={"name": name}
-        )
+        reason = f"no test row gives the {what} a value"
+        return Check(name=name, check="operating_point", verdict="undecided", reason=reason)
     measured, low, high = (
         hits / rows,
         float(lower_bound(hits, rows, confidence)),

@@ -1,26 +1,45 @@
-"""Do answers stay what they are if contents change and their meaning does not?"""
+"""Do answers stay what they are if contents change and their meaning does not?
+
+Of changes that hardly any content knows (other numbers, where few have one) nothing is asked:
+fewer than ``evaluate.min_groups`` groups of changed rows show nothing.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from components.evaluate.check import Check, Part, finite, skipped
 from components.evaluate.comparison import family, non_inferiority
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.exam import Exam, mean_difference
+from components.evaluate.exam import Exam, Perturbed, mean_difference
 from components.proportion import upper_bound
 
 
 def robustness(exam: Exam, config: EvaluateConfig) -> list[Check]:
     """Return one check of all perturbations, with each as a part."""
-    changed = {name: each for name, each in exam.perturbed.items() if len(each.groups)}
+    if not exam.perturbed:
+        return [skipped("robustness", "evaluate.robustness.rows asks for nothing")]
+    changed = {
+        name: each
+        for name, each in exam.perturbed.items()
+        if len(np.unique(each.groups.astype(str))) >= config.min_groups
+    }
     if not changed:
-        return [skipped("robustness", "no content was changed")]
-    parts = _compared(exam, config) if exam.has_champion else _alone(exam, config)
+        reason = (
+            f"not enough data for robustness: no change met {config.min_groups} groups of rows "
+            "(evaluate.min_groups); evaluate.robustness.rows may be higher"
+        )
+        return [Check(name="robustness", check="robustness", verdict="undecided", reason=reason)]
+    judge = _compared if exam.has_champion else _alone
+    parts = judge(changed, config)
     order = ("failed", "undecided", "passed")
     parts.sort(key=lambda part: (order.index(part.verdict), part.measured or 0.0))
     worst, settings = parts[0], config.robustness
     stay = f"{worst.challenger or 0:.1%} of answers stay with changed {worst.name}"
     if exam.has_champion:
         stay += f", of the champion's {worst.champion or 0:.1%}"
+    if too_few := [name for name in exam.perturbed if name not in changed]:
+        stay += f"; too few rows to look at: {', '.join(too_few)}"
     words = {
         "passed": "answers stay what they are",
         "failed": "answers change more than they may",
@@ -41,7 +60,7 @@ def robustness(exam: Exam, config: EvaluateConfig) -> list[Check]:
     ]
 
 
-def _compared(exam: Exam, config: EvaluateConfig) -> list[Part]:
+def _compared(changed: dict[str, Perturbed], config: EvaluateConfig) -> list[Part]:
     """Return by how much more, or fewer, answers stay than of the champion's."""
     differences = {
         name: mean_difference(
@@ -50,8 +69,7 @@ def _compared(exam: Exam, config: EvaluateConfig) -> list[Part]:
             each.groups,
             config,
         )
-        for name, each in exam.perturbed.items()
-        if len(each.groups)
+        for name, each in changed.items()
     }
     tested = {
         name: non_inferiority(each, config.robustness.margin) for name, each in differences.items()
@@ -72,13 +90,11 @@ def _compared(exam: Exam, config: EvaluateConfig) -> list[Part]:
     ]
 
 
-def _alone(exam: Exam, config: EvaluateConfig) -> list[Part]:
+def _alone(changed: dict[str, Perturbed], config: EvaluateConfig) -> list[Part]:
     """Return how many answers stay; fewer than there must be, only if that is no chance."""
     parts = []
-    for name, each in exam.perturbed.items():
+    for name, each in changed.items():
         rows = len(each.groups)
-        if not rows:
-            continue
         share = float(each.kept["challenger"].mean())
         high = float(upper_bound(share * rows, rows, 1 - config.alpha))
         least = config.robustness.min_agreement

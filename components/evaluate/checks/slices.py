@@ -2,15 +2,15 @@
 
 A slice collapses if the challenger loses more than the margin on it, and the loss is no
 chance: the p-values of all slices are adjusted together (Holm). One that loses as much and
-might do so by chance is undecided. A slice need not be shown to be safe: with a dozen of
-them, few rows each, no model would ever be promoted.
+might do so by chance is named, and stops nobody: a slice need not be shown to be safe. With a
+dozen of them, few rows each, no model would ever be promoted.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from components.evaluate.check import Check, Part, Standing, finite, skipped
+from components.evaluate.check import Check, Part, Standing, finite, shortened, skipped
 from components.evaluate.comparison import Difference, family, superiority
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.error_slices import error_slices
@@ -41,17 +41,17 @@ def slices(exam: Exam, config: EvaluateConfig) -> list[Check]:
     order: tuple[Standing, ...] = ("failed", "undecided", "passed")
     parts.sort(key=lambda part: (order.index(part.verdict), part.measured or 0.0))
     worst = parts[0]
-    lost = f"{worst.name}: {worst.measured or 0:+.3f} on {worst.rows:,} rows"
+    lost = f"{shortened(worst.name)}: {worst.measured or 0:+.3f} on {worst.rows:,} rows"
     words = {
         "failed": f"the challenger collapses on {lost}",
-        "undecided": f"the challenger loses much on {lost}, perhaps by chance",
+        "undecided": f"no slice is shown to collapse; much is lost on {lost}, perhaps by chance",
         "passed": f"none of {len(parts)} slices collapses; the least gain is on {lost}",
     }
     return [
         Check(
             name="slices",
             check="slices",
-            verdict=worst.verdict,
+            verdict="failed" if worst.verdict == "failed" else "passed",
             measured=worst.measured,
             low=worst.low,
             high=worst.high,

@@ -101,6 +101,26 @@ def test_many_metrics_at_once_are_the_same_as_one_at_a_time_but_for_chance():
         assert together[name].high == pytest.approx(alone.high, abs=width / 15)
 
 
+@pytest.mark.parametrize("scale", [2.0**83, 2.0**150, 2.0**-40])
+def test_the_unit_of_numbers_changes_nothing_but_the_unit(scale):
+    generator = np.random.default_rng(0)
+    true = generator.normal(size=200)
+    errors = [generator.normal(scale=each, size=200) for each in (1, 0.5)]
+
+    def found(unit):
+        a, b = [Scored.of("regression", unit * true, unit * (true + e)[:, None]) for e in errors]
+        return differ(a, b, metrics=("mae", "mse", "r2"))
+
+    usual, scaled = found(1.0), found(scale)
+    for name, unit in (("mae", scale), ("mse", scale**2), ("r2", 1)):
+        for number in ("gain", "low", "high", "step"):
+            wanted = unit * getattr(usual[name], number)
+            assert getattr(scaled[name], number) == pytest.approx(wanted, rel=1e-6)
+        assert superiority(scaled[name]).verdict == "passed"
+        seen = detectable_gain(usual[name])
+        assert seen and detectable_gain(scaled[name]) == pytest.approx(unit * seen)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "roc_auc", "pr_auc", "brier", "ece"])
 @pytest.mark.parametrize("group_rows", [1, 4])
 def test_resamples_are_those_of_a_loop_over_groups_of_rows(name, group_rows, monkeypatch):

@@ -14,6 +14,7 @@ from components.tasks.text_regression import TextRegression
 LABELS = TextClassification(labels=("bad", "good"))
 NUMBERS = TextRegression(low=0, high=5)
 COLUMNS = ("id", "country")
+TRUSTED = {"path": "trusted.csv", "sha256": "0" * 64}
 
 
 def test_a_check_can_be_made_to_block_or_to_warn():
@@ -91,6 +92,29 @@ def test_what_cannot_be_meant_is_refused(content, message):
             LABELS,
             "evaluate.guarded.accuracy guards nothing: accuracy is 0 to 1, and the margin is 3",
         ),
+        ({"guard_margin": 1}, LABELS, "evaluate.guard_margin guards nothing: macro_f1 is 0 to 1"),
+        (
+            {"holdout": TRUSTED | {"margin": 2}},
+            LABELS,
+            "evaluate.holdout.margin guards nothing: macro_f1 is 0 to 1, and the margin is 2",
+        ),
+        (
+            {"holdout": TRUSTED | {"floor": 90}},
+            LABELS,
+            "evaluate.holdout.floor is out of reach: macro_f1 is 0 to 1, and the floor is 90",
+        ),
+        (
+            {"primary": "ece"},
+            LABELS,
+            "evaluate.primary cannot compare models: few rows lift ece by chance; use brier or",
+        ),
+        ({"guarded": {"ece": 0.03}}, LABELS, "evaluate.guarded.ece cannot compare models"),
+        (
+            {"required": ["calibration"]},
+            NUMBERS,
+            "evaluate.required names calibration, but answers of text-regression are no",
+        ),
+        ({"required": ["calibration"]}, TextAnomaly(), "evaluate.required names calibration"),
         (
             {"robustness": {"perturbations": ["noise"]}},
             LABELS,
@@ -123,8 +147,8 @@ def test_known_names_are_accepted():
     config = EvaluateConfig.model_validate(
         {
             "primary": "recall:good",
-            "guarded": {"ece": 0.05, "log_loss": 5},
-            "floors": {"accuracy": 0.8},
+            "guarded": {"brier": 0.05, "log_loss": 5},
+            "floors": {"accuracy": 0.8, "ece": 0.05},
             "slices": {"columns": ["country"]},
             "fairness": {"columns": ["country"], "favourable": "good"},
             "robustness": {"perturbations": ["typos"]},
@@ -132,6 +156,30 @@ def test_known_names_are_accepted():
     )
     assert list(config.unknown(LABELS, COLUMNS)) == []
     assert list(EvaluateConfig().unknown(NUMBERS, ())) == []
+
+
+def test_margins_are_in_the_unit_of_the_primary_metric():
+    holdout = TRUSTED | {"margin": 50, "floor": 200}
+    config = {"primary": "mae", "guard_margin": 20, "holdout": holdout}
+    assert list(EvaluateConfig.model_validate(config).unknown(NUMBERS, ())) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"primary": "f1:new"}, "primary"),
+        ({"guarded": {"recall:new": 0.1}}, "guarded.recall:new"),
+        ({"floors": {"recall:new": 0.1}}, "floors.recall:new"),
+        ({"fairness": {"columns": ["country"], "favourable": "new"}}, "fairness.favourable"),
+    ],
+)
+def test_a_label_that_only_one_model_knows_cannot_be_asked_about(content, key):
+    task = TextClassification(labels=("bad", "good", "new"))
+    config = EvaluateConfig.model_validate(content)
+    assert list(config.unknown(task, COLUMNS)) == []
+    (problem,) = config.strange(task, ("bad", "good"))
+    assert problem.startswith(f"evaluate.{key} names the label 'new', which the champion does not")
+    assert list(config.strange(task, task.labels)) == []
 
 
 @pytest.mark.parametrize("task", [LABELS, NUMBERS, TextAnomaly()])

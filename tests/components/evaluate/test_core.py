@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -244,6 +245,14 @@ def test_with_few_groups_of_rows_nothing_is_shown(low, high):
     assert found.verdict == "undecided"
     assert "29 groups of rows, evaluate.min_groups asks for 30" in found.reason
     assert found.more_rows and found.more_rows >= 1
+
+
+def test_the_groups_that_lack_are_told_in_rows():
+    difference = replace(difference_of(-0.5, -0.4, groups=20), rows=200)
+    outcome = superiority(difference)
+    assert outcome.more_rows is None
+    found = of_difference("F1", "primary", difference, outcome, WORDS, EvaluateConfig())
+    assert found.more_rows == 100
 
 
 # --- the first champion ---

@@ -100,8 +100,19 @@ def test_missing_values_are_a_group_and_an_abstention_is_no_favour():
     found = fairness(
         "sex", values, np.ones(200, int), decided, [str(row) for row in range(200)], favourable=YES
     )
-    assert by_group(found.four_fifths)["missing"].rate.rows == 100
-    assert by_group(found.four_fifths)["missing"].rate.measured == 0
+    assert by_group(found.four_fifths)["is missing"].rate.rows == 100
+    assert by_group(found.four_fifths)["is missing"].rate.measured == 0
+
+
+def test_a_group_that_is_called_missing_is_none_of_rows_without_a_value():
+    values = ["missing"] * 50 + [None] * 50 + ["x"] * 50
+    truth, rows = np.ones(150, int), [str(row) for row in range(150)]
+    found = by_group(fairness("sex", values, truth, truth, rows, favourable=YES).four_fifths)
+    assert {name: each.rate.rows for name, each in found.items()} == {
+        "missing": 50,
+        "is missing": 50,
+        "x": 50,
+    }
 
 
 def test_rows_of_one_document_count_for_less():

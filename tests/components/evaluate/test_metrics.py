@@ -307,6 +307,23 @@ def test_what_never_happened_has_no_recall_and_what_was_never_said_no_precision(
     assert np.isnan(score("precision:c", scored, labels=labels)[0])
     assert np.isnan(score("f1:c", scored, labels=labels)[0])
     assert score("macro_f1", scored)[0] == pytest.approx((2 / 3) / 3)
+    there = Scored.of("classification", np.array([0, 2]), answers)
+    assert score("precision:c", there, labels=labels)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["precision:b", "macro_precision"])
+def test_rows_add_up_to_the_precision_of_a_label_that_one_model_never_gives(name):
+    labels, targets = ("a", "b"), np.arange(100) % 2
+    never, always = (
+        Scored.of("classification", targets, np.eye(2)[each])
+        for each in (np.zeros(100, int), np.where(np.arange(100) < 10, 1 - targets, targets))
+    )
+    metric = find_metric(name, "classification", labels)
+    one: Any = metric.measure(never)
+    other: Any = metric.measure(always)
+    gain = score(name, always, labels=labels)[0] - score(name, never, labels=labels)[0]
+    assert one.contributions(other).sum() == pytest.approx(gain, rel=0.05)
+    np.testing.assert_allclose(other.contributions(one), -one.contributions(other))
 
 
 def test_a_threshold_of_ones_own_decides_instead_of_the_highest_answer():

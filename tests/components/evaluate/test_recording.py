@@ -48,6 +48,22 @@ def test_a_broken_challenger_is_recorded_as_such(toy, make_bundle, seal_bundle, 
         assert run_checks(again, CONFIG) == run_checks(exam, CONFIG)
 
 
+def test_labels_are_read_as_numbers_as_ingest_reads_them(case_of, learnt, seal_bundle, tmp_path):
+    case = case_of("text-regression")
+    odd = shutil.copytree(case.prepared, tmp_path / "odd")
+    frame = pd.read_parquet(odd / "rows.parquet")
+    first = frame.index[frame["split"] == "test"][0]
+    frame.loc[first, "label"] = "１_2"
+    frame.to_parquet(odd / "rows.parquet", index=False)
+    cut = shutil.copytree(learnt("text-regression"), tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes(b"cut")
+    seal_bundle(cut, task=case.task)
+    exam, _ = sit(odd, cut, None, case.task, CONFIG)
+    assert exam.broken and exam.targets[exam.of("test")][0] == 12
+    write(exam, tmp_path / "exam")
+    np.testing.assert_array_equal(read(tmp_path / "exam").targets, exam.targets)
+
+
 def test_predictions_hold_all_that_was_said(toy, make_bundle, tmp_path):
     exam, _ = sit(toy.second, make_bundle(1), make_bundle(2), toy.task, CONFIG)
     write(exam, tmp_path)

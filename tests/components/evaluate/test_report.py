@@ -171,6 +171,29 @@ def test_kubeflow_is_told_of_one_curve_and_the_confusion(make_report):
     assert len(told) == 2
 
 
+def test_a_page_of_long_names_stays_small(make_report):
+    parts = [
+        Part(name=f"comment = {'x' * 50_000}{number}", rows=50, verdict="passed")
+        for number in range(60)
+    ]
+    row = Shown(id="r" * 500_000, content="…", label="no", challenger="yes", words=[("good", 0.1)])
+    checks = [check("slices", "passed", parts=parts)]
+    page = to_html(make_report(checks=checks, evidence=Evidence(errors=[row])))
+    assert len(page.encode()) < 100_000
+    assert page.count(f"comment = {'x' * 49}…") == 60
+
+
+def test_a_reason_of_several_lines_is_one_cell(make_report):
+    reason = "the challenger collapses on country = a\n\tb|c: -0.2"
+    checks = [check("slices", "failed").model_copy(update={"reason": reason})]
+    (line,) = [
+        each
+        for each in to_markdown(make_report(checks=checks)).split("\n")
+        if "slices" in each and each.startswith("| ")
+    ]
+    assert line.endswith("| the challenger collapses on country = a b\\|c: -0.2 |")
+
+
 def test_a_page_of_many_labels_stays_small(make_report):
     labels = tuple(f"label number {number}" for number in range(500))
     confusion = [[(row * cell) % 7 for cell in range(500)] for row in range(500)]

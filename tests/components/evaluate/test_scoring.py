@@ -13,6 +13,7 @@ from components.errors import BundleError, ConfigError, SourceError
 from components.evaluate.checks import run_checks
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.core import evaluate, to_html
+from components.evaluate.evidence import scores_of
 from components.evaluate.memory import peak_bytes
 from components.evaluate.recording import PREDICTIONS, read, write
 from components.evaluate.scoring import served_bytes, sit
@@ -120,6 +121,12 @@ def test_rows_of_labels_that_one_model_lacks_are_left_out(take, labelled, toy, t
     frame.to_parquet(mixed / "rows.parquet")
     challenger, champion = labelled(1, *labels), labelled(2, "negative", "positive")
     config = {"labels": "intersection"}
+    with pytest.raises(
+        ConfigError, match=r"evaluate\.floors\.recall:mixed names the label 'mixed'"
+    ):
+        take(
+            challenger, champion, prepared=mixed, task=task, floors={"recall:mixed": 0.1}, **config
+        )
     exam, _ = take(challenger, champion, prepared=mixed, task=task, **config)
     assert exam.left_out == some.sum() > 0
     assert len(exam.vectors) == exam.of("test").sum()
@@ -326,8 +333,29 @@ def test_each_model_decides_by_its_own_rule_in_whatever_order_its_labels_are(
     np.testing.assert_array_equal(exam.errors["challenger"], wrong)
     assert {"coverage", "answered_accuracy"} <= set(exam.metrics)
     assert "champion" not in exam.abstained
-    # Compared on some labels only, a rule for all of them says nothing.
     assert examinees["challenger"].all_labels
+    # The page tells the scores of these decisions.
+    for who, scores in scores_of(exam, examinees).items():
+        assert scores["test"]["accuracy"] == 1 - exam.errors[who][exam.of("test")].mean()
+
+
+@pytest.mark.parametrize("knows_more", ["champion", "challenger"])
+def test_compared_on_some_labels_no_model_has_a_rule(
+    take, ruled, labelled, make_bundle, knows_more
+):
+    aim = {"aim": "recall", "label": "positive", "at_least": 0.9, "answered_accuracy": 0.7}
+    labels = ("negative", "positive", "neutral")
+    if knows_more == "champion":
+        exam, _ = take(ruled(1, **aim), labelled(2, *labels), labels="intersection")
+    else:
+        task = TextClassification(labels=labels, max_tokens=16)
+        challenger, champion = labelled(2, *labels), ruled(1, **aim)
+        exam, _ = take(challenger, champion, task=task, labels="intersection")
+    assert (exam.rules, exam.abstained) == ({}, {})
+    for who in ("challenger", "champion"):
+        asked = exam.of("test", "guard")
+        most_probable = exam.answers[who][asked].argmax(1)
+        np.testing.assert_array_equal(exam.decided[who][asked], most_probable)
 
 
 def test_answers_of_a_model_that_abstains_are_recorded_and_shown(take, ruled, make_bundle, toy):
@@ -368,10 +396,14 @@ def test_without_a_rule_nobody_speaks_of_abstention(take, make_bundle):
 def test_a_linear_probe_decides_for_the_aim_of_the_challenger(take, ruled):
     # It tells the rows apart, so that only a low aim makes it say more than is true.
     aim = {"aim": "precision", "label": "positive", "at_least": 0.6}
-    usual, aiming = (take(ruled(seed, **keys), None)[0] for seed, keys in ((1, {}), (2, aim)))
+    (usual, _), (aiming, examinees) = (
+        take(ruled(seed, **keys), None) for seed, keys in ((1, {}), (2, aim))
+    )
     test = usual.of("test")
     for exam, follows in ((usual, False), (aiming, True)):
         said, meant = exam.decided["probe"][test] == 1, exam.targets[test] == 1
         assert said[meant].all()
         assert said[~meant].any() == follows
         assert (said == (exam.answers["probe"][test].argmax(1) == 1)).all() != follows
+    shown = scores_of(aiming, examinees)["probe"]["test"]
+    assert shown["accuracy"] == pytest.approx(1 - aiming.errors["probe"][test].mean())

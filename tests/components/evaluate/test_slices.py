@@ -57,6 +57,13 @@ def test_few_different_numbers_are_values():
     assert sizes(slices) == {"stars = 1": 5, "stars = 2": 10, "stars = 3": 5}
 
 
+def test_a_number_that_is_an_edge_belongs_to_the_range_above_it():
+    assert list(sizes(column_slices("stars", [0, 1, 2, 3, 4] * 10, min_rows=5)).values()) == [
+        *(10, 10, 10),
+        20,
+    ]
+
+
 def test_all_rows_are_no_slice():
     assert column_slices("source", ["web"] * 10, min_rows=1) == []
     assert column_slices("source", [None] * 10, min_rows=1) == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from components.evaluate.checks.baselines import baselines
@@ -30,6 +32,13 @@ def test_a_first_champion_beats_the_naive_answer_and_is_not_worse_than_a_probe(
 def test_too_few_rows_do_not_show_that_it_is_not_worse(make_exam):
     exam = make_exam({"challenger": 0.9, "naive": 0.5, "probe": 0.9}, rows={"test": 20})
     assert {each.verdict for each in baselines(exam, EvaluateConfig())} == {"undecided"}
+
+
+def test_a_first_champion_can_be_judged_by_a_precision_that_the_majority_has_none_of(make_exam):
+    exam = make_exam({"challenger": 0.95, "naive": 0.5, "probe": 0.9})
+    exam.decided["naive"][:] = 0
+    exam = dataclasses.replace(exam, metric="precision:positive")
+    assert {each.verdict for each in baselines(exam, EvaluateConfig())} == {"passed"}
 
 
 def test_with_a_champion_it_is_no_question(make_exam):

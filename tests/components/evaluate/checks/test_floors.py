@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,14 @@ def test_who_abstains_must_answer_half_unless_the_project_says_otherwise(
     (found,) = floors(exam, config)
     assert (found.verdict, found.measured) == (verdict, answered)
     assert found.name == f"test coverage of at least {floor or 0.5:g}"
+
+
+def test_a_metric_without_a_value_shows_nothing(make_exam):
+    exam = make_exam({"challenger": 0.9})
+    exam = dataclasses.replace(exam, targets=np.zeros_like(exam.targets))
+    (found,) = floors(exam, EvaluateConfig(floors={"recall:positive": 0.5}))
+    assert (found.verdict, found.measured) == ("undecided", None)
+    assert found.reason == "the test rows give recall:positive no value"
 
 
 def test_without_floors_nothing_is_asked(make_exam):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
+from components.evaluate.check import more_rows
 from components.evaluate.checks.guarded import guarded
 from components.evaluate.config import EvaluateConfig
 
@@ -28,6 +31,24 @@ def test_what_might_be_worse_is_undecided(make_exam):
     exam = make_exam({"champion": 0.8, "challenger": 0.8}, rows={"test": 40, "guard": 40})
     config = EvaluateConfig(guarded={"accuracy": 0.01})
     assert {each.verdict for each in guarded(exam, config)} == {"undecided"}
+
+
+def test_earlier_rows_that_are_lacking_are_no_test_rows(make_exam):
+    rows = {"test": 2000, "guard": 20, "valid": 100}
+    exam = make_exam({"champion": 0.75, "challenger": 0.95}, rows=rows)
+    checks = [
+        each.model_copy(update={"required": True}) for each in guarded(exam, EvaluateConfig())
+    ]
+    earlier = checks[0]
+    assert (earlier.verdict, earlier.more_rows) == ("undecided", None)
+    assert "20 groups of rows, evaluate.min_groups asks for 30" in earlier.reason
+    assert earlier.reason.endswith("; about 10 more guard rows would decide")
+    assert more_rows(checks) is None
+    # What chance leaves open on earlier rows, more of these would tell.
+    equal = make_exam({"champion": 0.8, "challenger": 0.8}, rows={"test": 400, "guard": 200})
+    earlier, _ = guarded(equal, EvaluateConfig(guard_margin=0.05))
+    assert (earlier.verdict, earlier.more_rows) == ("undecided", None)
+    assert re.search(r"about [\d,]+ more guard rows would decide$", earlier.reason)
 
 
 def test_without_earlier_rows_and_metrics_nothing_is_guarded(make_exam):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from components.evaluate.checks.holdout import holdout
@@ -16,6 +18,21 @@ def test_poisoned_labels_show_on_trusted_rows(make_exam, challenger, verdict):
     (found,) = holdout(make_exam(right, rows=ROWS), CONFIG)
     assert found.verdict == verdict
     assert found.name == "hold-out F1 against champion"
+
+
+def test_trusted_rows_have_a_margin_of_their_own(make_exam):
+    exam = make_exam({"champion": 0.8, "challenger": 0.7}, rows=ROWS)
+    for margin, guard_margin, verdict in ((0.03, 0.5, "failed"), (0.5, 0.03, "passed")):
+        trusted = TRUSTED.model_copy(update={"margin": margin})
+        (found,) = holdout(exam, EvaluateConfig(holdout=trusted, guard_margin=guard_margin))
+        assert (found.verdict, found.threshold) == (verdict, -margin)
+
+
+def test_more_trusted_rows_are_no_test_rows(make_exam):
+    exam = make_exam({"champion": 0.8, "challenger": 0.8}, rows={"test": 100, "holdout": 20})
+    (found,) = holdout(exam, CONFIG)
+    assert (found.verdict, found.more_rows) == ("undecided", None)
+    assert re.search(r"; about [\d,]+ more trusted rows would decide$", found.reason)
 
 
 @pytest.mark.parametrize(("floor", "verdict"), [(0.75, "passed"), (0.95, "failed")])

@@ -63,10 +63,14 @@ def test_the_accuracy_of_answered_rows_is_that_of_no_others(make_exam):
 def test_where_nothing_is_answered_nothing_is_known(make_exam):
     everything = np.ones(400, dtype=bool)
     _, (check,) = found(make_exam, 0.8, abstained=everything, answered_accuracy=0.7)
-    assert check.verdict == "skipped"
+    assert (check.verdict, check.measured) == ("undecided", None)
 
 
 def test_without_a_share_to_reach_nothing_is_asked(make_exam):
     assert found(make_exam, 0.8, aim="cost")[1][0].verdict == "skipped"
     (check,) = operating_point(make_exam({"challenger": 0.8}), EvaluateConfig())
     assert check.verdict == "skipped"
+    # Who must have one, and has none, is not promoted in silence.
+    required = EvaluateConfig(required=("operating_point",))
+    (check,) = operating_point(make_exam({"challenger": 0.8}), required)
+    assert check.verdict == "undecided"

@@ -24,6 +24,14 @@ def test_a_model_that_was_trained_on_validation_rows_too_is_told(make_exam, vali
     assert (found.name, found.verdict) == ("validation-test gap", verdict)
 
 
+def test_a_wide_gap_that_chance_explains_is_no_finding(make_exam):
+    exam = make_exam({"challenger": 1.0}, rows={"train": 20, "valid": 20, "test": 20})
+    exam.errors["challenger"][20:23] = 1
+    found, _ = overfitting(exam, EvaluateConfig())
+    assert found.verdict == "passed"
+    assert found.model_dump()["measured"] > EvaluateConfig().overfitting.max_gap
+
+
 def test_without_training_rows_nothing_is_asked(make_exam):
     exam = make_exam({"challenger": 0.9}, rows={"test": 50, "valid": 50})
     assert overfitting(exam, EvaluateConfig())[0].verdict == "skipped"

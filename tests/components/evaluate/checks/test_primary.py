@@ -54,6 +54,24 @@ def test_below_the_power_floor_nothing_is_shown(make_exam):
     assert found.model_dump()["more_rows"] >= 10
 
 
+@pytest.mark.parametrize("metric", ["precision:positive", "macro_precision"])
+def test_a_champion_that_never_gives_a_label_can_be_beaten_in_its_precision(make_exam, metric):
+    exam = make_exam({"champion": 0.5, "challenger": 0.95})
+    exam.decided["champion"][:] = 0
+    exam = dataclasses.replace(exam, metric=metric)
+    (found,) = primary(exam, EvaluateConfig())
+    assert found.verdict == "passed"
+    assert found.measured == pytest.approx(
+        0.95 if metric == "precision:positive" else 0.71, abs=0.03
+    )
+    swapped = dataclasses.replace(
+        exam,
+        decided={"champion": exam.decided["challenger"], "challenger": exam.decided["champion"]},
+    )
+    (found,) = primary(swapped, EvaluateConfig())
+    assert found.verdict == "failed"
+
+
 def test_without_a_champion_it_is_no_question(make_exam):
     (found,) = primary(make_exam({"challenger": 0.9}), EvaluateConfig())
     assert found.verdict == "skipped"
