@@ -17,19 +17,16 @@ def score(
     from components import home, step
     from components.ledger import Ledger
     from components.score import core
-    from components.score.addresses import local_files
-    from components.serve.model import BundleModel
 
     with step.running("score") as log:
         store = home.store()
-        with local_files(input_address, output_address) as (source, target):
-            result = core.score(
-                source,
-                target,
-                Ledger(store, ledger),
-                lambda digest: BundleModel.load(store, digest),
-                core.ScoreConfig.from_json(config),
-                parts=home.home() / "scores" / core.parts_name(input_address, output_address),
-                progress=log.progress,
-            )
+        result = core.score_addresses(
+            input_address,
+            output_address,
+            store,
+            Ledger(store, ledger),
+            core.ScoreConfig.from_json(config),
+            folder=home.home() / "scores",
+            progress=log.progress,
+        )
         log.hand_over(result, report.path)

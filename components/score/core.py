@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import BadInput, NoChampion, SourceError
 from components.ledger import Entry, Ledger, Name
+from components.score.addresses import local_files
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
+from components.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,6 +127,41 @@ def score(
         generation=plan.generation,
         bundle=plan.bundle,
     )
+
+
+def score_addresses(
+    input_address: str,
+    output_address: str,
+    store: Store,
+    ledger: Ledger,
+    config: ScoreConfig,
+    *,
+    folder: Path,
+    progress: Callable[[int, int, str], None],
+) -> ScoreReport:
+    """Answer all rows of a file that lies on a disk or in a bucket, see ``score``.
+
+    Args:
+        input_address: a path, or ``s3://bucket/key``.
+        output_address: likewise.
+        store: holds the champion's bundle.
+        ledger: whose champion is to answer.
+        config: which column.
+        folder: gets what a run that is killed leaves, by both addresses.
+        progress: told of rows done, of how many, and what they are.
+    """
+    both = canonical_json([input_address, output_address])
+    parts = folder / hashlib.sha256(both.encode()).hexdigest()[:16]
+    with local_files(input_address, output_address) as (source, target):
+        return score(
+            source,
+            target,
+            ledger,
+            lambda digest: BundleModel.load(store, digest),
+            config,
+            parts=parts,
+            progress=progress,
+        )
 
 
 def _opened(path: Path, column: str) -> pq.ParquetFile:
@@ -310,9 +347,3 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def parts_name(input_address: str, output_address: str) -> str:
-    """Return a name for unfinished work between two addresses."""
-    both = canonical_json([input_address, output_address])
-    return hashlib.sha256(both.encode()).hexdigest()[:16]

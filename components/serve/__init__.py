@@ -92,6 +92,7 @@ def serve(
         # first.
         arguments, sys.argv = sys.argv, sys.argv[:1]
         try:
+            from components.serve.router import Routed, Router
             from components.serve.server import ChampionServer, example
         finally:
             sys.argv = arguments
@@ -103,13 +104,6 @@ def serve(
 
         store = open_store(store_url)
         follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
-        # KServe reads the command line of the process when it is imported.
-        arguments, sys.argv = sys.argv, sys.argv[:1]
-        try:
-            from components.serve.router import Routed, Router
-            from components.serve.server import ChampionServer, example
-        finally:
-            sys.argv = arguments
         router = Router(
             store,
             prefix,

@@ -197,7 +197,7 @@ class Router:
         self._ledger, self._freezes = Ledger(store, prefix), Freezes(store, prefix)
         self._server, self._served = server, served
         self._poll_s, self._command = poll_s, command
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop  # while it follows
         self._wake = asyncio.Event()
         self._stopping = False
         self._trial: _Trial | None = None
@@ -211,6 +211,7 @@ class Router:
         Yields:
             The thread that follows; after the context it may still wait for the store.
         """
+        self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._run, name="follow-rollout", daemon=True)
         thread.start()
         try:

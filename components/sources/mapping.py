@@ -200,7 +200,8 @@ class Mapper:
             midnight = pd.Timestamp(self._day).tz_localize(
                 ZoneInfo(self._config.timezone), ambiguous=True, nonexistent="shift_forward"
             )
-            return pa.array([midnight.to_pydatetime()] * count, INSTANT), wrong
+            # In UTC already: what Arrow makes of other zones depends on who else is loaded.
+            return pa.array([midnight.tz_convert("UTC").to_pydatetime()] * count, INSTANT), wrong
         if self._names.time is None:
             return pa.nulls(count, INSTANT), wrong
         values = self._instants(times)

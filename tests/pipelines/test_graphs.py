@@ -245,7 +245,7 @@ def test_no_credential_gets_into_a_compiled_graph(tmp_path):
         env=os.environ | secrets | {"TOKIWA_IMAGE_TAG": "known-tag"},
     )
     files = sorted((tmp_path / "out").iterdir())
-    assert len(files) == len(GRAPHS) * len(shipped_projects())
+    assert len(files) == len((*GRAPHS, "scoring")) * len(shipped_projects())
     for file in files:
         text = file.read_text()
         assert "canary" not in text
@@ -285,6 +285,8 @@ SHARED = {
     "plan",
     "quarantine",
     "records",
+    "request_log",
+    "rollout",
     "sources",
     "step",
     "tasks",
@@ -342,7 +344,7 @@ def logic_in(source: str, name: str) -> list[str]:
 def test_there_is_a_wrapper_for_each_step():
     assert {path.parent.name for path in WRAPPERS} == STEPS["training"] | STEPS[
         "monitoring"
-    ] | SEARCH
+    ] | SEARCH | {"score"}
 
 
 @pytest.mark.parametrize("path", WRAPPERS, ids=lambda path: path.parent.name)

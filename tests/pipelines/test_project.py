@@ -555,7 +555,7 @@ TASKS_OF_OTHERS = {
     "no kind": (
         "task: {labels: [bad, good]}",
         "task.kind: is missing; known are text-classification, text-regression, text-anomaly, "
-        "image-classification",
+        "image-classification, tabular-classification",
     ),
     "unknown kind": (
         "task: {kind: text-regresion, low: 0, high: 1}",

@@ -257,6 +257,7 @@ def test_every_kind_of_task_is_collected_and_compared_with_its_profile(
     width = profile.vectors.shape[1]
     assert watched == {
         *profile.numbers,
+        *(f"{name} (missing)" for name, each in profile.numbers.items() if each.missing),
         *profile.categories,
         *(f"embedding_{index:03d}" for index in range(width)),
         *(["embedding"] if len(current) >= 50 else []),

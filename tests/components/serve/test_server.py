@@ -13,13 +13,15 @@ import pytest
 
 from components.errors import WorldError
 from components.serve.body import MAX_BODY_BYTES
-from components.serve.config import ServeConfig
+from components.serve.config import LimitsConfig, ServeConfig
 from components.serve.model import MAX_CHARACTERS, MAX_CONTENTS, BundleModel
 from components.serve.protocol_v2 import JSON_LENGTH
 
 V1 = "/v1/models/demo:predict"
 V2 = "/v2/models/demo/infer"
 TEXTS = ["the film was good", "awful"]
+PATIENT = ServeConfig(limits=LimitsConfig(queue_ms=60_000))
+"""On a busy machine nobody is refused."""
 AS_JSON = {"content-type": "application/json"}
 
 
@@ -398,7 +400,7 @@ def test_swaps_under_load_drop_nothing(world, running, until):
             "answers under load",
         )
 
-    with running(world) as client, ThreadPoolExecutor(clients) as pool:
+    with running(world, config=PATIENT) as client, ThreadPoolExecutor(clients) as pool:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
         base = str(client.base_url)
         work = [pool.submit(ask, number) for number in range(clients)]
@@ -432,7 +434,7 @@ def test_swaps_under_load_drop_nothing(world, running, until):
 def test_a_slow_prediction_stalls_nobody_else(world, running, until, monkeypatch):
     world.promote(world.publish(1))
     asked, go_on = threading.Event(), threading.Event()
-    with running(world) as client:
+    with running(world, config=PATIENT) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
         genuine = BundleModel.respond
 

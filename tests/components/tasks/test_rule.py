@@ -22,6 +22,7 @@ LABELS = {
     "text-classification": "positive",
     "text-anomaly": "anomaly",
     "image-classification": "bright",
+    "tabular-classification": "young",
 }
 
 
