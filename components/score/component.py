@@ -26,7 +26,7 @@ def score(
             store,
             Ledger(store, ledger),
             core.ScoreConfig.from_json(config),
-            folder=home.home() / "scores",
+            home=home.home(),
             progress=log.progress,
         )
         log.hand_over(result, report.path)

@@ -136,7 +136,7 @@ def score_addresses(
     ledger: Ledger,
     config: ScoreConfig,
     *,
-    folder: Path,
+    home: Path,
     progress: Callable[[int, int, str], None],
 ) -> ScoreReport:
     """Answer all rows of a file that lies on a disk or in a bucket, see ``score``.
@@ -147,11 +147,11 @@ def score_addresses(
         store: holds the champion's bundle.
         ledger: whose champion is to answer.
         config: which column.
-        folder: gets what a run that is killed leaves, by both addresses.
+        home: Tokiwa's folder on this machine; keeps what a killed run leaves, by both addresses.
         progress: told of rows done, of how many, and what they are.
     """
     both = canonical_json([input_address, output_address])
-    parts = folder / hashlib.sha256(both.encode()).hexdigest()[:16]
+    parts = home / "scores" / hashlib.sha256(both.encode()).hexdigest()[:16]
     with local_files(input_address, output_address) as (source, target):
         return score(
             source,
