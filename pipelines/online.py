@@ -216,7 +216,8 @@ def _as_it_serves(step: Step, served: str, below: str) -> Step:
 
 def _new_records(project: ProjectConfig, since: str, seen: NDArray[np.uint64]) -> pd.DataFrame:
     """Return the labelled rows that were not seen yet, oldest first, with their digests."""
-    source, task = open_source(project.source), project.task
+    # The store keeps what was read: a look every minute reads what is new.
+    source, task = open_source(project.source, home.store()), project.task
     begin = datetime.fromisoformat(since) if since else None
     frames = []
     for window in known_windows(project.resolve, datetime.now(UTC)):

@@ -193,3 +193,9 @@ def test_without_a_champion_it_says_what_to_do(stream, tmp_path, monkeypatch):
     code, _, err = stream.run("online", "demo.yaml")
     assert code == 1
     assert "train one: tokiwa run demo.yaml" in err
+
+
+def test_who_is_forgotten_is_not_learnt_from(stream):
+    stream.labels(20, turned=False)
+    assert stream.run("forget", "demo.yaml", "--id", "new-3", "--reason", "asked for")[0] == 0
+    assert stream.look()["new_rows"] == 24
