@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from components.drift.core import DriftConfig, DriftReport, stream_of
-from components.drift.detectors.detector import binned
+from components.drift.detectors.detector import bin_edges, binned
 from components.drift.detectors.page_hinkley import PageHinkley
 from components.drift.findings import Finding
 from components.drift.performance import Performance
@@ -185,11 +185,13 @@ def _distributions(
 
 def _bins(then: np.ndarray, now: np.ndarray) -> list[tuple[str, float, float]]:
     """Return shares of values between the quantiles of those of then."""
-    counts = binned(then, now, bins=8)
-    edges = np.unique(then[np.linspace(0, len(then), 9)[1:-1].astype(np.int64)])
+    counts, edges = binned(then, now, bins=8), bin_edges(then, bins=8)
     names = [
         f"under {edges[0]:.3g}",
-        *(f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)),
+        *(
+            f"{low:.3g}" if np.nextafter(low, high) == high else f"{low:.3g} to {high:.3g}"
+            for low, high in itertools.pairwise(edges)
+        ),
         f"from {edges[-1]:.3g}",
     ]
     shares = [side / side.sum() for side in counts]
