@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +67,11 @@ def domain_classifier(
     generator = np.random.default_rng(seed)
     learnt, ranked, alike = [], [], []
     for side, groups in ((reference, reference_groups), (current, current_groups)):
-        groups = np.arange(len(side)) if groups is None else groups
+        # Numbers that both sides share would share their fate: a group that is learnt on the one
+        # side whenever it is ranked on the other.
+        groups = np.unique(np.arange(len(side)) if groups is None else groups, return_inverse=True)[
+            1
+        ]
         place = generator.permutation(int(groups.max()) + 1)[groups]
         second = place > np.median(place)
         learnt.append(np.asarray(side, np.float64)[~second])
@@ -91,17 +97,15 @@ def domain_classifier(
     documents = [len(np.unique(groups)) for groups in alike]
     if min(documents) < 2:
         return Comparison(area, 2 * area - 1, 1.0)
-    (first, first_freedom), (second, second_freedom) = map(_variance, placed, alike)
-    variance = first + second
-    # No less than the share of all ways to part the documents that the one at hand is.
-    p_value = 1 / float(comb(sum(documents), documents[0]))
-    if variance > 0:
-        freedom = variance**2 / (first**2 / first_freedom + second**2 / second_freedom)
-        z = (area - 0.5) / np.sqrt(variance)
-        p_value = max(p_value, float(student.sf(z, freedom)))
-    elif area <= 0.5:
-        p_value = 1.0
-    return Comparison(area, 2 * area - 1, p_value)
+    (then, then_freedom), (now, now_freedom) = map(_variance, placed, alike)
+    variance = then + now
+    # One way among all to part the documents so: no p-value is less.
+    least = 1 / float(comb(sum(documents), documents[0]))
+    if variance == 0:
+        return Comparison(area, 2 * area - 1, least if area > 0.5 else 1.0)
+    freedom = variance**2 / (then**2 / then_freedom + now**2 / now_freedom)
+    z = (area - 0.5) / math.sqrt(variance)
+    return Comparison(area, 2 * area - 1, max(least, float(student.sf(z, freedom))))
 
 
 def _variance(placed: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
