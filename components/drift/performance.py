@@ -8,7 +8,6 @@ tell, and therefore each estimate is laid beside what was measured once they com
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ Floats = NDArray[np.float64]
 RESAMPLES = 400
 BATCH_VALUES = 10_000_000
 """Of resampled weights that are held at a time."""
-MIN_GROUPS = 20
+MIN_GROUPS = 10
 """Fewer are no sample to resample from: their interval would be too narrow."""
 
 
@@ -68,6 +67,7 @@ class Reconciled(Section):
     estimated: float
     low: float
     high: float
+    """At 95 %: where the truth of these rows lies if the estimate was right."""
     measured: float
 
     @property
@@ -106,28 +106,39 @@ def estimated(before: Answers, now: Answers, score: Score, max_drop: float) -> P
         NannyML's documentation, Confidence-based performance estimation; Garg et al. 2022,
         https://arxiv.org/abs/2201.04234, on when such estimates cannot hold.
     """
-    assert before.targets is not None
-    temperature = fit_temperature(before.probabilities, before.targets).value
     then = _drawn(before, _truth(before), score)
-    promised = _drawn(before, scaled(before.probabilities, temperature), score)
-    promises = _drawn(now, scaled(now.probabilities, temperature), score, seed=1)
-    since = np.clip(promises - promised + then, 0, 1)
+    since = _promised(before, now, score)
     guessing = _guessing(before, score)
     return _performance("estimated", score, now.groups, then, since, max_drop, guessing)
 
 
 def reconciled(window: str, before: Answers, now: Answers, score: Score) -> Reconciled:
-    """Return what would have been said of a window without labels, beside the truth."""
-    said = estimated(before, replace(now, targets=None), score, 0.0)
-    truth = measured(before, now, score, 0.0)
+    """Return what would have been said of a window without labels, beside the truth.
+
+    The interval is of the score of these very rows, whose labels are a draw as well: of the
+    estimate plus what resamples say that the truth may differ from it.
+    """
+    said, truth = _promised(before, now, score), _drawn(now, _truth(now), score, seed=1)
+    apart = truth - said
+    low, high = said[0] + np.quantile(apart[1:] - apart[0], (0.025, 0.975))
     return Reconciled(
         window=window,
-        rows=said.rows,
-        estimated=said.now,
-        low=said.low,
-        high=said.high,
-        measured=truth.now,
+        rows=len(now.decided),
+        estimated=float(said[0]),
+        low=float(low),
+        high=float(high),
+        measured=float(truth[0]),
     )
+
+
+def _promised(before: Answers, now: Answers, score: Score) -> Floats:
+    """Return what answers without labels promise of all rows, and of resamples."""
+    assert before.targets is not None
+    temperature = fit_temperature(before.probabilities, before.targets).value
+    then = _drawn(before, _truth(before), score)
+    promised = _drawn(before, scaled(before.probabilities, temperature), score)
+    promises = _drawn(now, scaled(now.probabilities, temperature), score, seed=1)
+    return np.asarray(np.clip(promises - promised + then, 0, 1))
 
 
 def of_errors(
