@@ -524,3 +524,19 @@ def test_evidently_reports_the_same_rows_if_the_project_asks_for_it(look, tmp_pa
     page = evidently_html(tmp_path, tmp_path, wanted=True)
     assert "characters" in page
     assert "<script" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "is_empty"),
+    [
+        (lambda frame: frame.assign(characters=np.nan, answer=None), False),
+        (lambda frame: frame.assign(characters="many"), False),
+        (lambda frame: frame[:0], True),
+        (lambda frame: frame.drop(columns=["characters", "confidence", "answer"]), True),
+    ],
+)
+@pytest.mark.slow
+def test_evidently_is_spared_what_it_cannot_read(look, tmp_path, change, is_empty):
+    look(change=change)
+    page = evidently_html(tmp_path, tmp_path, wanted=True)
+    assert ("No column has values on both sides" in page) == is_empty
