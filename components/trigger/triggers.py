@@ -33,6 +33,8 @@ class Finding(Section):
     """Labelled rows that the champion was not trained on."""
     behind: str = ""
     """Which kinds of rows fell behind the others, in words; empty for none."""
+    alerts: dict[str, int] = {}
+    """What a person should know, each with its level."""
 
     @classmethod
     def read(cls, report: Path) -> Finding:
@@ -53,6 +55,7 @@ class Finding(Section):
             measured=worst is None or worst["source"] == "measured",
             labelled_rows=found["labelled_rows"],
             behind=found.get("behind", ""),
+            alerts=found.get("alerts", {}),
         )
 
 
