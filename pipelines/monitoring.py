@@ -1,11 +1,12 @@
 """The monitoring graph: ``resolve → collect → drift → trigger ─ retrain? ─ body``.
 
 1. ``resolve`` looks at the world once.
-2. ``collect`` gathers what production saw, through the champion's eyes.
-3. ``drift`` compares it with what the champion was trained on.
-4. ``trigger`` decides, and claims the event so that it is handled once.
-5. ``body`` retrains in the same run, so that cause and effect stay together.
-6. ``notify`` says how it ended, whatever happened.
+2. ``summarize`` reads a part of a large window, side by side with others that read theirs.
+3. ``collect`` gathers what production saw, through the champion's eyes.
+4. ``drift`` compares it with what the champion was trained on.
+5. ``trigger`` decides, and claims the event so that it is handled once.
+6. ``body`` retrains in the same run, so that cause and effect stay together.
+7. ``notify`` says how it ended, whatever happened.
 """
 
 from kfp import dsl
@@ -14,13 +15,20 @@ from components.collect.component import collect
 from components.drift.component import drift
 from components.notify.component import notify
 from components.resolve.component import resolve
+from components.summarize.component import summarize
 from components.trigger.component import trigger
 from pipelines.body import body_of
 from pipelines.placement import Placement, place
 
 
-def monitoring_of(workers: int = 0, placement: Placement | None = None):
-    """Return the graph for a project whose search has so many workers; 0 is without search."""
+def monitoring_of(workers: int = 0, partitions: int = 1, placement: Placement | None = None):
+    """Return the graph for a project.
+
+    Args:
+        workers: of its search; 0 is without search.
+        partitions: of a window, that are read side by side; 1 is without ``summarize``.
+        placement: of its steps; None is here.
+    """
     body = body_of(workers, placement)
 
     @dsl.pipeline(
@@ -71,12 +79,22 @@ def monitoring_of(workers: int = 0, placement: Placement | None = None):
                 cause=cause,
                 clock=clock,
             ).set_caching_options(False)
+            parts = []
+            if partitions > 1:
+                parts = summarized(
+                    partitions,
+                    live=resolved.outputs["live"],
+                    champion=resolved.outputs["champion"],
+                    code=resolved.outputs["code"],
+                    settings=collect_config,
+                )
             collected = collect(
                 live=resolved.outputs["live"],
                 champion=resolved.outputs["champion"],
                 task=task,
                 base=resolved.outputs["base"],
                 code=resolved.outputs["code"],
+                parts=parts,
                 config=collect_config,
             )
             drifted = drift(
@@ -131,3 +149,11 @@ def monitoring_of(workers: int = 0, placement: Placement | None = None):
         place(placement)
 
     return monitoring
+
+
+def summarized(partitions: int, **given):
+    """Add a step for each partition of a window to a graph; return what names their summaries."""
+    numbers = [str(number + 1) for number in range(partitions)]
+    with dsl.ParallelFor(numbers, parallelism=partitions) as partition:
+        found = summarize(partition=partition, **given)
+    return dsl.Collected(found.outputs["Output"])

@@ -14,6 +14,7 @@ def collect(
     task: str,
     base: str,
     code: str,
+    parts: list,
     config: str,
     collected: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.Artifact],
@@ -38,6 +39,7 @@ def collect(
             code,
             core.CollectConfig.from_json(config),
             lambda contents: embeddings.vectors(seen.current.kept_as, contents, log.progress),
+            parts,
         )
         collected.metadata.update(rows=result.rows, digest=result.digest)
         log.hand_over(result, report.path)
