@@ -30,6 +30,7 @@ def monitoring_of(workers: int = 0, partitions: int = 1, placement: Placement | 
         placement: of its steps; None is here.
     """
     body = body_of(workers, placement)
+    summaries = summaries_of(partitions, placement) if partitions > 1 else None
 
     @dsl.pipeline(
         name="tokiwa-monitoring",
@@ -79,24 +80,22 @@ def monitoring_of(workers: int = 0, partitions: int = 1, placement: Placement | 
                 cause=cause,
                 clock=clock,
             ).set_caching_options(False)
-            parts = []
-            if partitions > 1:
-                parts = summarized(
-                    partitions,
-                    live=resolved.outputs["live"],
-                    champion=resolved.outputs["champion"],
-                    code=resolved.outputs["code"],
-                    settings=collect_config,
-                )
             collected = collect(
                 live=resolved.outputs["live"],
                 champion=resolved.outputs["champion"],
                 task=task,
                 base=resolved.outputs["base"],
                 code=resolved.outputs["code"],
-                parts=parts,
                 config=collect_config,
             )
+            if summaries is not None:
+                summarized = summaries(
+                    live=resolved.outputs["live"],
+                    champion=resolved.outputs["champion"],
+                    code=resolved.outputs["code"],
+                    settings=collect_config,
+                )
+                collected.after(summarized)
             drifted = drift(
                 collected=collected.outputs["collected"],
                 digest=collected.outputs["digest"],
@@ -151,9 +150,21 @@ def monitoring_of(workers: int = 0, partitions: int = 1, placement: Placement | 
     return monitoring
 
 
-def summarized(partitions: int, **given):
-    """Add a step for each partition of a window to a graph; return what names their summaries."""
-    numbers = [str(number + 1) for number in range(partitions)]
-    with dsl.ParallelFor(numbers, parallelism=partitions) as partition:
-        found = summarize(partition=partition, **given)
-    return dsl.Collected(found.outputs["Output"])
+def summaries_of(partitions: int, placement: Placement | None = None):
+    """Return a graph with a step for each partition of a window.
+
+    A graph of its own: in a loop, kfp's local runner takes the number of the round for
+    whatever comes from a step beside the loop.
+    """
+
+    @dsl.pipeline(name="summaries")
+    def summaries(live: str, champion: str, code: str, settings: str):
+        """Leave summaries of a window's parts in the store, where ``collect`` finds them."""
+        numbers = [str(number + 1) for number in range(partitions)]
+        with dsl.ParallelFor(numbers, parallelism=partitions) as partition:
+            summarize(
+                live=live, champion=champion, partition=partition, code=code, settings=settings
+            )
+        place(placement)
+
+    return summaries

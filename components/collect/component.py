@@ -14,7 +14,6 @@ def collect(
     task: str,
     base: str,
     code: str,
-    parts: list,
     config: str,
     collected: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.Artifact],
@@ -39,7 +38,6 @@ def collect(
             code,
             core.CollectConfig.from_json(config),
             lambda contents: embeddings.vectors(seen.current.kept_as, contents, log.progress),
-            parts,
         )
         collected.metadata.update(rows=result.rows, digest=result.digest)
         log.hand_over(result, report.path)

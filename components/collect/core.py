@@ -15,19 +15,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components import bundle
 from components.collect.answers import KeptAnswers
-from components.collect.summary import OWN, Size, Summary, summary_of
+from components.collect.production import Production
+from components.collect.summary import OWN, Size
 from components.declared_columns import COLUMN
 from components.plan import Live, WindowData
 from components.profile import DECIDED, PROBABILITY, as_frame, embedding_features
 from components.settings import Section, digest_of
-from components.sources import Source, open_source
-from components.sources.rows import Metadata
 from components.split import is_test
 from components.store import Store
-from components.tasks import TASKS, TaskConfig
 from components.tasks.model import Model
+from components.windows import Window
 
 CURRENT = "current.parquet"
 INPUTS = "inputs.parquet"
@@ -48,6 +46,10 @@ class CollectConfig(Section):
     def size(self) -> Size:
         """How much is kept of a window."""
         return Size(self.max_rows, max(self.max_rows, self.max_input_rows))
+
+    def parts(self, window: Window) -> list[Window]:
+        """Return the parts of a window that are read apart, in order."""
+        return [window] if self.partitions == 1 else window.slices(self.partitions)
 
 
 class CollectReport(Section):
@@ -82,7 +84,6 @@ def collect(
     code: str,
     config: CollectConfig,
     vectors_of: Callable[[Sequence[str]], NDArray[np.float32]],
-    parts: Sequence[str] = (),
 ) -> CollectReport:
     """Write ``current.parquet`` and ``errors.parquet``, and of a large window ``inputs.parquet``.
 
@@ -103,27 +104,23 @@ def collect(
         live: the plan's part for production.
         champion: bundle in production.
         folder: where to write.
-        store: keeps the champion's answers for the day their labels come.
+        store: keeps the champion's answers for the day their labels come, and perhaps holds
+            summaries of the window's parts, which are read here where it does not.
         code: version of the code that answers.
         config: the section ``collect``.
         vectors_of: embeds the current window's contents with the base model.
-        parts: summaries of the current window's parts in the store; without any, the window is
-            read here.
 
     Raises:
         BundleError: the champion's bundle is altered or does not load.
         SourceError: a window no longer has the fingerprint of the plan.
     """
-    description = bundle.verify(champion)
-    task, model = description.task, TASKS[description.task.kind].load(champion)
-    digest = bundle.digest_of_folder(champion)
-    kept = KeptAnswers(store, f"{digest}-{code}-{config.max_rows}", model)
-    source, metadata, size = open_source(live.source, store), live.source.metadata, config.size
-    if parts:
-        summary = Summary.merged([Summary.load(store, key) for key in parts], size)
-    else:
-        summary = summary_of(source, live.current, task, metadata, model, size)
-    rows = summary.sample(size.rows)
+    seen = Production.of(live, champion, store, code, config.size)
+    kept = KeptAnswers(store, f"{seen.champion}-{code}-{config.max_rows}", seen.model)
+    model, (first, *others) = seen.model, config.parts(live.current.window)
+    summary = seen.summary(first)
+    for part in others:
+        summary = summary.merged(seen.summary(part), seen.size)
+    rows = summary.sample(config.max_rows)
     contents = rows["text"].tolist()
     answers = kept.of(live.current.fingerprint, contents)
     features = {
@@ -152,11 +149,11 @@ def collect(
     if len(summary.frame) > len(current):
         inputs = summary.frame.drop(columns=[each for each in OWN if each != "group"])
         inputs.to_parquet(folder / INPUTS, index=False)
-    errors = [_errors(kept, source, each, task, metadata, size.rows) for each in live.labelled]
+    errors = [_errors(kept, seen, each) for each in live.labelled]
     stream = pd.concat(errors) if errors else _no_errors()
     stream.to_parquet(folder / ERRORS, index=False)
     return CollectReport(
-        digest=digest_of([digest, live.to_json(), size.rows, size.described]),
+        digest=digest_of([seen.champion, live.to_json(), seen.size.rows, seen.size.described]),
         window=live.current.window.name,
         window_rows=summary.rows,
         rows=len(current),
@@ -166,31 +163,23 @@ def collect(
     )
 
 
-def _errors(
-    kept: KeptAnswers,
-    source: Source,
-    planned: WindowData,
-    task: TaskConfig,
-    metadata: Metadata,
-    max_rows: int,
-) -> pd.DataFrame:
+def _errors(kept: KeptAnswers, seen: Production, planned: WindowData) -> pd.DataFrame:
     """Return how wrong the champion was in each labelled row, 0 to 1."""
-    size = Size(max_rows, max_rows)
-    rows = summary_of(source, planned, task, metadata, None, size).sample(max_rows)
+    rows = seen.labelled(planned).sample(seen.size.rows)
     answers = kept.of(planned.fingerprint, rows["text"].tolist())
-    labelled = task.known(rows["label"])
+    labelled = seen.task.known(rows["label"])
     rows, answers = rows[labelled], answers[labelled]
-    targets = kept.model.targets(rows["label"].tolist())
-    kinds = [COLUMN + name for name, each in metadata.items() if each.kind == "text"]
+    targets = seen.model.targets(rows["label"].tolist())
+    kinds = [COLUMN + name for name, each in seen.metadata.items() if each.kind == "text"]
     return pd.DataFrame(
         {
             "id": rows["id"],
             "group": rows["group"],
             "window": planned.window.name,
             **{name: rows[name] for name in kinds},
-            "error": kept.model.errors(targets, answers),
-            **_probabilities(kept.model, answers),
-            **({"target": targets} if kept.model.answers_are_probabilities else {}),
+            "error": seen.model.errors(targets, answers),
+            **_probabilities(seen.model, answers),
+            **({"target": targets} if seen.model.answers_are_probabilities else {}),
         }
     )
 

@@ -23,16 +23,12 @@ import pandas as pd
 import pyarrow as pa
 
 from components.declared_columns import numbers_in, watched_kinds, watched_numbers
-from components.errors import SourceError
-from components.plan import WindowData
-from components.sources import Source
 from components.sources.mapping import ORDER
 from components.sources.rows import Metadata
 from components.split import content_digest
 from components.store import Store
 from components.tasks import TaskConfig
 from components.tasks.model import Model
-from components.windows import Window
 
 DIGEST = "_digest"
 ROWS = b"tokiwa.rows"
@@ -101,11 +97,9 @@ class Summary:
                     last = waiting[0][DIGEST].iloc[-1]
         return cls(_cut_down(waiting, size), rows)
 
-    @classmethod
-    def merged(cls, parts: Sequence[Summary], size: Size) -> Self:
-        """Return the summary of the whole, of those of its parts; there is one at least."""
-        frame = _cut_down([part.frame for part in parts], size)
-        return cls(frame, sum(part.rows for part in parts))
+    def merged(self, other: Summary, size: Size) -> Summary:
+        """Return the summary of the rows of both."""
+        return Summary(_cut_down([self.frame, other.frame], size), self.rows + other.rows)
 
     def sample(self, rows: int) -> pd.DataFrame:
         """Return so many rows with their contents, in the order of a window's rows."""
@@ -133,27 +127,6 @@ class Summary:
 
         table = pq.read_table(io.BytesIO(store.get(key)))
         return cls(table.to_pandas(), int(table.schema.metadata[ROWS]))
-
-
-def summary_of(
-    source: Source,
-    planned: WindowData,
-    task: TaskConfig,
-    metadata: Metadata,
-    model: Model | None,
-    size: Size,
-    part: Window | None = None,
-) -> Summary:
-    """Return the summary of a window of a source, or of a part of its time.
-
-    Raises:
-        SourceError: the window no longer has the fingerprint of the plan.
-    """
-    if source.facts(planned.window).fingerprint != planned.fingerprint:
-        raise SourceError(
-            f"the rows of window {planned.window.name} changed after the run began; run again"
-        )
-    return Summary.of(source.batches(planned.window, part), task, metadata, model, size)
 
 
 def _no_rows(metadata: Metadata) -> pd.DataFrame:

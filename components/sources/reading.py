@@ -172,12 +172,13 @@ class TableSource(ABC):
             window: of the rows, for which the source is asked.
             part: of the window's time; None for all of it.
         """
-        if self._config.max_rows_per_window is None:
-            batches = map(self._labelled, self._kept_rows(window, part or window))
-        else:
-            batches = iter([self._rows(window, part or window)])
-        for rows in batches:
-            yield self._capped(self._wanted(rows)[0]).drop_columns([UNBINNED])
+        if self._config.max_rows_per_window is not None:
+            rows, _ = self._wanted(self._rows(window, part or window))
+            yield self._capped(rows).drop_columns([UNBINNED])
+            return
+        for some in self._kept_rows(window, part or window):
+            rows, _ = self._wanted(self._labelled(some))
+            yield rows.drop_columns([UNBINNED])
 
     def facts(self, window: Window) -> Facts:
         """Return what a plan says of a window; without reading, if that is known already."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components import bundle
 from components.collect.core import CollectConfig
-from components.collect.summary import summary_of
+from components.collect.production import Production
 from components.plan import Live
-from components.settings import Section, digest_of
-from components.sources import open_source
+from components.settings import Section
 from components.store import Store
-from components.tasks import TASKS
 
 __all__ = ["CollectConfig", "SummarizeReport", "summarize"]
 
@@ -20,8 +17,6 @@ class SummarizeReport(Section):
     """What was seen of a partition."""
 
     schema_version: int = 1
-    key: str
-    """Of the summary in the store."""
     start: str
     end: str
     """Of the partition's time, half-open."""
@@ -53,20 +48,8 @@ def summarize(
         BundleError: the champion's bundle is altered or does not load.
         SourceError: the window no longer has the fingerprint of the plan.
     """
-    task = bundle.verify(champion).task
-    summary = summary_of(
-        open_source(live.source, store),
-        live.current,
-        task,
-        live.source.metadata,
-        TASKS[task.kind].load(champion),
-        config.size,
-        part := live.current.window.slices(config.partitions)[partition - 1],
-    )
-    digest = bundle.digest_of_folder(champion)
-    named = digest_of([digest, code, live.to_json(), config.to_json(), partition])
-    key = f"summaries/{named}.parquet"
-    summary.save(store, key)
+    part = config.parts(live.current.window)[partition - 1]
+    summary = Production.of(live, champion, store, code, config.size).summarize(part)
     return SummarizeReport(
-        key=key, start=part.start, end=part.end, rows=summary.rows, input_rows=len(summary.frame)
+        start=part.start, end=part.end, rows=summary.rows, input_rows=len(summary.frame)
     )
