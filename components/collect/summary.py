@@ -1,10 +1,10 @@
 """What is kept of a window of any size: a sample of its rows, which parts of it share in making.
 
-The sample is of contents: the ``size`` contents with the smallest digests, each by the first
-row that has it. Whatever parts a window is cut into, the smallest of their smallest digests
-are those of the whole, so that summaries merge without a trace: the same sample to the last
-bit. It is uniform over the different contents, as the champion's profile is, which was made
-of rows without duplicates.
+The sample is of contents: those with the smallest digests, each by the first row that has it.
+Whatever parts a window is cut into, the smallest of their smallest digests are those of the
+whole, so that summaries merge without a trace: to the same sample, to the last bit. It is
+uniform over the different contents, as the champion's profile is, which was made of rows
+without duplicates.
 
 References:
     Bar-Yossef et al. (2002), Counting distinct elements in a data stream (k minimum values);
@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from components.sources.rows import Metadata
 from components.split import content_digest
 from components.store import Store
 from components.tasks import TaskConfig
-from components.tasks.model import Model
+from components.tasks.model import Features
 
 DIGEST = "_digest"
 ROWS = b"tokiwa.rows"
@@ -36,6 +36,16 @@ OWN = (*ORDER, DIGEST, "group", "text", "label")
 """Columns of a summary that are no features."""
 _NEVER = "~"
 """Comes after every digest."""
+
+
+class Describer(Protocol):
+    """Says of contents what takes no network: a model's half that looks at inputs."""
+
+    def input_features(self, contents: Sequence[str]) -> Features:
+        """Return numbers, an array ``[n]`` per name."""
+
+    def input_categories(self, contents: Sequence[str]) -> dict[str, list[str]]:
+        """Return kinds, a list ``[n]`` per name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Summary:
         batches: Iterable[Any],
         task: TaskConfig,
         metadata: Metadata,
-        model: Model | None,
+        model: Describer | None,
         size: Size,
     ) -> Self:
         """Return the summary of rows that come a few at a time, in any order.
@@ -82,7 +92,7 @@ class Summary:
             model: says more of contents; without one, only the declared columns are features.
             size: of the summary.
         """
-        rows, last = 0, _NEVER
+        rows, last, last_text = 0, _NEVER, _NEVER
         waiting = [_described(_no_rows(metadata), metadata, model)]
         for batch in batches:
             rows += batch.num_rows
@@ -90,11 +100,14 @@ class Summary:
             near = near[task.readable(near["text"])]
             if len(near) > size.described:
                 near = _smallest([near], size.described)
-            waiting.append(_described(near, metadata, model))
-            if sum(map(len, waiting)) > 2 * size.described:
+            near = _described(near, metadata, model)
+            near.loc[near[DIGEST] > last_text, "text"] = None
+            waiting.append(near)
+            texts = sum(int(each["text"].count()) for each in waiting)
+            if sum(map(len, waiting)) > 2 * size.described or texts > 2 * size.rows:
                 waiting = [_cut_down(waiting, size)]
-                if len(waiting[0]) == size.described:
-                    last = waiting[0][DIGEST].iloc[-1]
+                last = _last_of(waiting[0], size.described)
+                last_text = _last_of(waiting[0], size.rows)
         return cls(_cut_down(waiting, size), rows)
 
     def merged(self, other: Summary, size: Size) -> Summary:
@@ -134,6 +147,11 @@ def _no_rows(metadata: Metadata) -> pd.DataFrame:
     return frame.astype({ORDER[0]: "datetime64[us, UTC]", ORDER[-1]: np.int64})
 
 
+def _last_of(frame: pd.DataFrame, count: int) -> str:
+    """Return the digest that none of the smallest so many can exceed."""
+    return str(frame[DIGEST].iloc[count - 1]) if len(frame) >= count else _NEVER
+
+
 def _up_to(last: str, batch: Any) -> pd.DataFrame:
     """Return the rows of a batch that have a content, and one whose digest is small enough."""
     digests = np.array(
@@ -144,7 +162,7 @@ def _up_to(last: str, batch: Any) -> pd.DataFrame:
     return batch.filter(pa.array(near)).to_pandas().assign(**{DIGEST: digests[near]})
 
 
-def _described(rows: pd.DataFrame, metadata: Metadata, model: Model | None) -> pd.DataFrame:
+def _described(rows: pd.DataFrame, metadata: Metadata, model: Describer | None) -> pd.DataFrame:
     """Return rows with their features."""
     rows = rows.reset_index(drop=True)
     for name, each in metadata.items():

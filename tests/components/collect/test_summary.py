@@ -134,13 +134,14 @@ def test_memory_is_bounded_by_the_size_and_not_by_the_rows(described, monkeypatc
     """No more rows wait at a time than twice what is kept, and a batch."""
     from components.collect import summary
 
-    held = []
+    held: list[int] = []
     smallest = summary._smallest
-    monkeypatch.setattr(
-        summary,
-        "_smallest",
-        lambda frames, count: held.append(sum(map(len, frames))) or smallest(frames, count),
-    )
+
+    def noticed(frames, count):
+        held.append(sum(map(len, frames)))
+        return smallest(frames, count)
+
+    monkeypatch.setattr(summary, "_smallest", noticed)
     batches = [batch_of([(n, f"{m} {n}", "1") for n in range(50)]) for m in range(60)]
     found = summary_of(batches, Size(3, described))
     assert (found.rows, len(found.frame)) == (3000, described)
