@@ -154,10 +154,12 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     """
     reference = Profile.load(profile)
     frame = pd.read_parquet(current / "current.parquet")
+    more = current / "inputs.parquet"
+    inputs = pd.read_parquet(more) if more.exists() else None
     labelled = pd.read_parquet(current / "errors.parquet")
     errors = labelled["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
-    findings = compared(reference, frame, labelled, choice_of(config)) if enough else []
+    findings = compared(reference, frame, labelled, choice_of(config), inputs) if enough else []
     moved = sorted({each.name for each in findings if each.moved and each.detector != GAP})
     behind = ", ".join(
         f"{each.name} rose by {each.effect:.2f} beside all others"

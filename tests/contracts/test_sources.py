@@ -16,6 +16,7 @@ from components.plan import Data, WindowData
 from components.request_log import COLUMNS as LOGGED
 from components.request_log import RequestLog, new_file
 from components.sources import SOURCES, open_source, parse_source
+from components.sources.mapping import ORDER
 from components.sources.rows import COLUMNS
 from components.store import LocalStore
 from components.windows import ALL_TIME, Window
@@ -234,6 +235,20 @@ def test_the_fingerprint_of_a_window_follows_its_rows_and_no_others(kind, opened
     assert [opened().facts(window) for window in DAYS] == facts
     kind.put(rows[:-1])
     assert [opened().facts(window).rows for window in DAYS] == [2, 2, 1]
+
+
+def test_parts_of_a_window_have_the_rows_of_the_whole_and_share_none(kind, opened):
+    kind.put(rows_of(DAYS))
+    source = opened()
+    for window in DAYS:
+        ids = source.read(window).frame["id"].tolist()
+        for count in (1, 2, 5):
+            parts = [list(source.batches(window, part)) for part in window.slices(count)]
+            found = [[id_ for batch in part for id_ in batch["id"].to_pylist()] for part in parts]
+            assert [id_ for part in found for id_ in part] == ids
+            assert all(set(ORDER) <= set(each.column_names) for part in parts for each in part)
+        # The first and the last instant are a day apart, and so in parts of their own.
+        assert [len(part) for part in found] == [1, 0, 0, 0, 1]
 
 
 def test_a_snapshot_has_the_rows_of_the_plan(kind, opened, tmp_path):

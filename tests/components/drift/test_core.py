@@ -91,6 +91,33 @@ def test_benjamini_hochberg_rejects_what_scipy_rejects(p_values, rate):
     np.testing.assert_array_equal(found[clear], (adjusted <= rate)[clear])
 
 
+def test_what_more_rows_have_is_looked_at_there(look, tmp_path):
+    """A change too small for the sample's few rows shows in the many."""
+    few = look(rows=300, min_effect={"kolmogorov-smirnov": 0.05})
+    assert not found(few, "characters").moved
+    generator = np.random.default_rng(1)
+    more = pd.DataFrame(
+        {
+            "group": np.arange(50_000).astype(str),
+            "characters": generator.normal(104, 20, 50_000).round(),
+        }
+    )
+    more.to_parquet(tmp_path / "inputs.parquet")
+    many = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    moved = found(many, "characters")
+    assert moved.effect == pytest.approx(0.08, abs=0.04)
+    rest = [each for each in many.findings if each.name != "characters"]
+    assert {each.name: each.effect for each in rest} == {
+        each.name: each.effect for each in few.findings if each.name != "characters"
+    }
+    # The same values, but a thousand of them to a document, are worth as many rows as documents.
+    alike = more.sort_values("characters").assign(group=np.arange(50_000) // 1000)
+    alike.to_parquet(tmp_path / "inputs.parquet")
+    again = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    assert found(again, "characters").effect == moved.effect
+    assert found(again, "characters").p_value > 5 * moved.p_value
+
+
 def test_benjamini_hochberg_takes_what_lies_below_a_later_success():
     # 0.03 fails its own step (0.025) and is saved by 0.035 at the next.
     p_values = np.array([0.035, 0.9, 0.03, 0.001])
