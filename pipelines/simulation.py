@@ -102,7 +102,7 @@ def detect(watched: Watched) -> Finding:
         hurts=hurts,
         performance_before=before,
         performance=now,
-        drop=(before - now) / before,
+        drop=(before - now) / before if low > 0 else None,
         labelled_rows=watched.labelled_rows,
     )
 
