@@ -12,7 +12,7 @@
     protocol_v1.py   KServe's V1; also protocol_v2.py and protocol_grpc.py
     application.py   what each address answers, described by openapi.py
     access.py        who may ask
-    keeping.py       requests and labels kept in the store
+    keeping.py       requests and labels kept in the store; cost.py, what answers cost
     metrics.py       what Prometheus is told
     server.py        KServe's ModelServer around all of it
 
@@ -100,6 +100,7 @@ def serve(
         from components.serve.challenger import command_of
         from components.serve.follow import BothKept, Follower
         from components.serve.model import loader
+        from components.serving_costs import ServingCosts
         from components.store import open_store
 
         store = open_store(store_url)
@@ -112,9 +113,9 @@ def serve(
             partial(command_of, store_url, config.form),
             poll_s,
         )
-        kept = RequestLog(store, prefix)
+        kept, costs = RequestLog(store, prefix), ServingCosts(store, prefix)
         with ChampionServer(
-            name, follower, kept, host, port, config, partial(Routed, router)
+            name, follower, kept, costs, host, port, config, partial(Routed, router)
         ) as server:
 
             def invite(served: Served) -> None:

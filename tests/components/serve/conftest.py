@@ -18,6 +18,7 @@ from components.request_log import RequestLog
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts, Transition
 from components.serve.config import ServeConfig
+from components.serving_costs import ServingCosts
 from components.store import LocalStore
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def running(
             "demo",
             follower,
             kept,
+            ServingCosts(world.store, world.prefix),
             "127.0.0.1",
             0,
             config or ServeConfig(),
