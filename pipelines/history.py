@@ -161,7 +161,7 @@ def champion_of(project: ProjectConfig, typed: str) -> tuple[BundleModel, Entry]
             f"{project.name} has no model in production yet; "
             f"train one: tokiwa run {shlex.quote(typed)}"
         )
-    return BundleModel.load(store, head.bundle), head
+    return BundleModel.load(store, head.bundle, trusted=project.serve.trusted_keys), head
 
 
 def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from components.ledger import Entry, Ledger, Name
 from components.score.addresses import local_files
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
+from components.signature import PublicKey
 from components.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class ScoreConfig(Section):
 
     column: Name = "text"
     """Column of the texts, or of images as base64."""
+    trusted_keys: tuple[PublicKey, ...] = ()
+    """Public keys (Ed25519, PEM) of which one must have signed the model; by default those of
+    ``deploy``. All bundles are good where none is named."""
 
 
 class Plan(Section):
@@ -157,7 +162,7 @@ def score_addresses(
             source,
             target,
             ledger,
-            lambda digest: BundleModel.load(store, digest),
+            partial(BundleModel.load, store, trusted=config.trusted_keys),
             config,
             parts=parts,
             progress=progress,

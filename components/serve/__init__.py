@@ -103,8 +103,8 @@ def serve(
         from components.serving_costs import ServingCosts
         from components.store import open_store
 
-        store = open_store(store_url)
-        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
+        store, load = open_store(store_url), loader(config.form, config.trusted_keys)
+        follower = Follower(store, prefix, poll_s, BothKept(load), pinned)
         router = Router(
             store,
             prefix,
@@ -112,6 +112,7 @@ def serve(
             lambda: follower.state.served,
             partial(command_of, store_url, config.form),
             poll_s,
+            config.trusted_keys,
         )
         kept, costs = RequestLog(store, prefix), ServingCosts(store, prefix)
         with ChampionServer(

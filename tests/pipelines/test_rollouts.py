@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from components import bundle, home
-from components.errors import BadInput, NoChampion
+from components.errors import BadInput, BundleError, NoChampion
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts
 from components.serving_costs import ServingCosts, Spent
+from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
 from pipelines.project import load
@@ -124,6 +125,17 @@ def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
     assert main(["rollback", "demo.yaml", "--reason", "x"]) == 1
     assert "altered" in capsys.readouterr().err
     assert ledger.generation == 3
+
+
+def test_only_a_signed_champion_is_gone_back_to(project, ledger, make_key):
+    private, public = make_key()
+    deploy = project.deploy.model_copy(update={"trusted_keys": (public,)})
+    trusting = project.model_copy(update={"deploy": deploy})
+    with pytest.raises(BundleError, match="is not signed"):
+        rollouts.roll_back(trusting, "previous", "it was better")
+    assert ledger.generation == 3
+    SigningKey(private, "ours").sign(home.store(), ledger.entries()[1].bundle)
+    assert rollouts.roll_back(trusting, "previous", "it was better")[0].version == "2"
 
 
 def test_a_rollback_ends_the_rollout_that_goes_on(project, record):
