@@ -13,6 +13,7 @@ Images are files of PNG, JPEG, GIF, BMP or WEBP. ::
     POST /v1/feedback                   labels of requests that were kept
     GET  /v2/models/{name}              metadata, with state, version and generation
     GET  /v2/models/{name}/ready        also /v1/models/{name}, /v2/health/ready
+    .../v2/models/{name}/versions/{version}...   the same three, by that version and no other
     GET  /v2/health/live                also /
     GET  /v2  /v2/models  /v1/models  /metrics  /openapi.json
 
@@ -98,7 +99,9 @@ class ChampionModel(kserve.Model):
         service.admit()
         protocol_v2.require_known(payload, service.served.model)
         answers, request_id = await service.predict(
-            lambda model: protocol_v2.contents(payload, model.content), payload.id or ""
+            lambda model: protocol_v2.contents(payload, model.content),
+            payload.id or "",
+            payload.model_version or None,
         )
         return protocol_v2.response(self.name, payload, answers, request_id)
 
@@ -158,10 +161,12 @@ class ChampionServer(kserve.ModelServer):
         self._batcher = Batcher(config.batching, config.limits, metrics, os.cpu_count() or 1)
         self._keeper = Keeper(kept, config.requests, metrics)
         self._costs = CostKeeper(costs, metrics)
+        champion = Champion(follower, self._batcher)
         self.service = Service(
             name,
             follower,
-            answerer(Champion(follower, self._batcher)),
+            champion,
+            answerer(champion),
             self._batcher,
             self._keeper,
             metrics,
