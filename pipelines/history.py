@@ -21,6 +21,7 @@ from components.errors import BadInput, ConfigError, NoChampion, SourceError
 from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
+from components.serving_costs import ServingCosts
 from components.sources import open_source
 from components.validate.core import examples
 from pipelines.project import ProjectConfig
@@ -76,6 +77,24 @@ def entries_of(project: ProjectConfig, played: str = "") -> list[dict[str, Any]]
         there = f"there are {', '.join(sorted(known))}" if known else "none was played"
         raise BadInput(f"{project.name} has no replay {played!r}; {there}")
     return [entry.model_dump(mode="json") for entry in entries]
+
+
+def costs_of(project: ProjectConfig) -> dict[str, dict[str, float | None]]:
+    """Return what 1,000 predictions of each version have cost so far, as servers measured it.
+
+    Returns:
+        By version, as answers and metrics name it: ``predictions`` so far, and of 1,000 of them
+        the device-seconds, and the money, None without a price.
+    """
+    costs = ServingCosts(home.store(), project.ledger).by_version()
+    return {
+        version: {
+            "predictions": spent.predictions,
+            "device_seconds_per_1000": spent.device_seconds_per_1000,
+            "money_per_1000": spent.money_per_1000,
+        }
+        for version, spent in costs.items()
+    }
 
 
 def replay_of(entry: Mapping[str, Any]) -> str:
@@ -145,7 +164,7 @@ def champion_of(project: ProjectConfig, typed: str) -> tuple[BundleModel, Entry]
             f"{project.name} has no model in production yet; "
             f"train one: tokiwa run {shlex.quote(typed)}"
         )
-    return BundleModel.load(store, head.bundle), head
+    return BundleModel.load(store, head.bundle, trusted=project.serve.trusted_keys), head
 
 
 def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:
