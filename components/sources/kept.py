@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from components.settings import Section, digest_of
-from components.sources.mapping import INSTANT, MOMENT, TABLE
+from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE
 from components.sources.tables import Unreadable
 from components.store import ObjectMissing, Store
 
-GROUP_ROWS = 1 << 17
+GROUP_ROWS = 1 << 15
 GROUP_BYTES = 64 << 20
 """Rows are gathered up to one of these before they are written together."""
 UNREADABLE = pa.schema(
@@ -143,10 +143,15 @@ class PartWriter:
         """Open the two files."""
         import pyarrow.parquet as pq
 
-        plain = {"compression": "snappy", "write_statistics": [MOMENT]}
+        # Unpacking counts: rows are written once, and read with each window that they are in.
+        plain = {"compression": "lz4", "write_statistics": [MOMENT]}
         self._schema = schema
         self._rows = pq.ParquetWriter(
-            rows, schema, use_dictionary=["source", "label", TABLE], **plain
+            rows,
+            schema,
+            use_dictionary=["source", "label", TABLE],
+            column_encoding=dict.fromkeys([MOMENT, ROW], "DELTA_BINARY_PACKED"),
+            **plain,
         )
         self._bad = pq.ParquetWriter(unreadable, UNREADABLE, **plain)
         self._held: list[Any] = []

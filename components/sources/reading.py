@@ -34,7 +34,7 @@ from components.settings import Section, digest_of
 from components.sources.columns import Part, TableConfig
 from components.sources.kept import UNREADABLE, Kept, KeptPart, KeptTable
 from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE, UNBINNED, Mapper, kept_schema
-from components.sources.rows import COLUMNS, Rows, fingerprint
+from components.sources.rows import COLUMNS, Fingerprint, Rows
 from components.sources.tables import Block, Form, Unreadable
 from components.split import unit_interval
 from components.store import LocalStore, Store
@@ -188,9 +188,10 @@ class TableSource(ABC):
         if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
         table, _ = self.table(window)
+        found = Fingerprint(table.column_names).update(table)
         facts = Facts(
-            fingerprint=fingerprint(table, table.column_names),
-            contents=fingerprint(table, ("id", "text")),
+            fingerprint=found.hexdigest(),
+            contents=found.hexdigest(("id", "text")),
             rows=table.num_rows,
         )
         if keeps:
@@ -490,9 +491,8 @@ def _written(moments: Any) -> Any:
     """Return instants as ISO 8601 with their offset from UTC."""
     plain = moments.cast(pa.timestamp("us"))
     whole = plain.cast(pa.timestamp("s"), safe=False)
-    texts = pc.strftime(whole, "%Y-%m-%dT%H:%M:%S+00:00")
+    texts = whole.cast(pa.string())
     odd = pc.fill_null(pc.not_equal(whole.cast(pa.timestamp("us")), plain), False)
     if pc.any(odd).as_py():
-        exact = pc.strftime(plain, "%Y-%m-%dT%H:%M:%S+00:00")
-        texts = pc.if_else(odd, exact, texts)
-    return texts
+        texts = pc.if_else(odd, plain.cast(pa.string()), texts)
+    return pc.binary_join_element_wise(pc.binary_replace_slice(texts, 10, 11, "T"), "+00:00", "")

@@ -203,7 +203,7 @@ def _records(
                 data, overlong = b"", data[:RAW_CHARACTERS]
     if overlong:
         yield overlong, "row-too-long"
-    while data.strip():
+    while data and not data.isspace():
         if end := end_of(data if data.endswith(b"\n") else data + b"\n"):
             yield data[:end], ""
             data = data[end:]
@@ -254,9 +254,10 @@ def _end_of_rows(data: bytes, separator: int) -> int:
         return newline + 1
     text = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(text == _QUOTE)
-    before = text[np.maximum(quotes[::2] - 1, 0)]
-    opens = np.isin(before, (separator, *_NEWLINES, _QUOTE)) | (quotes[::2] == 0)
-    if not opens.all():
+    may_precede = np.zeros(256, bool)
+    may_precede[[separator, *_NEWLINES, _QUOTE]] = True
+    first = int(quotes[0] == 0)  # nothing is before it
+    if not may_precede[text[quotes[::2][first:] - 1]].all():
         fields = list(_QUOTED.finditer(data))
         edges = [edge for each in fields for edge in (each.start(), each.end() - 1)]
         if fields and not fields[-1][1]:
@@ -302,7 +303,7 @@ def _delimited(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> It
         for data, wrong in records:
             if not wrong and not columns:
                 columns, data = _header(data, form)
-                if columns and not data.strip():
+                if columns and data.isspace():
                     data = b""
             if wrong:
                 pending.append(Unreadable(0, wrong, _shown(data)))
@@ -341,13 +342,15 @@ def _parsed(data: bytes, form: Form, columns: Sequence[str], wanted: Sequence[st
     """Parse whole rows; numbers count from 0."""
     import pyarrow.csv as pv
 
-    if not data.strip():
+    if not data or data.isspace():
         empty = {name: pa.array([], pa.string()) for name in wanted or columns if name in columns}
         return Block(pa.table(empty), np.zeros(0, np.int64), list(columns))
-    whole = _is_utf8(data)
-    marked = not whole or _MARK.encode() in data
-    if not whole:
-        data = data.decode("utf-8", "tokiwa-mark").encode()
+    marked = False
+    if not data.isascii():
+        whole = _is_utf8(data)
+        marked = not whole or _MARK.encode() in data
+        if not whole:
+            data = data.decode("utf-8", "tokiwa-mark").encode()
     unreadable: list[Unreadable] = []
 
     def skip(row: Any) -> str:
