@@ -11,7 +11,7 @@ A cache: it may be deleted at any time, and is read again from the source. ::
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -187,11 +187,7 @@ class PartWriter:
                 if ends["min"] is not None:
                     first.append(ends["min"])
                     last.append(ends["max"])
-                self._held.append(batch)
-                self._held_rows += batch.num_rows
-                self._held_bytes += batch.nbytes
-                if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_BYTES:
-                    self._flush()
+                self._hold(batch)
             before += [each for each, moment in filed if moment is None]
             self._file(name, [each for each in filed if each[1] is not None])
         # What comes before the first row with a time belongs to that.
@@ -208,6 +204,37 @@ class PartWriter:
                 last=max(last).isoformat() if last else None,
             )
         )
+
+    def add_together(self, tables: Sequence[tuple[str, str, int]], rows: Any) -> None:
+        """Write tables without anything unreadable: name, version and rows of each, at least one.
+
+        Args:
+            tables: in order.
+            rows: theirs, one table's after the other's; all have moments, or none.
+        """
+        ends: list[tuple[str | None, str | None]] = [(None, None)] * len(tables)
+        if not rows[MOMENT].null_count:
+            moments = rows[MOMENT].cast(pa.int64()).to_numpy()
+            starts = np.cumsum([0, *(count for _, _, count in tables[:-1])])
+            first, last = (
+                pa.array(extreme.reduceat(moments, starts), INSTANT).to_pylist()
+                for extreme in (np.minimum, np.maximum)
+            )
+            ends = [(a.isoformat(), b.isoformat()) for a, b in zip(first, last, strict=True)]
+        self._hold(rows)
+        self.tables += [
+            KeptTable(
+                name=name, version=version, rows=count, unreadable=0, undated=0, first=a, last=b
+            )
+            for (name, version, count), (a, b) in zip(tables, ends, strict=True)
+        ]
+
+    def _hold(self, batch: Any) -> None:
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._held_bytes += batch.nbytes
+        if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_BYTES:
+            self._flush()
 
     def _file(self, name: str, filed: list[tuple[Unreadable, Any]]) -> None:
         if not filed:

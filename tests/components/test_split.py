@@ -70,12 +70,12 @@ def test_the_digests_of_a_column_are_those_of_its_texts(texts, data):
     column = pa.array(texts, pa.string())
     cut = data.draw(st.integers(0, len(texts)))
     digests = [content_digest(text or "") for text in texts]
-    for given, expected in (
+    for some, expected in (
         (column, digests),
         (column.slice(cut), digests[cut:]),
         (pa.chunked_array([column.slice(cut), column[:cut]]), digests[cut:] + digests[:cut]),
     ):
-        assert [digest.hex() for digest in content_digests(given)] == expected
+        assert [digest.hex() for digest in content_digests(some)] == expected
 
 
 def test_the_digests_of_a_column_of_many_rows_are_those_of_its_texts():
