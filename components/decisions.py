@@ -75,6 +75,10 @@ class Decision(Section):
     """Whether the champion got worse; None if nothing could tell."""
     performance: float | None = None
     """The champion's, such as accuracy, measured or estimated; None without either."""
+    alerts: dict[str, int] = {}
+    """What a person should know, each with its level, 1 to 3; see ``components.alerts``."""
+    news: list[str] = []
+    """Alerts that begin or rise with this look, in words; a mere repeat is none."""
 
     @property
     def fired(self) -> list[str]:

@@ -229,7 +229,7 @@ def _description(store: Store, digest: str) -> bundle.Description | None:
 def _clean_tables(store: Store, project: ProjectConfig, gone: Forgotten, contents: set[str]) -> int:
     """Take the rows out of the tables that the store keeps; return how many they were."""
     erased = 0
-    for folder in (f"{project.ledger}/", project.replay_ledger(""), "sources/"):
+    for folder in (f"{project.ledger}/", project.replay_ledger(""), "sources/", "summaries/"):
         for key in store.list(folder):
             if key.endswith(".parquet"):
                 raw = store.get(key)

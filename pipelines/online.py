@@ -264,6 +264,8 @@ def _let_the_better_serve(
     due = not step.published or progress.rows - step.published_rows >= project.online.publish_rows
     if progress.serves and due and not held_back:
         digest = _publish(store, frozen, below, step, learnt_until)
+        if (key := home.signing_key(project.register_.signing_key_env)) is not None:
+            key.sign(store, digest)
         fewer = progress.champion_error - progress.served_error
         reason = (
             f"a head over {below[:12]} that learnt {progress.learnt:,} labels errs less; "

@@ -100,8 +100,11 @@ class DriftReport(Section):
     """Data drift: what comes in moved. Concept drift: errors rose more than that explains."""
     drifted: bool
     """Inputs moved or it hurts: something speaks for a retrain."""
+    alerts: dict[str, Level]
+    """What a person should know: the highest level of what moved, by what is watched, and 3 for
+    a performance that is hurt; see ``components.alerts``."""
     level: Level
-    """The highest of all findings; 3 where it hurts."""
+    """The highest of all alerts, 0 for none."""
     moved_features: int
     watched_features: int
     findings: list[Finding]
@@ -178,10 +181,12 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     """
     reference = Profile.load(profile)
     frame = pd.read_parquet(current / "current.parquet")
+    more = current / "inputs.parquet"
+    inputs = pd.read_parquet(more) if more.exists() else None
     labelled = pd.read_parquet(current / "errors.parquet")
     errors = labelled["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
-    findings = compared(reference, frame, labelled, choice_of(config)) if enough else []
+    findings = compared(reference, frame, labelled, choice_of(config), inputs) if enough else []
     moved = sorted({each.name for each in findings if each.moved and each.detector != GAP})
     behind = ", ".join(
         f"{each.name} rose by {each.effect:.2f} beside all others"
@@ -199,6 +204,7 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     hurting = None if passed else seen
     hurts = _hurts(bool(moved), alarm is not None or bool(behind), hurting, guessed)
     changes = schema_changes(reference, frame) if enough else []
+    alerts = _alerts([*findings, *streams], hurts, changes)
     worse = alarm is not None or bool(hurting and hurting.hurts)
     # Errors that the answers did not foresee: the same inputs mean something else now.
     surprised = bool(checked) and checked[-1].measured < checked[-1].low
@@ -212,7 +218,8 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
         hurts=hurts,
         kind=_KINDS[bool(moved), worse and (surprised or not moved)],
         drifted=bool(moved) or bool(hurts),
-        level=_level([*findings, *streams], hurts, changes),
+        alerts=alerts,
+        level=max(alerts.values(), default=0),
         moved_features=len(moved),
         watched_features=len(watched),
         findings=[*findings, *streams],
@@ -241,9 +248,16 @@ def choice_of(config: DriftConfig) -> Choice:
     )
 
 
-def _level(findings: list[Finding], hurts: bool | None, changes: list[str]) -> Level:
-    levels: list[Level] = [each.level for each in findings]
-    return max([*levels, 3 if hurts else 0, 2 if changes else 0])
+def _alerts(findings: list[Finding], hurts: bool | None, changes: list[str]) -> dict[str, Level]:
+    found: dict[str, Level] = {}
+    for each in findings:
+        if each.level:
+            found[each.watched] = max(each.level, found.get(each.watched, 0))
+    if changes:
+        found["columns"] = 2
+    if hurts:
+        found["performance"] = 3
+    return found
 
 
 def _hurts(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from components import bundle
+from components.alerts import news
 from components.decisions import Action, Decision, Decisions, Rule
 from components.freeze import Freezes
 from components.labels import Labels
@@ -134,7 +135,10 @@ def decide(
         moved=finding.moved if finding.enough else None,
         hurts=finding.hurts,
         performance=finding.performance,
+        alerts=finding.alerts,
     )
+    told = [alert.words for alert in news(decision, decided)]
+    decision = decision.model_copy(update={"news": told})
     decisions.keep(decision)
     return decision
 

@@ -35,6 +35,8 @@ class Finding(Section):
     """Which kinds of rows fell behind the others, in words; empty for none."""
     rose: str = ""
     """Where a detector raised an alarm of errors that still counts, in words; empty for none."""
+    alerts: dict[str, int] = {}
+    """What a person should know, each with its level."""
 
     @classmethod
     def read(cls, report: Path) -> Finding:
@@ -59,6 +61,7 @@ class Finding(Section):
             labelled_rows=found["labelled_rows"],
             behind=found.get("behind", ""),
             rose=found.get("rose", ""),
+            alerts=found.get("alerts", {}),
         )
 
 

@@ -447,6 +447,17 @@ def test_every_training_counts_for_the_budget(ask, disk, events):
     assert third.reason == "11.00 device-hours in seven days, 4.00 for one more"
 
 
+def test_a_decision_tells_of_alerts_once_and_keeps_what_it_told(ask):
+    alarming = HARMLESS.model_copy(update={"alerts": {"input": 2}})
+    first, second = ask(alarming), ask(alarming, days=7, run="run-2")
+    assert first.news == ["level 2: inputs moved in window 2026-01-12"]
+    assert (second.alerts, second.news) == ({"input": 2}, [])
+    assert ask(alarming) == first
+    graver = alarming.model_copy(update={"alerts": {"input": 2, "error": 3}})
+    (told,) = ask(graver, days=14, run="run-3").news
+    assert told.startswith("level 3: errors rose in window ")
+
+
 def test_a_decision_that_cannot_be_read_is_named(ask, disk):
     ask(CALM)
     (key,) = disk.list(f"{LEDGER}/decisions/")
