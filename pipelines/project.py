@@ -328,7 +328,7 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
             for problem in _problems(each, origins)
         ]
     else:
-        config = _anchored(config, path.parent, origins, problems)
+        config = _trusting(_anchored(config, path.parent, origins, problems))
     if problems or config is None:
         raise ConfigError(_all_of(path, problems))
     return config
@@ -513,6 +513,18 @@ def _keys_at(place: Place) -> list[str]:
 def _hint(given: str, known: list[str]) -> str:
     close = difflib.get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def _trusting(config: ProjectConfig) -> ProjectConfig:
+    """Let whoever serves trust the keys that deploy trusts, unless it names its own."""
+    trusted = {"trusted_keys": config.deploy.trusted_keys}
+    serve, score = config.serve, config.score
+    return config.model_copy(
+        update={
+            "serve": serve if serve.trusted_keys else serve.model_copy(update=trusted),
+            "score": score if score.trusted_keys else score.model_copy(update=trusted),
+        }
+    )
 
 
 def _anchored(

@@ -146,7 +146,7 @@ def run_local(
     """Compile a graph, execute it with kfp on this machine, and return the run.
 
     Args:
-        graph: ``training``, ``monitoring`` or ``tuning``.
+        graph: ``training``, ``monitoring``, ``tuning`` or ``scoring``.
         arguments: of the graph.
         run: id of the run.
         home: folder for logs, artifacts and cache.
@@ -419,7 +419,7 @@ def run_project(
 
     Args:
         project: what to run.
-        graph: ``training``, ``monitoring`` or ``tuning``.
+        graph: ``training``, ``monitoring``, ``tuning`` or ``scoring``.
         window: see ``components.resolve.core.resolve``.
         cause: why the run starts.
         ledger: prefix of another ledger than the project's own.

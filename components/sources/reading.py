@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import shutil
 import tempfile
 import time
 import weakref
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -32,11 +27,11 @@ from components.errors import ConfigError, SourceError
 from components.labels import Labels
 from components.settings import Section, digest_of
 from components.sources.columns import Part, TableConfig
+from components.sources.converting import Changed, Converter, Table
 from components.sources.cuts import cut
 from components.sources.kept import UNREADABLE, Kept, KeptPart, KeptTable
-from components.sources.mapping import INSTANT, MOMENT, ORDER, TABLE, UNBINNED, Mapper, kept_schema
+from components.sources.mapping import INSTANT, MOMENT, ORDER, TABLE, UNBINNED, kept_schema
 from components.sources.rows import COLUMNS, Fingerprint, Rows
-from components.sources.tables import Block, Form, Unreadable
 from components.split import unit_interval
 from components.store import LocalStore, Store
 from components.windows import ALL_TIME, Window
@@ -44,54 +39,9 @@ from components.windows import ALL_TIME, Window
 ATTEMPTS = 3
 PAUSE_S = 0.2
 """A table that changes while it is read is read again so often, after such a pause."""
-READERS = 16
-"""Small tables that are read at the same time."""
-SMALL_BYTES = 4 << 20
 PART_TABLES = 20_000
 _LOCAL = {"files", "labels_of", "max_rows_per_window", "stores"}
 """Keys of a source that do not decide how one of its tables is read."""
-UNREADABLE_CONTENT = (
-    OSError,
-    ValueError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    pa.ArrowException,
-)
-"""What libraries raise when a content is not what it should be."""
-
-
-class Changed(Exception):
-    """A table changed while it was read."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of a source.
-
-    Attributes:
-        name: tells it from all others, and where it lies.
-        version: another one if its content may be another.
-        part: of the source, that it belongs to.
-        blocks: reads it, given how it is written and the wanted columns.
-        is_current: whether it still is of this version.
-        day: of all its rows, YYYY-MM-DD; empty if they carry times, or none.
-        size: about how many bytes it has.
-        optional: whether it may be empty.
-        picture: finds the images that it names.
-    """
-
-    name: str
-    version: str
-    part: Part
-    blocks: Callable[[Form, Sequence[str]], Iterator[Block]]
-    is_current: Callable[[], bool]
-    day: str = ""
-    size: int = 0
-    optional: bool = False
-    picture: Callable[[str], bytes | None] = lambda path: None
 
 
 class Facts(Section):
@@ -201,14 +151,14 @@ class TableSource(ABC):
         keeps = self._given is not None and bool(self.listing(window))
         if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
-        whole = Fingerprint((*COLUMNS, *self._config.metadata))
-        contents, rows = Fingerprint(("id", "text")), 0
+        found, rows = Fingerprint((*COLUMNS, *self._config.metadata)), 0
         for part in self._cuts(window):
             table, _ = self.table(window, part)
-            whole.update(table)
-            contents.update(table)
+            found.update(table)
             rows += table.num_rows
-        facts = Facts(fingerprint=whole.hexdigest(), contents=contents.hexdigest(), rows=rows)
+        facts = Facts(
+            fingerprint=found.hexdigest(), contents=found.hexdigest(("id", "text")), rows=rows
+        )
         if keeps:
             self._store.put(key, facts.to_json().encode())
         return facts
@@ -407,8 +357,10 @@ class TableSource(ABC):
     def _keep(self, tables: Sequence[Table]) -> list[_Reading]:
         """Read the tables that are not kept, and return those parts that hold current ones."""
         by_reading: dict[str, list[Table]] = {}
+        parts = {id(table.part): table.part for table in tables}
+        digests = {place: self._digest(part) for place, part in parts.items()}
         for table in tables:
-            by_reading.setdefault(self._digest(table.part), []).append(table)
+            by_reading.setdefault(digests[id(table.part)], []).append(table)
         return [self._keep_alike(digest, alike) for digest, alike in by_reading.items()]
 
     def _keep_alike(self, digest: str, tables: Sequence[Table]) -> _Reading:
@@ -419,13 +371,11 @@ class TableSource(ABC):
         for start in range(0, len(new), PART_TABLES):
             some = new[start : start + PART_TABLES]
             with kept.writing([(table.name, table.version) for table in some]) as writer:
-                for table, batches in self._converted(some):
-                    writer.add(table.name, table.version, batches)
-        taken: set[tuple[str, str]] = set()
+                Converter(self._config, self._remembered).write(some, writer)
         parts = []
         for part in kept.parts():
-            current = [each for each in part.tables if (each.name, each.version) in wanted - taken]
-            taken |= {(each.name, each.version) for each in current}
+            current = [each for each in part.tables if (each.name, each.version) in wanted]
+            wanted -= {(each.name, each.version) for each in current}
             if current:
                 parts.append((part, current))
         return _Reading(kept, parts)
@@ -434,58 +384,6 @@ class TableSource(ABC):
         """Return the digest of all that decides how a table of a part is read."""
         config = self._config.model_dump(mode="json", exclude=_LOCAL)
         return digest_of([config, part.model_dump(mode="json", exclude={"path"}), _code()])[:32]
-
-    def _converted(
-        self, tables: Sequence[Table]
-    ) -> Iterator[tuple[Table, Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]]]:
-        """Yield the rows of each table, small ones read ahead and side by side."""
-        with ThreadPoolExecutor(READERS) as pool:
-            ahead: deque[tuple[Table, Future[Any] | None]] = deque()
-
-            def next_one() -> Any:
-                table, future = ahead.popleft()
-                return table, iter(future.result()) if future else self._convert(table)
-
-            try:
-                for table in tables:
-                    small = table.size <= SMALL_BYTES and len(tables) > 1
-                    read = (
-                        pool.submit(lambda one: list(self._convert(one)), table) if small else None
-                    )
-                    ahead.append((table, read))
-                    if len(ahead) > 4 * READERS:
-                        yield next_one()
-                while ahead:
-                    yield next_one()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _convert(self, table: Table) -> Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]:
-        mapper = Mapper(self._config, table.part, table.name, table.day, table.picture)
-        first: Unreadable | None = None
-        columns = table.part.columns or self._config.columns
-        form = self._config.form
-        if columns.image:
-            form = Form(**{**form.__dict__, "image": columns.image})
-        try:
-            for block in table.blocks(form, mapper.wanted):
-                rows, unreadable = mapper.rows(block)
-                rows = self._remembered(rows)
-                if unreadable and first is None:
-                    first = unreadable[0][0]
-                yield rows, unreadable
-        except UNREADABLE_CONTENT as error:
-            if not table.is_current():
-                raise Changed(table.name) from error
-            raise SourceError(f"cannot read {table.name}: {error}") from error
-        if not table.is_current():
-            raise Changed(table.name)
-        if first is not None and not mapper.readable and not table.optional:
-            raise SourceError(
-                f"cannot read {table.name}: no row of it can be read; row {first.row} is "
-                f"{first.reason}: {first.raw[:80]!r}"
-            )
-        mapper.check(empty_is_wrong=not table.optional)
 
 
 def refuse_store(address: str, patterns: Sequence[str]) -> None:
@@ -554,9 +452,8 @@ def _written(moments: Any) -> Any:
     """Return instants as ISO 8601 with their offset from UTC."""
     plain = moments.cast(pa.timestamp("us"))
     whole = plain.cast(pa.timestamp("s"), safe=False)
-    texts = pc.strftime(whole, "%Y-%m-%dT%H:%M:%S+00:00")
+    texts = whole.cast(pa.string())
     odd = pc.fill_null(pc.not_equal(whole.cast(pa.timestamp("us")), plain), False)
     if pc.any(odd).as_py():
-        exact = pc.strftime(plain, "%Y-%m-%dT%H:%M:%S+00:00")
-        texts = pc.if_else(odd, exact, texts)
-    return texts
+        texts = pc.if_else(odd, plain.cast(pa.string()), texts)
+    return pc.binary_join_element_wise(pc.binary_replace_slice(texts, 10, 11, "T"), "+00:00", "")

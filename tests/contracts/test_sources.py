@@ -110,6 +110,28 @@ class Http:
         self.server.server_close()
 
 
+class Kafka:
+    """A broker that librdkafka brings along, behind a real socket."""
+
+    def __init__(self):
+        from confluent_kafka import Producer
+
+        self.producer = Producer(
+            {"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0}
+        )
+        brokers = self.producer.list_topics(timeout=10).brokers.values()
+        self.section = {
+            "kind": "kafka",
+            "brokers": [f"{each.host}:{each.port}" for each in brokers],
+            "topic": "rows",
+        }
+
+    def put(self, rows):
+        for number, row in enumerate(rows):
+            self.producer.produce("rows", json.dumps(row).encode(), partition=number % 2)
+        assert self.producer.flush(10) == 0
+
+
 class Requests:
     def __init__(self, store, monkeypatch):
         monkeypatch.setenv("TOKIWA_STORE", str(store))
@@ -132,6 +154,7 @@ class Requests:
         pytest.param("s3", marks=pytest.mark.slow),
         pytest.param("sql", marks=pytest.mark.slow),
         "http",
+        "kafka",
     ]
 )
 def kind(request, tmp_path, monkeypatch):
@@ -144,6 +167,8 @@ def kind(request, tmp_path, monkeypatch):
         yield S3(request.getfixturevalue("s3_url"))
     elif request.param == "sql":
         yield Sql(request.getfixturevalue("postgres_url"), monkeypatch)
+    elif request.param == "kafka":
+        yield Kafka()
     else:
         served = Http(monkeypatch)
         yield served
@@ -166,7 +191,7 @@ def opened(kind, tmp_path):
 
 
 def test_the_contract_knows_all_kinds():
-    assert set(SOURCES) == {"files", "s3", "sql", "http", "requests"}
+    assert set(SOURCES) == {"files", "s3", "sql", "http", "kafka", "requests"}
 
 
 def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):
@@ -183,6 +208,18 @@ def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):
     )
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "files",
+        "requests",
+        pytest.param("s3", marks=pytest.mark.slow),
+        pytest.param("sql", marks=pytest.mark.slow),
+        "http",
+    ],
+    indirect=True,
+    # What a topic holds cannot be changed, see tests/components/sources/test_kafka.py.
+)
 def test_the_fingerprint_of_a_window_follows_its_rows_and_no_others(kind, opened):
     rows = rows_of(DAYS)
     kind.put(rows)

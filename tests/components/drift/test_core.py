@@ -130,7 +130,7 @@ def test_is_quiet_when_nothing_changed(look):
     # Of windows in which nothing moved, one in a hundred may look as if something had.
     assert sum(report.moved for report in reports) <= 1
     assert reports[0].headline.startswith("quiet, harm unknown: 0 of 34 features moved, most ")
-    assert reports[0].level == 0
+    assert (reports[0].level, reports[0].alerts) == (0, {})
     assert reports[0].kind == "none"
     assert reports[0].schema_changes == []
 
@@ -170,6 +170,7 @@ def test_findings_come_with_the_largest_effect_first_and_graver_ones_a_higher_le
     effects = [each.times_threshold for each in report.findings if each.p_value is not None]
     assert effects == sorted(effects, reverse=True)
     assert found(report, "answer").level == 2 == report.level
+    assert report.alerts == {"answer": 2, "input": 1}
     assert found(report, "characters").level == 1
     assert (found(report, "answer").watched, found(report, "characters").watched) == (
         "answer",
@@ -197,6 +198,7 @@ def test_errors_hurt_by_themselves(look):
     assert 200 < rising.error_alarm_row < 260
     assert rising.labelled_rows == 300
     assert rising.level == 3 == found(rising, "error over time").level
+    assert rising.alerts == {"error": 3, "performance": 3}
 
 
 def test_errors_are_judged_against_the_rate_that_was_promised(look):
