@@ -198,6 +198,7 @@ class Application:
 
     async def _infer(self, asked: Asked) -> Answer:
         service = self._service
+        service.require_version(asked.version)
         service.admit()
         json_length = asked.header(protocol_v2.JSON_LENGTH)
         body.require_type(asked.headers, *([JSON] if json_length is None else [BINARY, JSON]))
