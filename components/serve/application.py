@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_MAX_KEY = 200
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -189,12 +187,14 @@ class Application:
         return Answer(content, headers=_headers(service.name, answers.version, answers.generation))
 
     async def _explain(self, asked: Asked) -> Answer:
-        self._service.admit()
-        body.require_type(asked.headers, JSON)
-        given = protocol_v1.document(await self._body(asked))
-        return _json(
-            await self._service.explain(lambda model: protocol_v1.contents(given, model.content))
-        )
+        with self._service.explaining():
+            body.require_type(asked.headers, JSON)
+            given = protocol_v1.document(await self._body(asked))
+            return _json(
+                await self._service.explain(
+                    lambda model: protocol_v1.contents(given, model.content)
+                )
+            )
 
     async def _infer(self, asked: Asked) -> Answer:
         service = self._service
@@ -268,7 +268,7 @@ def _version(answer: Answer, service: Service) -> str:
 
 
 def _key(asked: Asked) -> str:
-    return (asked.header("x-request-id") or "")[:_MAX_KEY]
+    return asked.header("x-request-id") or ""
 
 
 def _json(content: Any, status: int = 200) -> Answer:

@@ -29,7 +29,7 @@ _REMEMBERED = 32
 """Batches from which is learnt how long others will take."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A request, until all of its rows are answered."""
 
@@ -236,6 +236,9 @@ class Batcher:
                 job.answered.set_exception(error)
                 continue
             # Asked alone and whole, it is told of its own contents by their places.
+            if job.waiting:  # its other rows need not be asked about twice
+                self._jobs.remove(job)
+                self._rows -= job.waiting
             again = _Job(job.served, job.contents, job.answered, job.arrived_s)
             again.missing = again.begun = len(job.contents)
             again.predictions = [{}] * len(job.contents)

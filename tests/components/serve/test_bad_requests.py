@@ -132,6 +132,7 @@ MALFORMED = {
     ),
     "v2 binary length": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "-1"}, 400, "length"),
     "v2 binary too long": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "99"}, 400, "length"),
+    "v2 binary endless": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "9" * 5000}, 400, "length"),
     "v2 binary no inputs": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
     "v2 binary list": (V2, b"[]", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
     "v2 binary none": (V2, *binary([]), 400, "no text"),

@@ -90,6 +90,19 @@ def test_a_bad_text_at_the_end_of_a_large_request_is_told_by_its_place():
     assert said(answers[1]) == ["e"]
 
 
+def test_rows_of_a_request_that_failed_wait_no_more():
+    async def ask():
+        model, queue = Echo(), batcher(max_rows=2)
+        answers = await held(model, queue, ["bad", *"abcdef"], ["g"], ["h", "i", "bad"])
+        return model, queue, answers
+
+    model, queue, answers = asyncio.run(ask())
+    assert [str(answers[place]) for place in (0, 2)] == ["text 0 is bad", "text 2 is bad"]
+    assert said(answers[1]) == ["g"]
+    assert queue.wait_s == 0.0, "a leak here would refuse everybody some day"
+    assert [] not in model.batches
+
+
 def test_batches_never_mix_models():
     one, two = Echo(), Echo()
 
