@@ -66,6 +66,7 @@ class Application:
     def __init__(self, service: Service, access: Access, server: dict[str, Any]) -> None:
         """Answer for ``service`` whoever ``access`` lets in; ``server`` describes the server."""
         self._service, self._access, self._server = service, access, server
+        self._room = body.Room()
         alone = {
             "/": self._live,
             "/v2/health/live": self._live,
@@ -104,7 +105,8 @@ class Application:
         try:
             if hot is not None and method == "POST":
                 self._access.check(asked.header("authorization"))
-                answer = await hot(asked)
+                with self._room.taken(asked.headers):
+                    answer = await hot(asked)
             else:
                 answer = await self._elsewhere(path, method, asked)
         except Refused as refused:
@@ -139,7 +141,10 @@ class Application:
             return _refusal(405, sentence, {"allow": ", ".join(routes)})
         if model != self._service.name:
             raise Refused(404, f"there is no model {model[:60]!r} here, only {self._service.name}")
-        return await route(asked)
+        if method != "POST":
+            return await route(asked)
+        with self._room.taken(asked.headers):
+            return await route(asked)
 
     async def _live(self, asked: Asked) -> Answer:
         return _json({"live": True, "status": "alive"})

@@ -2,7 +2,8 @@
 
 Rows gather while all workers are busy, so a batch costs no waiting where nothing is gained.
 What is measured of the work bounds the latency: a batch takes no more rows than are answered
-in ``max_batch_ms``, and who would wait longer than ``queue_ms`` is refused at once.
+in ``max_batch_ms``, and who does not fit into the next one and would wait longer than
+``queue_ms`` is refused at once.
 
 What a batch takes is what its rows take and what comes on top, such as waiting for a core that
 another process has. Both are learnt apart (``_Pace``): were a pause counted as work of the rows,
@@ -115,10 +116,13 @@ class Batcher:
     def admit(self) -> None:
         """Refuse a request if too much waits; cheap, to be called before a body is read.
 
+        Who still fits into the next batch is not refused: coming again takes longer than that.
+
         Raises:
             Refused: with status 429.
         """
-        if self._rows >= self._limits.queue_rows or self.wait_s * 1000 > self._limits.queue_ms:
+        is_late = self._rows >= self._room() and self.wait_s * 1000 > self._limits.queue_ms
+        if self._rows >= self._limits.queue_rows or is_late:
             raise Refused(429, "too many requests wait; try again later", ceil(self.wait_s) or 1)
 
     async def respond(self, served: Served, contents: Sequence[str]) -> Predicted:

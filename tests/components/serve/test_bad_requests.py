@@ -9,12 +9,14 @@ import struct
 
 import pytest
 
+from components.serve import body
 from components.serve.body import MAX_BODY_BYTES
 from components.serve.model import MAX_CHARACTERS, MAX_CONTENTS
 from components.serve.protocol_v2 import JSON_LENGTH
 
 V1 = "/v1/models/demo:predict"
 V2 = "/v2/models/demo/infer"
+EXPLAIN = "/v1/models/demo:explain"
 AS_JSON = {"content-type": "application/json"}
 
 
@@ -141,8 +143,8 @@ MALFORMED = {
 
 @pytest.mark.parametrize("case", MALFORMED)
 def test_bad_requests_get_one_clear_sentence(served, case):
-    path, body, headers, status, says = MALFORMED[case]
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    path, sent, headers, status, says = MALFORMED[case]
+    content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     answer = served.post(path, content=content, headers=headers)
     assert answer.status_code == status, answer.text
     sentence = answer.json()["error"]
@@ -164,6 +166,21 @@ def test_a_body_that_breaks_off_does_no_harm(served):
         head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
     assert served.post(V1, json={"instances": ["a"]}).status_code == 200
+
+
+def test_many_large_bodies_at_once_are_refused_and_small_ones_are_not(served, monkeypatch, until):
+    monkeypatch.setattr(body, "MAX_BODIES_BYTES", MAX_BODY_BYTES + 1000)
+    whole = b'{"instances": ["a"]}'.ljust(MAX_BODY_BYTES)
+    url = served.base_url
+    with socket.create_connection((url.host, url.port)) as connection:
+        head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {MAX_BODY_BYTES}\r\nExpect: 100-continue\r\n\r\n"
+        connection.sendall(head.encode())
+        assert b" 100 " in connection.recv(100), "it was let in, and its body is waited for"
+        refused = served.post(EXPLAIN, content=whole, headers=AS_JSON)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert served.post(V1, json={"instances": ["a"]}).status_code == 200
+    until(lambda: served.post(V1, content=whole, headers=AS_JSON).status_code == 200, "room again")
 
 
 @pytest.mark.parametrize("act", ["load", "unload", "index"])

@@ -184,6 +184,17 @@ def test_as_many_batches_run_at_once_as_the_model_gains_from(threads):
     asyncio.run(ask())
 
 
+def test_who_fits_into_the_next_batch_is_not_refused_for_its_slowness():
+    model = Echo()
+    queue = Batcher(BatchingConfig(max_batch_ms=50), LimitsConfig(), Metrics("test"), 1)
+    for _ in range(8):
+        queue._pace.learn(10, 2.0)  # a batch is mostly waiting for a core
+        queue._pace.learn(10, 0.1)
+    answers = asyncio.run(held(model, queue, ["a", "b", "c"], ["d", "e"], ["f"]))
+    assert [said(answers[place]) for place in (0, 1)] == [["a", "b", "c"], ["d", "e"]]
+    assert answers[2].status == 429, "five rows fill the next batch"
+
+
 def test_how_long_rows_take_bounds_the_batch_and_the_wait():
     model = Echo()
     queue = Batcher(BatchingConfig(max_batch_ms=50), LimitsConfig(), Metrics("test"), 1)
