@@ -232,9 +232,9 @@ def _upload(count: str) -> int:
 
 
 def _boto3() -> int:
-    from components.store import s3_client
+    import boto3
 
-    client, rows = s3_client(), []
+    client, rows = boto3.client("s3"), []
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="in/"):
         for each in page["Contents"]:
             content = client.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()

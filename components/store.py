@@ -505,6 +505,7 @@ def s3_client() -> Any:
 def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
     """Make one client for each given number of attempts at a request."""
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -520,7 +521,10 @@ def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
     ]
     try:
         # A session of its own: boto3's default one is not made for threads.
-        session = boto3.session.Session()
+        core = botocore.session.get_session()
+        # Nobody reads the times in a listing, and to parse them takes most of its time.
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+        session = boto3.session.Session(botocore_session=core)
         return [session.client("s3", endpoint_url=endpoint_url, config=one) for one in configs]
     except (BotoCoreError, ValueError) as error:
         reason = type(error).__name__

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components import home
+from components.alerts import alerts_of
 from components.decisions import Decision, Decisions
 from components.declared_columns import numbers_in
 from components.errors import BadInput, ConfigError, NoChampion, SourceError
@@ -34,7 +35,7 @@ ROWS_AT_ONCE = 256
 
 
 def state_of(project: ProjectConfig) -> dict[str, Any]:
-    """Return the champion, a freeze, the last runs and the open events of a project."""
+    """Return the champion, a freeze, open alerts, the last runs and open events of a project."""
     store = home.store()
     head = Ledger(store, project.ledger).head()
     frozen = Freezes(store, project.ledger).state()
@@ -42,10 +43,12 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
     outcomes = [key for key in store.list(f"{project.ledger}/runs/") if key.endswith(suffix)]
     runs = [json.loads(store.get(key)) for key in outcomes[-SHOWN_RUNS:]]
     events = Events(store, project.ledger).all().items()
+    alerts = alerts_of(Decisions(store, project.ledger).recent())
     return {
         "project": project.name,
         "champion": head.model_dump(mode="json") if head else None,
         "frozen": frozen.model_dump(mode="json") if frozen else None,
+        "alerts": [each.model_dump(mode="json") for each in alerts if each.is_open],
         "runs": [{key: run[key] for key in ("run", "window", "result", "reason")} for run in runs],
         "events": [
             {"event": key, "owner": event.owner, "state": event.state, "detail": event.detail}

@@ -333,7 +333,7 @@ def _publish(
         lineage = {
             **description.lineage,
             BELOW: below,
-            "window_end": max(description.lineage.get("window_end", ""), learnt_until),
+            "window_end": _later(description.lineage.get("window_end", ""), learnt_until),
         }
         # Other forms of the champion answer as the champion does.
         changed = {"exports": [], "lineage": lineage}
@@ -341,6 +341,12 @@ def _publish(
         bundle.publish(store, folder)
     _prove(BundleModel.load(store, digest), frozen, step, description.examples)
     return digest
+
+
+def _later(first: str, second: str) -> str:
+    """Return the later of two moments in ISO 8601, whatever their zones; empty is never."""
+    known = filter(None, (first, second))
+    return max(known, key=datetime.fromisoformat, default="")
 
 
 def _prove(

@@ -113,6 +113,7 @@ class ProjectConfig(Section):
             *self.evaluate.unknown(self.task, columns),
             *self._finetuning_beside_the_task(),
             *self._gate_beside_what_it_judges(),
+            *self._partitions_beside_the_windows(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -192,6 +193,20 @@ class ProjectConfig(Section):
             yield (
                 f"prepare.guard_rows {guards} can guard nothing: evaluate.min_groups asks for "
                 f"{gate.min_groups} groups of rows; 0 does without a guard"
+            )
+
+    def _partitions_beside_the_windows(self) -> Iterator[str]:
+        if self.collect.partitions == 1:
+            return
+        if self.resolve.window_days is None:
+            yield (
+                "collect.partitions cuts a window of time into parts, and all rows are one "
+                "window; set resolve.window_days and resolve.start, or leave partitions out"
+            )
+        if self.source.max_rows_per_window is not None:
+            yield (
+                "collect.partitions reads parts of a window apart, and "
+                "source.max_rows_per_window looks at a whole one; leave out one of the two"
             )
 
     @model_validator(mode="after")

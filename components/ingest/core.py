@@ -20,7 +20,7 @@ from components.plan import Data, WindowData
 from components.settings import Section, digest_of
 from components.sources import Source, open_source
 from components.sources.rows import WINDOW, Fingerprint, snapshot_schema
-from components.split import content_digest
+from components.split import content_digests
 from components.store import Store
 
 ROWS = "rows.parquet"
@@ -167,12 +167,13 @@ def _write_rows(
     import pyarrow.parquet as pq
 
     written = _Written(schema.names)
-    seen: set[tuple[str, str | None]] = set()
+    seen: set[bytes] = set()
     near = None
     if config.near_duplicates is not None:
         near = NearDuplicates(config.near_duplicates)
     part = path.with_name(f".{path.name}")
-    with pq.ParquetWriter(part, schema) as writer:
+    repeated = ["source", "label", WINDOW, *data.source.metadata]
+    with pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer:
         for planned in data.windows:
             table, left_out = source.table(planned.window)
             for reason, count in left_out.items():
@@ -189,7 +190,7 @@ def _write_rows(
                 table = table.filter(pa.array(new))
             name = planned.window.name
             table = table.append_column(
-                WINDOW, pa.array([name] * table.num_rows, pa.string())
+                WINDOW, pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
             ).cast(schema)
             written.by_window[name] = table.num_rows
             written.fingerprint.update(table)
@@ -198,14 +199,22 @@ def _write_rows(
     return written
 
 
-def _first_of_each(table: Any, seen: set[tuple[str, str | None]]) -> NDArray[np.bool_]:
+def _first_of_each(table: Any, seen: set[bytes]) -> NDArray[np.bool_]:
     """Return which rows are the first with their content and label, and remember those."""
+    keys = [
+        digest if label is None else digest + b"=" + label
+        for digest, label in zip(
+            content_digests(table["text"]),
+            table["label"].cast(pa.binary()).to_pylist(),
+            strict=True,
+        )
+    ]
     new = np.ones(table.num_rows, bool)
-    texts, labels = table["text"].to_pylist(), table["label"].to_pylist()
-    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
-        key = (content_digest(text or ""), label)
-        new[row] = key not in seen
-        seen.add(key)
+    if len(distinct := set(keys)) < len(keys) or not seen.isdisjoint(distinct):
+        for row, key in enumerate(keys):
+            new[row] = key not in seen
+            seen.add(key)
+    seen |= distinct
     return new
 
 

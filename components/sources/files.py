@@ -26,8 +26,9 @@ from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import digest_of
 from components.sources.columns import ColumnNames, Part, Pixels, TableConfig
+from components.sources.converting import UNREADABLE_CONTENT, Table
 from components.sources.packed import is_packed, unpacked
-from components.sources.reading import UNREADABLE_CONTENT, Table, TableSource
+from components.sources.reading import TableSource
 from components.sources.tables import (
     JSON_LINES,
     PARQUET,

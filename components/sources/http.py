@@ -32,8 +32,9 @@ from pydantic import AfterValidator, Field, model_validator
 from components.errors import ConfigError, SourceError, UserError
 from components.settings import digest_of
 from components.sources.columns import Part, TableConfig
+from components.sources.converting import Table
 from components.sources.files import read_file
-from components.sources.reading import Table, TableSource
+from components.sources.reading import TableSource
 from components.sources.sql import Variable
 from components.sources.tables import JSON_LINES, PARQUET, kind_of
 from components.windows import Window

@@ -11,7 +11,7 @@ A cache: it may be deleted at any time, and is read again from the source. ::
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from components.settings import Section, digest_of
-from components.sources.mapping import INSTANT, MOMENT, TABLE
+from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE
 from components.sources.tables import Unreadable
 from components.store import ObjectMissing, Store
 
-GROUP_ROWS = 1 << 17
+GROUP_ROWS = 1 << 15
 GROUP_BYTES = 64 << 20
 """Rows are gathered up to one of these before they are written together."""
 UNREADABLE = pa.schema(
@@ -143,10 +143,15 @@ class PartWriter:
         """Open the two files."""
         import pyarrow.parquet as pq
 
-        plain = {"compression": "snappy", "write_statistics": [MOMENT]}
+        # Unpacking counts: rows are written once, and read with each window that they are in.
+        plain = {"compression": "lz4", "write_statistics": [MOMENT]}
         self._schema = schema
         self._rows = pq.ParquetWriter(
-            rows, schema, use_dictionary=["source", "label", TABLE], **plain
+            rows,
+            schema,
+            use_dictionary=["source", "label", TABLE],
+            column_encoding=dict.fromkeys([MOMENT, ROW], "DELTA_BINARY_PACKED"),
+            **plain,
         )
         self._bad = pq.ParquetWriter(unreadable, UNREADABLE, **plain)
         self._held: list[Any] = []
@@ -182,11 +187,7 @@ class PartWriter:
                 if ends["min"] is not None:
                     first.append(ends["min"])
                     last.append(ends["max"])
-                self._held.append(batch)
-                self._held_rows += batch.num_rows
-                self._held_bytes += batch.nbytes
-                if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_BYTES:
-                    self._flush()
+                self._hold(batch)
             before += [each for each, moment in filed if moment is None]
             self._file(name, [each for each in filed if each[1] is not None])
         # What comes before the first row with a time belongs to that.
@@ -203,6 +204,37 @@ class PartWriter:
                 last=max(last).isoformat() if last else None,
             )
         )
+
+    def add_together(self, tables: Sequence[tuple[str, str, int]], rows: Any) -> None:
+        """Write tables without anything unreadable: name, version and rows of each, at least one.
+
+        Args:
+            tables: in order.
+            rows: theirs, one table's after the other's; all have moments, or none.
+        """
+        ends: list[tuple[str | None, str | None]] = [(None, None)] * len(tables)
+        if not rows[MOMENT].null_count:
+            moments = rows[MOMENT].cast(pa.int64()).to_numpy()
+            starts = np.cumsum([0, *(count for _, _, count in tables[:-1])])
+            first, last = (
+                pa.array(extreme.reduceat(moments, starts), INSTANT).to_pylist()
+                for extreme in (np.minimum, np.maximum)
+            )
+            ends = [(a.isoformat(), b.isoformat()) for a, b in zip(first, last, strict=True)]
+        self._hold(rows)
+        self.tables += [
+            KeptTable(
+                name=name, version=version, rows=count, unreadable=0, undated=0, first=a, last=b
+            )
+            for (name, version, count), (a, b) in zip(tables, ends, strict=True)
+        ]
+
+    def _hold(self, batch: Any) -> None:
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._held_bytes += batch.nbytes
+        if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_BYTES:
+            self._flush()
 
     def _file(self, name: str, filed: list[tuple[Unreadable, Any]]) -> None:
         if not filed:

@@ -18,13 +18,15 @@ from components.errors import ConfigError, SourceError
 from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, TableConfig
 from components.sources.rows import COLUMNS
 from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
-from components.split import content_digest, unit_interval
+from components.split import content_digests, unit_interval
 from components.tasks.columns import records_of
 from components.tasks.image_classification import encode_png
 
 MOMENT, UNBINNED, TABLE, ROW = "_moment", "_unbinned", "_table", "_row"
 """Columns of kept rows beside ``COLUMNS``: when it happened, whether its label is in no bin,
 the table that it comes from, and its number there."""
+ORDER = (MOMENT, "id", TABLE, ROW)
+"""By what the rows of a window are sorted."""
 INSTANT = pa.timestamp("us", "UTC")
 _OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 """Ends a time of day that says how far it is from UTC."""
@@ -169,7 +171,7 @@ class Mapper:
 
     def _ids(self, ids: Any, texts: Any) -> Any:
         if ids is None:
-            keys = [content_digest(text or "")[:16] for text in texts.to_pylist()]
+            keys = [digest[:8].hex() for digest in content_digests(texts)]
             ids = pa.array([self._numbered(key) for key in keys], pa.string())
         if self._part.name:
             ids = pc.binary_join_element_wise(f"{self._part.name}:", ids, "")
@@ -190,7 +192,7 @@ class Mapper:
         if not groups.null_count:
             return groups
         lone = pc.is_null(groups)
-        contents = [content_digest(text or "") for text in texts.filter(lone).to_pylist()]
+        contents = [digest.hex() for digest in content_digests(texts.filter(lone))]
         return pc.replace_with_mask(groups, lone, pa.array(contents, pa.string()))
 
     def _moments(self, times: Any, count: int) -> tuple[Any, NDArray[np.str_]]:
@@ -226,20 +228,34 @@ class Mapper:
             if parsed.dtype == object or getattr(parsed.dt, "tz", None) is not None:
                 return _naive(pd.to_datetime(parsed, utc=True))
             return self._local(parsed.to_numpy("<M8[us]"))
-        carried = pc.match_substring_regex(times, _OFFSET).drop_null()
-        some, every = pc.any(carried).as_py() or False, pc.all(carried).as_py() or False
-        if len(carried) and (some != every or self._offsets not in (None, some)):
-            raise SourceError(
-                f"{self._table}: the times are not all ISO 8601: some carry an offset and some "
-                "do not"
-            )
-        self._offsets = some if len(carried) else self._offsets
-        try:
-            read = times.cast(INSTANT if some else pa.timestamp("us"))
-            found: NDArray[np.datetime64] = read.to_numpy(zero_copy_only=False).astype("<M8[us]")
-        except pa.ArrowInvalid:
-            found = _leniently(times, utc=some)
+        some, found = self._iso(times)
+        if some is not None:
+            if self._offsets not in (None, some):
+                raise self._mixed_times()
+            self._offsets = some
         return found if some else self._local(found)
+
+    def _iso(self, times: Any) -> tuple[bool | None, NDArray[np.datetime64]]:
+        """Return whether ISO 8601 times carry offsets, None without any time, and the times."""
+        if times.null_count == len(times):
+            return None, np.full(len(times), "NaT", "<M8[us]")
+        # Arrow reads times with offsets as instants alone, and others as none.
+        for some, kind in ((False, pa.timestamp("us")), (True, INSTANT)):
+            try:
+                read = times.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+            return some, read.to_numpy(zero_copy_only=False).astype("<M8[us]")
+        carried = pc.match_substring_regex(times, _OFFSET).drop_null()
+        some, every = pc.any(carried).as_py(), pc.all(carried).as_py()
+        if some != every:
+            raise self._mixed_times()
+        return some, _leniently(times, utc=some)
+
+    def _mixed_times(self) -> SourceError:
+        return SourceError(
+            f"{self._table}: the times are not all ISO 8601: some carry an offset and some do not"
+        )
 
     def _local(self, clock: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
         """Return instants of a wall clock in the source's zone."""

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import shutil
 import tempfile
 import time
 import weakref
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -32,10 +27,11 @@ from components.errors import ConfigError, SourceError
 from components.labels import Labels
 from components.settings import Section, digest_of
 from components.sources.columns import Part, TableConfig
+from components.sources.converting import Changed, Converter, Table
+from components.sources.cuts import cut
 from components.sources.kept import UNREADABLE, Kept, KeptPart, KeptTable
-from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE, UNBINNED, Mapper, kept_schema
-from components.sources.rows import COLUMNS, Rows, fingerprint
-from components.sources.tables import Block, Form, Unreadable
+from components.sources.mapping import INSTANT, MOMENT, ORDER, TABLE, UNBINNED, kept_schema
+from components.sources.rows import COLUMNS, Fingerprint, Rows
 from components.split import unit_interval
 from components.store import LocalStore, Store
 from components.windows import ALL_TIME, Window
@@ -43,54 +39,9 @@ from components.windows import ALL_TIME, Window
 ATTEMPTS = 3
 PAUSE_S = 0.2
 """A table that changes while it is read is read again so often, after such a pause."""
-READERS = 16
-"""Small tables that are read at the same time."""
-SMALL_BYTES = 4 << 20
 PART_TABLES = 20_000
 _LOCAL = {"files", "labels_of", "max_rows_per_window", "stores"}
 """Keys of a source that do not decide how one of its tables is read."""
-UNREADABLE_CONTENT = (
-    OSError,
-    ValueError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    pa.ArrowException,
-)
-"""What libraries raise when a content is not what it should be."""
-
-
-class Changed(Exception):
-    """A table changed while it was read."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of a source.
-
-    Attributes:
-        name: tells it from all others, and where it lies.
-        version: another one if its content may be another.
-        part: of the source, that it belongs to.
-        blocks: reads it, given how it is written and the wanted columns.
-        is_current: whether it still is of this version.
-        day: of all its rows, YYYY-MM-DD; empty if they carry times, or none.
-        size: about how many bytes it has.
-        optional: whether it may be empty.
-        picture: finds the images that it names.
-    """
-
-    name: str
-    version: str
-    part: Part
-    blocks: Callable[[Form, Sequence[str]], Iterator[Block]]
-    is_current: Callable[[], bool]
-    day: str = ""
-    size: int = 0
-    optional: bool = False
-    picture: Callable[[str], bytes | None] = lambda path: None
 
 
 class Facts(Section):
@@ -148,23 +99,36 @@ class TableSource(ABC):
         frame = table.to_pandas().astype(object)
         return Rows(frame.where(frame.notna(), None), left_out)
 
-    def table(self, window: Window) -> tuple[Any, dict[str, int]]:
-        """Return the rows of a window as an Arrow table, and how many are left out and why."""
-        rows = self._rows(window)
-        left_out = {}
-        if forgotten := rows.num_rows - (rest := self._remembered(rows)).num_rows:
-            left_out["forgotten"], rows = forgotten, rest
-        if unbinned := pc.sum(rows[UNBINNED]).as_py():
-            left_out["label-in-no-bin"] = unbinned
-            rows = rows.filter(pc.invert(rows[UNBINNED]))
-        cap = self._config.max_rows_per_window
-        if cap is not None and rows.num_rows > cap:
-            left_out["over-cap"] = rows.num_rows - cap
-            place = unit_interval(rows["id"].to_pylist(), "cap")
-            chosen = np.sort(np.argsort(place, kind="stable")[:cap])
-            rows = rows.take(pa.array(chosen))
+    def table(self, window: Window, part: Window | None = None) -> tuple[Any, dict[str, int]]:
+        """Return the rows of a window as an Arrow table, and how many are left out and why.
+
+        Args:
+            window: of the rows, for which the source is asked.
+            part: of the window's time; None for all of it.
+        """
+        rows, left_out = self._wanted(self._rows(window, part or window))
+        if over := rows.num_rows - (rest := self._capped(rows)).num_rows:
+            left_out["over-cap"], rows = over, rest
         rows = rows.append_column("time", _written(rows[MOMENT]))
         return rows.select([*COLUMNS, *self._config.metadata]), left_out
+
+    def batches(self, window: Window, part: Window | None = None) -> Iterator[Any]:
+        """Yield the rows of a window as they are kept, a bounded number of them at a time.
+
+        Each is an Arrow table with the columns of rows but for ``time``, and with those of
+        ``ORDER``, by which ``table`` sorts them. A window with a cap comes at once.
+
+        Args:
+            window: of the rows, for which the source is asked.
+            part: of the window's time; None for all of it.
+        """
+        if self._config.max_rows_per_window is not None:
+            rows, _ = self._wanted(self._rows(window, part or window))
+            yield self._capped(rows).drop_columns([UNBINNED])
+            return
+        for some in self._kept_rows(window, part or window):
+            rows, _ = self._wanted(self._labelled(some))
+            yield rows.drop_columns([UNBINNED])
 
     def facts(self, window: Window) -> Facts:
         """Return what a plan says of a window; without reading, if that is known already."""
@@ -187,11 +151,13 @@ class TableSource(ABC):
         keeps = self._given is not None and bool(self.listing(window))
         if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
-        table, _ = self.table(window)
+        found, rows = Fingerprint((*COLUMNS, *self._config.metadata)), 0
+        for part in self._cuts(window):
+            table, _ = self.table(window, part)
+            found.update(table)
+            rows += table.num_rows
         facts = Facts(
-            fingerprint=fingerprint(table, table.column_names),
-            contents=fingerprint(table, ("id", "text")),
-            rows=table.num_rows,
+            fingerprint=found.hexdigest(), contents=found.hexdigest(("id", "text")), rows=rows
         )
         if keeps:
             self._store.put(key, facts.to_json().encode())
@@ -277,28 +243,71 @@ class TableSource(ABC):
         gone = self._forgotten.rows(rows.select(["id", "group"]).to_pandas())
         return rows.filter(pa.array(~gone))
 
-    def _rows(self, window: Window) -> Any:
-        """Return the kept rows of a window in their order."""
+    def _rows(self, window: Window, part: Window) -> Any:
+        """Return the kept rows of a part of a window in their order."""
+        rows = pa.concat_tables(
+            [kept_schema(self._config).empty_table(), *self._kept_rows(window, part)]
+        )
+        return self._labelled(rows.sort_by([(name, "ascending") for name in ORDER]))
+
+    def _kept_rows(self, window: Window, part: Window) -> Iterator[Any]:
+        """Yield the kept rows of a part of a window, some at a time and in no order."""
+        schema = kept_schema(self._config)
+        for file, tables, whole in self._opened(window, part):
+            for group in _groups(file, part):
+                rows = file.read_row_group(group)
+                if part != ALL_TIME:
+                    rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], part), False))
+                if not whole:
+                    rows = rows.filter(pc.is_in(rows[TABLE], tables))
+                yield rows.select(schema.names).cast(schema)
+
+    def _opened(self, window: Window, part: Window) -> Iterator[tuple[Any, Any, bool]]:
+        """Yield the files that may hold rows of a part of a window.
+
+        With each come the names of its tables that are current, and whether all of them are.
+        """
         import pyarrow.parquet as pq
 
-        schema = kept_schema(self._config)
-        found = [schema.empty_table()]
         for reading in self._reading(window):
-            for part, tables in reading.parts:
-                if not _overlapping(tables, window):
-                    continue
-                current = pa.array([each.name for each in tables])
-                whole = len(current) == len(part.tables)
-                with pq.ParquetFile(reading.kept.rows(part)) as file:
-                    for group in _groups(file, window):
-                        rows = file.read_row_group(group)
-                        if window != ALL_TIME:
-                            rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], window), False))
-                        if not whole:
-                            rows = rows.filter(pc.is_in(rows[TABLE], current))
-                        found.append(rows.select(schema.names).cast(schema))
-        rows = pa.concat_tables(found)
-        rows = rows.sort_by([(name, "ascending") for name in (MOMENT, "id", TABLE, ROW)])
+            for kept, tables in reading.parts:
+                if _overlapping(tables, part):
+                    with pq.ParquetFile(reading.kept.rows(kept)) as file:
+                        names = pa.array([each.name for each in tables])
+                        yield file, names, len(tables) == len(kept.tables)
+
+    def _cuts(self, window: Window) -> list[Window]:
+        """Return the parts of a window's time whose rows are sorted together, in order."""
+        if window == ALL_TIME or self._config.max_rows_per_window is not None:
+            return [window]
+        spans = [
+            (found.min, found.max, file.metadata.row_group(group).num_rows)
+            for file, _, _ in self._opened(window, window)
+            for group in _groups(file, window)
+            for found in [_statistics(file, group)]
+        ]
+        return cut(window, spans) or [window]
+
+    def _wanted(self, rows: Any) -> tuple[Any, dict[str, int]]:
+        """Return an Arrow table without what is left out, and how many rows that are and why."""
+        left_out = {}
+        if forgotten := rows.num_rows - (rest := self._remembered(rows)).num_rows:
+            left_out["forgotten"], rows = forgotten, rest
+        if unbinned := pc.sum(rows[UNBINNED]).as_py():
+            left_out["label-in-no-bin"] = unbinned
+            rows = rows.filter(pc.invert(rows[UNBINNED]))
+        return rows, left_out
+
+    def _capped(self, rows: Any) -> Any:
+        """Return an Arrow table of the rows of a window, no more than the source's cap."""
+        cap = self._config.max_rows_per_window
+        if cap is None or rows.num_rows <= cap:
+            return rows
+        place = unit_interval(rows["id"].to_pylist(), "cap")
+        return rows.take(pa.array(np.sort(np.argsort(place, kind="stable")[:cap])))
+
+    def _labelled(self, rows: Any) -> Any:
+        """Return an Arrow table with the labels that people gave to rows without one."""
         if self._imported:
             labels = [
                 self._imported.get(row) if label is None and not unbinned else label
@@ -348,8 +357,10 @@ class TableSource(ABC):
     def _keep(self, tables: Sequence[Table]) -> list[_Reading]:
         """Read the tables that are not kept, and return those parts that hold current ones."""
         by_reading: dict[str, list[Table]] = {}
+        parts = {id(table.part): table.part for table in tables}
+        digests = {place: self._digest(part) for place, part in parts.items()}
         for table in tables:
-            by_reading.setdefault(self._digest(table.part), []).append(table)
+            by_reading.setdefault(digests[id(table.part)], []).append(table)
         return [self._keep_alike(digest, alike) for digest, alike in by_reading.items()]
 
     def _keep_alike(self, digest: str, tables: Sequence[Table]) -> _Reading:
@@ -360,13 +371,11 @@ class TableSource(ABC):
         for start in range(0, len(new), PART_TABLES):
             some = new[start : start + PART_TABLES]
             with kept.writing([(table.name, table.version) for table in some]) as writer:
-                for table, batches in self._converted(some):
-                    writer.add(table.name, table.version, batches)
-        taken: set[tuple[str, str]] = set()
+                Converter(self._config, self._remembered).write(some, writer)
         parts = []
         for part in kept.parts():
-            current = [each for each in part.tables if (each.name, each.version) in wanted - taken]
-            taken |= {(each.name, each.version) for each in current}
+            current = [each for each in part.tables if (each.name, each.version) in wanted]
+            wanted -= {(each.name, each.version) for each in current}
             if current:
                 parts.append((part, current))
         return _Reading(kept, parts)
@@ -375,58 +384,6 @@ class TableSource(ABC):
         """Return the digest of all that decides how a table of a part is read."""
         config = self._config.model_dump(mode="json", exclude=_LOCAL)
         return digest_of([config, part.model_dump(mode="json", exclude={"path"}), _code()])[:32]
-
-    def _converted(
-        self, tables: Sequence[Table]
-    ) -> Iterator[tuple[Table, Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]]]:
-        """Yield the rows of each table, small ones read ahead and side by side."""
-        with ThreadPoolExecutor(READERS) as pool:
-            ahead: deque[tuple[Table, Future[Any] | None]] = deque()
-
-            def next_one() -> Any:
-                table, future = ahead.popleft()
-                return table, iter(future.result()) if future else self._convert(table)
-
-            try:
-                for table in tables:
-                    small = table.size <= SMALL_BYTES and len(tables) > 1
-                    read = (
-                        pool.submit(lambda one: list(self._convert(one)), table) if small else None
-                    )
-                    ahead.append((table, read))
-                    if len(ahead) > 4 * READERS:
-                        yield next_one()
-                while ahead:
-                    yield next_one()
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _convert(self, table: Table) -> Iterator[tuple[Any, list[tuple[Unreadable, Any]]]]:
-        mapper = Mapper(self._config, table.part, table.name, table.day, table.picture)
-        first: Unreadable | None = None
-        columns = table.part.columns or self._config.columns
-        form = self._config.form
-        if columns.image:
-            form = Form(**{**form.__dict__, "image": columns.image})
-        try:
-            for block in table.blocks(form, mapper.wanted):
-                rows, unreadable = mapper.rows(block)
-                rows = self._remembered(rows)
-                if unreadable and first is None:
-                    first = unreadable[0][0]
-                yield rows, unreadable
-        except UNREADABLE_CONTENT as error:
-            if not table.is_current():
-                raise Changed(table.name) from error
-            raise SourceError(f"cannot read {table.name}: {error}") from error
-        if not table.is_current():
-            raise Changed(table.name)
-        if first is not None and not mapper.readable and not table.optional:
-            raise SourceError(
-                f"cannot read {table.name}: no row of it can be read; row {first.row} is "
-                f"{first.reason}: {first.raw[:80]!r}"
-            )
-        mapper.check(empty_is_wrong=not table.optional)
 
 
 def refuse_store(address: str, patterns: Sequence[str]) -> None:
@@ -469,9 +426,8 @@ def _overlapping(tables: Sequence[KeptTable], window: Window) -> list[KeptTable]
 
 def _groups(file: Any, window: Window) -> Iterator[int]:
     """Yield the row groups that may hold rows of a window."""
-    column = file.schema_arrow.names.index(MOMENT)
     for group in range(file.num_row_groups):
-        found = file.metadata.row_group(group).column(column).statistics
+        found = _statistics(file, group)
         if window == ALL_TIME or (
             found is not None
             and found.has_min_max
@@ -479,6 +435,12 @@ def _groups(file: Any, window: Window) -> Iterator[int]:
             and found.max >= window.begins
         ):
             yield group
+
+
+def _statistics(file: Any, group: int) -> Any:
+    """Return what a file says of the moments of one of its row groups, None for nothing."""
+    column = file.schema_arrow.names.index(MOMENT)
+    return file.metadata.row_group(group).column(column).statistics
 
 
 def _inside(moments: Any, window: Window) -> Any:
@@ -490,9 +452,8 @@ def _written(moments: Any) -> Any:
     """Return instants as ISO 8601 with their offset from UTC."""
     plain = moments.cast(pa.timestamp("us"))
     whole = plain.cast(pa.timestamp("s"), safe=False)
-    texts = pc.strftime(whole, "%Y-%m-%dT%H:%M:%S+00:00")
+    texts = whole.cast(pa.string())
     odd = pc.fill_null(pc.not_equal(whole.cast(pa.timestamp("us")), plain), False)
     if pc.any(odd).as_py():
-        exact = pc.strftime(plain, "%Y-%m-%dT%H:%M:%S+00:00")
-        texts = pc.if_else(odd, exact, texts)
-    return texts
+        texts = pc.if_else(odd, plain.cast(pa.string()), texts)
+    return pc.binary_join_element_wise(pc.binary_replace_slice(texts, 10, 11, "T"), "+00:00", "")

@@ -18,7 +18,8 @@ from components.errors import ConfigError
 from components.request_log import RequestLog
 from components.settings import digest_of
 from components.sources.columns import ColumnNames, Part, TableConfig
-from components.sources.reading import SMALL_BYTES, Table, TableSource
+from components.sources.converting import SMALL_BYTES, Table
+from components.sources.reading import TableSource
 from components.sources.tables import Block, Form, blocks
 from components.windows import Window
 

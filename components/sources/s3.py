@@ -23,9 +23,11 @@ from pydantic import AfterValidator
 from components.errors import SourceError
 from components.settings import digest_of
 from components.sources.columns import Part, TableConfig
+from components.sources.converting import SMALL_BYTES, Changed, Table
+from components.sources.direct_get import DirectGet
 from components.sources.files import day_of, is_hidden
 from components.sources.packed import is_packed, unpacked
-from components.sources.reading import READERS, SMALL_BYTES, Changed, Table, TableSource
+from components.sources.reading import TableSource
 from components.sources.tables import JSON_LINES, PARQUET, Block, Form, blocks, kind_of
 from components.store import explained_s3, s3_client
 from components.windows import Day, Window
@@ -168,36 +170,23 @@ class S3Source(TableSource):
                     yield from blocks(content, key, form, wanted)
 
     def _content(self, bucket: str, key: str, etag: str) -> bytes:
-        """Return a small object: signed by boto3 and fetched without the rest of it.
+        """Return a small object, past boto3 if that goes well.
 
-        Of boto3's work on a request, which takes longer than the request, a third is left.
+        boto3 works longer on a request than the store does. What goes wrong is asked for
+        again through it, for it knows when to try again, and what to say.
         """
-        from urllib3.exceptions import HTTPError
-
-        name = f"s3://{bucket}/{key}"
-        with self._asking(name):
+        content = self._direct.get(key, etag) if self._direct else None
+        if content is not None:
+            return content
+        with self._asking(f"s3://{bucket}/{key}"):
             wanted = {"Bucket": bucket, "Key": key, "IfMatch": f'"{etag}"'}
-            address = self._client.generate_presigned_url("get_object", Params=wanted)
-            try:
-                answer = self._pool.request("GET", address, headers={"If-Match": f'"{etag}"'})
-            except HTTPError as error:
-                raise SourceError(f"cannot read {name}: {type(error).__name__}") from error
-            if answer.status == 200:
-                content: bytes = answer.data
-                return content
-            # To be told what is wrong in boto3's words.
-            whole = self._client.get_object(**wanted)["Body"].read()
-            assert isinstance(whole, bytes)
-            return whole
+            content = self._client.get_object(**wanted)["Body"].read()
+            assert isinstance(content, bytes)
+            return content
 
     @cached_property
-    def _pool(self) -> Any:
-        from urllib3 import PoolManager, Retry, Timeout
-
-        again = Retry(5, status_forcelist=(500, 502, 503, 504), backoff_factor=0.2)
-        return PoolManager(
-            maxsize=READERS, retries=again, timeout=Timeout(connect=10, read=60), block=True
-        )
+    def _direct(self) -> DirectGet | None:
+        return DirectGet.of(self._client, self._config.place[0])
 
     def _picture(self, bucket: str, prefix: str, key: str, name: str) -> bytes | None:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(key), name))

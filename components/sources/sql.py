@@ -23,7 +23,8 @@ from pydantic import AfterValidator, Field, model_validator
 from components.errors import ConfigError, SourceError, UserError
 from components.settings import digest_of
 from components.sources.columns import Part, TableConfig
-from components.sources.reading import Changed, Table, TableSource
+from components.sources.converting import Changed, Table
+from components.sources.reading import TableSource
 from components.sources.tables import Block
 from components.windows import ALL_TIME, Window
 

@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from types import NoneType
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -203,7 +205,7 @@ def _records(
                 data, overlong = b"", data[:RAW_CHARACTERS]
     if overlong:
         yield overlong, "row-too-long"
-    while data.strip():
+    while data and not data.isspace():
         if end := end_of(data if data.endswith(b"\n") else data + b"\n"):
             yield data[:end], ""
             data = data[end:]
@@ -254,9 +256,10 @@ def _end_of_rows(data: bytes, separator: int) -> int:
         return newline + 1
     text = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(text == _QUOTE)
-    before = text[np.maximum(quotes[::2] - 1, 0)]
-    opens = np.isin(before, (separator, *_NEWLINES, _QUOTE)) | (quotes[::2] == 0)
-    if not opens.all():
+    may_precede = np.zeros(256, bool)
+    may_precede[[separator, *_NEWLINES, _QUOTE]] = True
+    first = int(quotes[0] == 0)  # nothing is before it
+    if not may_precede[text[quotes[::2][first:] - 1]].all():
         fields = list(_QUOTED.finditer(data))
         edges = [edge for each in fields for edge in (each.start(), each.end() - 1)]
         if fields and not fields[-1][1]:
@@ -302,7 +305,7 @@ def _delimited(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> It
         for data, wrong in records:
             if not wrong and not columns:
                 columns, data = _header(data, form)
-                if columns and not data.strip():
+                if columns and data.isspace():
                     data = b""
             if wrong:
                 pending.append(Unreadable(0, wrong, _shown(data)))
@@ -341,13 +344,15 @@ def _parsed(data: bytes, form: Form, columns: Sequence[str], wanted: Sequence[st
     """Parse whole rows; numbers count from 0."""
     import pyarrow.csv as pv
 
-    if not data.strip():
+    if not data or data.isspace():
         empty = {name: pa.array([], pa.string()) for name in wanted or columns if name in columns}
         return Block(pa.table(empty), np.zeros(0, np.int64), list(columns))
-    whole = _is_utf8(data)
-    marked = not whole or _MARK.encode() in data
-    if not whole:
-        data = data.decode("utf-8", "tokiwa-mark").encode()
+    marked = False
+    if not data.isascii():
+        whole = _is_utf8(data)
+        marked = not whole or _MARK.encode() in data
+        if not whole:
+            data = data.decode("utf-8", "tokiwa-mark").encode()
     unreadable: list[Unreadable] = []
 
     def skip(row: Any) -> str:
@@ -434,6 +439,10 @@ def _json_lines(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> I
 
 def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str | None]:
     """Return an object's values as strings; a ``ValueError`` is the reason why there is none."""
+    row = _plain_json_row(line)
+    if row is not None:
+        seen.update(dict.fromkeys(row))
+        return row
     try:
         text = line.decode("utf-8", form.encoding_errors)
         if _MARK in text:
@@ -459,6 +468,25 @@ def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str |
         raise ValueError("bad-encoding") from error
     seen.update(dict.fromkeys(row))
     return row
+
+
+def _plain_json_row(line: bytes) -> dict[str, str | None] | None:
+    """Return a row of strings and whole numbers, None of any other, which takes longer."""
+    if _MARK.encode() in line:
+        return None
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if type(record) is not dict:
+        return None
+    kinds = set(map(type, record.values()))
+    if kinds <= {str, NoneType}:
+        return record
+    # Other numbers are shown as they are written, and so is -0.
+    if kinds <= {str, NoneType, int, bool} and b"-0" not in line:
+        return {name: _as_text(value) for name, value in record.items()}
+    return None
 
 
 def _as_text(value: Any) -> str | None:

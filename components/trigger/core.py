@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from components import bundle
+from components.alerts import news
 from components.decisions import Action, Decision, Decisions, Rule
 from components.freeze import Freezes
 from components.labels import Labels
@@ -18,7 +19,15 @@ from components.ledger import Events, EventState
 from components.records import Records
 from components.store import Store
 from components.trigger.config import Cause, GovernorConfig, ProbeConfig, TriggerConfig
-from components.trigger.governor import Said, Situation, Spent, as_rule, govern, refusals
+from components.trigger.governor import (
+    STOOD_BACK,
+    Said,
+    Situation,
+    Spent,
+    as_rule,
+    govern,
+    refusals,
+)
 from components.trigger.triggers import TRIGGERS, Evidence, Finding
 
 __all__ = ["TRIGGERS", "Finding", "TriggerConfig", "decide", "end_of_training"]
@@ -70,7 +79,9 @@ def decide(
     if earlier is not None and not earlier.retrain:
         return earlier
     states = events.all()
-    decided = [each for each in decisions.recent() if each.run != run]
+    # A retrain counts however often was looked since.
+    owners = {state.owner for state in states.values()}
+    decided = [each for each in decisions.recent(always=owners) if each.run != run]
     past = [_as_it_ended(each, states, now) for each in decided]
     imported = Labels(store, ledger).rows_in(window)
     finding = finding.model_copy(update={"labelled_rows": finding.labelled_rows + imported})
@@ -124,7 +135,10 @@ def decide(
         moved=finding.moved if finding.enough else None,
         hurts=finding.hurts,
         performance=finding.performance,
+        alerts=finding.alerts,
     )
+    told = [alert.words for alert in news(decision, decided)]
+    decision = decision.model_copy(update={"news": told})
     decisions.keep(decision)
     return decision
 
@@ -163,14 +177,10 @@ def _as_it_ended(decision: Decision, states: Mapping[str, EventState], now: date
     if (
         state is not None
         and state.owner == decision.run
-        and (state.state == "done" or _is_held(state, now))
+        and (state.state == "done" or state.is_held(now))
     ):
         return decision
     return decision.model_copy(update={"retrain": False})
-
-
-def _is_held(state: EventState, now: datetime) -> bool:
-    return state.state == "claimed" and now < datetime.fromisoformat(state.lease_until)
 
 
 def _in_flight(states: Mapping[str, EventState], event: str, run: str, now: datetime) -> list[str]:
@@ -178,7 +188,7 @@ def _in_flight(states: Mapping[str, EventState], event: str, run: str, now: date
     return [
         state.owner
         for key, state in states.items()
-        if key != event and state.owner != run and _is_held(state, now)
+        if key != event and state.owner != run and state.is_held(now)
     ]
 
 
@@ -225,19 +235,19 @@ def _claim(
 ) -> list[Rule]:
     """Claim the event; return the rules that refuse after all, because somebody was faster.
 
-    Whoever claims looks once more who else holds an event. Of two that claim two events at
-    the same moment at least one sees the other, and stands back: its event is free again.
+    Of those that claim different events at the same moment one departs; the others stand back,
+    and their events are free again.
     """
     claim = events.claim(event, run, lease_s=lease_hours * 3600, now=now, detail=detail)
     if not claim.is_mine:
         fate = "handled" if claim.outcome == "done" else "being handled"
         said = (False, f"already {fate} by run {claim.state.owner}", "each event once")
         return [as_rule("once", said, by_a_person=False)]
-    others = _in_flight(events.all(), event, run, now)
-    if not others:
+    other = events.depart(event, run, now=now)
+    if other is None:
         return []
-    events.close(event, run, "failed", "another retrain was under way", now=now)
-    said = (False, f"run {', '.join(others)} retrains", "one at a time")
+    events.close(event, run, "failed", STOOD_BACK, now=now)
+    said = (False, f"run {other.owner} retrains", "one at a time")
     return [as_rule("single flight", said, by_a_person=False)]
 
 

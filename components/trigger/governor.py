@@ -22,6 +22,8 @@ DOUBTS = ("drift", "performance")
 BEYOND_A_PERSON = ("freeze", "once", "single flight")
 """Refusals that a person's request does not outweigh."""
 MAX_COOLDOWN = timedelta(days=3650)
+STOOD_BACK = "another retrain was under way"
+"""How a claim ends that made way for another; it was no attempt."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def freeze(situation: Situation, policy: GovernorConfig) -> Said:
 def once(situation: Situation, policy: GovernorConfig) -> Said:
     """Refuse an event that another run handles or has handled, or that fails each time."""
     threshold = f"each event once, in at most {policy.max_attempts} attempts"
-    attempts = sum(each.state == "claimed" for each in situation.event)
+    attempts = sum(
+        (each.state == "claimed") - (each.detail == STOOD_BACK) for each in situation.event
+    )
     if not attempts:
         return True, "nobody has handled it", threshold
     last = situation.event[-1]
@@ -116,7 +120,7 @@ def once(situation: Situation, policy: GovernorConfig) -> Said:
         return False, f"already handled by run {last.owner}", threshold
     if last.state == "claimed" and last.owner == situation.run:
         return True, "it is this run's own", threshold
-    if last.state == "claimed" and situation.now < datetime.fromisoformat(last.lease_until):
+    if last.is_held(situation.now):
         return False, f"already being handled by run {last.owner}", threshold
     measured = f"run {last.owner} left it, after {attempts} attempt{'s' * (attempts > 1)} in all"
     return attempts < policy.max_attempts, measured, threshold

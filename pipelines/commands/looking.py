@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Show the champion, the last runs and open events."""
+    """Show the champion, open alerts, the last runs and open events."""
     from components import home
+    from components.alerts import Alert
     from components.freeze import Freeze
     from components.registry import without_password
     from pipelines.history import replay_of, state_of
@@ -54,6 +55,8 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
         print_replays(project, [replay_of(champion)])
     if state["frozen"]:
         out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
+    for alert in state["alerts"]:
+        out.print(f"alert, {Alert(**alert).words}", style="yellow", markup=False, soft_wrap=True)
     print_table(("run", "window", "result", "reason"), state["runs"])
     print_table(("event", "owner", "state", "detail"), state["events"])
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.split import TEST_SHARE, content_digest, is_test, unit_interval
+from components.split import TEST_SHARE, content_digest, content_digests, is_test, unit_interval
 
 KEYS = st.lists(st.text(max_size=20), max_size=30)
 
@@ -59,3 +60,25 @@ def test_other_texts_have_other_digests(other):
 
 def test_a_text_with_a_lone_surrogate_has_a_digest_too():
     assert content_digest("\ud800") != content_digest("\ud801")
+
+
+PIECES = ["", " ", "  ", "\t", "\x1c", "\x7f", "\x85", "Word", "word", "\u3000", "\uff37", "\u00e9"]
+
+
+@given(st.lists(st.none() | st.lists(st.sampled_from(PIECES), max_size=5).map("".join)), st.data())
+def test_the_digests_of_a_column_are_those_of_its_texts(texts, data):
+    column = pa.array(texts, pa.string())
+    cut = data.draw(st.integers(0, len(texts)))
+    digests = [content_digest(text or "") for text in texts]
+    for some, expected in (
+        (column, digests),
+        (column.slice(cut), digests[cut:]),
+        (pa.chunked_array([column.slice(cut), column[:cut]]), digests[cut:] + digests[:cut]),
+    ):
+        assert [digest.hex() for digest in content_digests(some)] == expected
+
+
+def test_the_digests_of_a_column_of_many_rows_are_those_of_its_texts():
+    texts = [f"Text {number}" for number in range(40_000)]
+    digests = content_digests(pa.array(texts))
+    assert [digest.hex() for digest in digests] == [content_digest(text) for text in texts]

@@ -17,6 +17,9 @@ from components.drift.findings import benjamini_hochberg
 from components.drift.report import SHOWN_COMPONENTS, to_html, to_markdown
 from components.errors import BundleError
 from components.profile import Answers, Columns, Profile
+from components.trigger.config import TriggerConfig
+from components.trigger.triggers import TRIGGERS, Evidence
+from components.trigger.triggers import Finding as TriggerFinding
 
 WIDTH = 30
 COMPONENTS = [f"embedding_{number:03d}" for number in range(WIDTH)]
@@ -37,6 +40,7 @@ def look(tmp_path):
         change=None,
         answers=None,
         errors_by="page-hinkley",
+        groups=0,
         **config,
     ):
         generator = np.random.default_rng(seed)
@@ -68,9 +72,14 @@ def look(tmp_path):
             frame[name] = generator.normal(shift * (name in shifted), size=rows)
         frame = change(frame) if change else frame
         frame.to_parquet(tmp_path / "current.parquet")
-        stream = pd.DataFrame({"error": np.array(errors, np.float64)})
-        stream.insert(0, "window", "2026-01-12")
-        stream.insert(0, "group", np.arange(len(stream)).astype(str))
+        weeks = errors if isinstance(errors, dict) else {"2026-01-12": errors}
+        stream = pd.DataFrame(
+            {
+                "window": np.repeat(list(weeks), [len(each) for each in weeks.values()]),
+                "error": np.concatenate([np.array(each, np.float64) for each in weeks.values()]),
+            }
+        )
+        stream.insert(0, "group", np.arange(len(stream)) % (groups or len(stream) or 1))
         stream.to_parquet(tmp_path / "errors.parquet")
         return detect(tmp_path, tmp_path, DriftConfig(errors=(errors_by,), **config))
 
@@ -91,6 +100,33 @@ def test_benjamini_hochberg_rejects_what_scipy_rejects(p_values, rate):
     np.testing.assert_array_equal(found[clear], (adjusted <= rate)[clear])
 
 
+def test_what_more_rows_have_is_looked_at_there(look, tmp_path):
+    """A change too small for the sample's few rows shows in the many."""
+    few = look(rows=300, min_effect={"kolmogorov-smirnov": 0.05})
+    assert not found(few, "characters").moved
+    generator = np.random.default_rng(1)
+    more = pd.DataFrame(
+        {
+            "group": np.arange(50_000).astype(str),
+            "characters": generator.normal(104, 20, 50_000).round(),
+        }
+    )
+    more.to_parquet(tmp_path / "inputs.parquet")
+    many = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    moved = found(many, "characters")
+    assert moved.effect == pytest.approx(0.08, abs=0.04)
+    rest = [each for each in many.findings if each.name != "characters"]
+    assert {each.name: each.effect for each in rest} == {
+        each.name: each.effect for each in few.findings if each.name != "characters"
+    }
+    # The same values, but a thousand of them to a document, are worth as many rows as documents.
+    alike = more.sort_values("characters").assign(group=np.arange(50_000) // 1000)
+    alike.to_parquet(tmp_path / "inputs.parquet")
+    again = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    assert found(again, "characters").effect == moved.effect
+    assert found(again, "characters").p_value > 5 * moved.p_value
+
+
 def test_benjamini_hochberg_takes_what_lies_below_a_later_success():
     # 0.03 fails its own step (0.025) and is saved by 0.035 at the next.
     p_values = np.array([0.035, 0.9, 0.03, 0.001])
@@ -103,7 +139,7 @@ def test_is_quiet_when_nothing_changed(look):
     # Of windows in which nothing moved, one in a hundred may look as if something had.
     assert sum(report.moved for report in reports) <= 1
     assert reports[0].headline.startswith("quiet, harm unknown: 0 of 34 features moved, most ")
-    assert reports[0].level == 0
+    assert (reports[0].level, reports[0].alerts) == (0, {})
     assert reports[0].kind == "none"
     assert reports[0].schema_changes == []
 
@@ -143,6 +179,7 @@ def test_findings_come_with_the_largest_effect_first_and_graver_ones_a_higher_le
     effects = [each.times_threshold for each in report.findings if each.p_value is not None]
     assert effects == sorted(effects, reverse=True)
     assert found(report, "answer").level == 2 == report.level
+    assert report.alerts == {"answer": 2, "input": 1}
     assert found(report, "characters").level == 1
     assert (found(report, "answer").watched, found(report, "characters").watched) == (
         "answer",
@@ -170,6 +207,141 @@ def test_errors_hurt_by_themselves(look):
     assert 200 < rising.error_alarm_row < 260
     assert rising.labelled_rows == 300
     assert rising.level == 3 == found(rising, "error over time").level
+    assert rising.alerts == {"error": 3, "performance": 3}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 99])
+def test_a_few_labels_are_no_verdict(look, rows):
+    # 1 of 3 is wrong, where 1 of 5 was.
+    report = look(errors=([1, 0, 0] * rows)[:rows])
+    assert (report.measured, report.hurts, report.level) == (None, None, 0)
+    assert report.labelled_rows == rows
+    assert look(errors=[1, 0, 0] * 100).hurts is True
+
+
+def test_labels_of_a_few_documents_are_no_verdict(look):
+    errors = [1, 0, 0] * 100
+    assert look(errors=errors, errors_by="ddm").measured.hurts is True
+    report = look(errors=errors, errors_by="ddm", groups=9)
+    assert report.measured.hurts is None
+    assert (report.hurts, report.headline[:20]) == (None, "quiet, harm unknown:")
+
+
+def test_labels_of_several_small_windows_are_measured_together(look):
+    weeks = {f"2026-02-{day:02d}": [1, 1, 0, 0, 0] * 8 for day in range(1, 8)}
+    report = look(errors={"2026-01-12": [1, 0, 0, 0, 0] * 200, **weeks})
+    assert (report.measured.rows, report.measured.window) == (120, "2026-02-05 to 2026-02-07")
+    assert report.measured.hurts
+
+
+GOOD, BAD = [1, 0, 0, 0, 0] * 100, [1, 1, 0] * 100
+
+
+def test_the_window_that_hurt_is_named_and_so_is_the_alarm(look):
+    report = look(errors={"2026-01-12": GOOD, "2026-01-19": BAD})
+    alarm = report.error_alarm_row
+    assert 500 < alarm < 800
+    assert report.harms == [
+        "measured 1 - mean error fell from 0.800 to 0.333 in window 2026-01-19",
+        f"errors rose, alarm at labelled row {alarm:,} in window 2026-01-19",
+    ]
+    assert report.headline.endswith("; ".join(report.harms))
+
+
+def test_an_alarm_is_outdated_by_what_was_measured_since(look):
+    report = look(errors={"2026-01-12": BAD, "2026-01-19": GOOD}, max_drop=0.1)
+    assert (report.error_alarm_row, report.rose, report.hurts) == (None, "", False)
+    assert (report.level, report.kind, report.harms) == (0, "none", [])
+    assert not found(report, "error over time").moved
+    # A window with too few labels outdates nothing.
+    assert look(errors={"2026-01-12": BAD, "2026-01-19": GOOD[:20]}).hurts is True
+
+
+def test_errors_that_rose_at_the_end_of_a_good_window_hurt(look, read):
+    report = look(errors={"2026-01-12": GOOD * 10 + [1] * 60})
+    assert (report.measured.hurts, report.hurts, report.level) == (False, True, 3)
+    assert report.harms == [report.rose]
+    said = TRIGGERS["performance"](Evidence(read(report)), TriggerConfig())
+    assert said == report.rose
+
+
+@pytest.fixture
+def read(tmp_path):
+    """What the trigger reads of a report."""
+
+    def run(report):
+        written = {"headline": report.headline, **report.model_dump(mode="json")}
+        (tmp_path / "report.json").write_text(json.dumps(written))
+        return TriggerFinding.read(tmp_path / "report.json")
+
+    return run
+
+
+def _answers(rows, right, *, said=None, seed=0, guess=0.5):
+    """Draw answers that are right so often, and say that they are, unless they say otherwise."""
+    generator = np.random.default_rng(seed)
+    targets = (generator.random(rows) < guess).astype(np.int64)
+    decided = np.where(generator.random(rows) < right, targets, 1 - targets)
+    sure = right if said is None else said
+    probabilities = np.where(np.eye(2)[decided] > 0, sure, 1 - sure)
+    return Answers(probabilities, decided, targets, np.arange(rows))
+
+
+def _columns(given, **more):
+    first, second = given.probabilities.T
+    columns = {"probability_0": first, "probability_1": second, "decided": given.decided}
+    return {**columns, **more}
+
+
+@pytest.fixture
+def watch(look, tmp_path, read):
+    """Look at a window of answers behind one whose labels have come."""
+
+    def run(before, labelled, now):
+        promised = float((before.decided != before.targets).mean())
+        look(
+            answers=before,
+            error_rate=promised,
+            rows=len(now.decided),
+            change=lambda frame: frame.assign(**_columns(now)),
+        )
+        wrong = (labelled.decided != labelled.targets).astype(float)
+        columns = _columns(labelled, target=labelled.targets, window="2026-01-12", error=wrong)
+        pd.DataFrame({"group": np.arange(len(wrong)), **columns}).to_parquet(
+            tmp_path / "errors.parquet"
+        )
+        report = detect(tmp_path, tmp_path, DriftConfig())
+        said = TRIGGERS["performance"](Evidence(read(report)), TriggerConfig())
+        return report, said
+
+    return run
+
+
+def test_harm_that_was_foreseen_and_is_estimated_no_more_has_passed(watch):
+    report, said = watch(_answers(400, 0.9), _answers(400, 0.7), _answers(300, 0.9))
+    assert (report.measured.hurts, report.estimated.hurts) == (True, False)
+    assert (report.hurts, report.kind, report.level, said) == (False, "none", 0, None)
+    assert "does not hurt" in report.headline
+    assert "as it was estimated to, and no more: measured accuracy fell" in report.headline
+
+
+def test_harm_that_was_a_surprise_stays_however_sure_the_answers_are(watch):
+    surprise = _answers(400, 0.7, said=0.9)
+    report, said = watch(_answers(400, 0.9), surprise, _answers(300, 0.9))
+    assert (report.measured.hurts, report.estimated.hurts) == (True, False)
+    assert (report.hurts, report.kind, report.level) == (True, "concept", 3)
+    assert said.startswith("measured performance fell by")
+    assert "in window 2026-01-12" in report.headline
+
+
+@pytest.mark.parametrize(("right", "guess"), [(0.5, 0.5), (0.85, 0.9)])
+def test_a_champion_that_was_no_better_than_guessing_is_never_unhurt(watch, right, guess):
+    given = [_answers(1000, right, guess=guess, seed=seed) for seed in range(3)]
+    report, said = watch(*given)
+    assert report.measured.is_guessing
+    assert report.hurts is None
+    assert "it was no better than guessing when it was trained" in report.headline
+    assert said is None
 
 
 def test_errors_are_judged_against_the_rate_that_was_promised(look):
@@ -381,3 +553,19 @@ def test_evidently_reports_the_same_rows_if_the_project_asks_for_it(look, tmp_pa
     page = evidently_html(tmp_path, tmp_path, wanted=True)
     assert "characters" in page
     assert "<script" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "is_empty"),
+    [
+        (lambda frame: frame.assign(characters=np.nan, answer=None), False),
+        (lambda frame: frame.assign(characters="many"), False),
+        (lambda frame: frame[:0], True),
+        (lambda frame: frame.drop(columns=["characters", "confidence", "answer"]), True),
+    ],
+)
+@pytest.mark.slow
+def test_evidently_is_spared_what_it_cannot_read(look, tmp_path, change, is_empty):
+    look(change=change)
+    page = evidently_html(tmp_path, tmp_path, wanted=True)
+    assert ("No column has values on both sides" in page) == is_empty

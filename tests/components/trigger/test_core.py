@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from components import bundle
-from components.decisions import Decisions
+from components.decisions import READ_PER_WINDOW, Decisions
 from components.errors import LedgerError
 from components.freeze import Freezes
 from components.ledger import Events
@@ -203,6 +206,7 @@ def test_of_two_that_claim_at_once_one_stands_back(ask, events, monkeypatch):
     def late(self, key, owner, lease_s, **given):
         monkeypatch.setattr(Events, "claim", claim)
         claim(self, "another event", "run-9", lease_s, now=given["now"])
+        assert self.depart("another event", "run-9", now=given["now"]) is None
         return claim(self, key, owner, lease_s, **given)
 
     monkeypatch.setattr(Events, "claim", late)
@@ -210,6 +214,112 @@ def test_of_two_that_claim_at_once_one_stands_back(ask, events, monkeypatch):
     assert (decision.retrain, decision.reason) == (False, "run run-9 retrains")
     states = {state.owner: state.state for state in events.all().values()}
     assert states == {"run-9": "claimed", "run-1": "failed"}
+
+
+@pytest.mark.parametrize("events_at_once", [2, 3, 6])
+def test_of_many_events_at_once_one_starts_a_retrain(disk, events_at_once):
+    """None is worse than two: what stands back for each other is lost until somebody looks."""
+    for attempt in range(5):
+        ledger = f"{LEDGER}/{attempt}"
+        together = threading.Barrier(12)
+
+        def look(number, ledger=ledger, together=together):
+            together.wait()
+            window = f"2026-01-{12 + number % events_at_once:02d}"
+            return _deliver(disk, f"run-{number}", window=window, ledger=ledger)
+
+        with ThreadPoolExecutor(12) as pool:
+            decisions = list(pool.map(look, range(12)))
+        held = [each for each in Events(disk, ledger).all().values() if each.state == "claimed"]
+        assert sum(each.retrain for each in decisions) == len(held) == 1
+
+
+def test_who_stood_back_did_not_try(ask, events, monkeypatch):
+    """However often two events collide, neither is given up for it."""
+    claim = Events.claim
+
+    def late(self, key, owner, lease_s, **given):
+        claim(self, "another event", "run-9", lease_s, now=given["now"])
+        assert self.depart("another event", "run-9", now=given["now"]) is None
+        return claim(self, key, owner, lease_s, **given)
+
+    for number in range(4):
+        monkeypatch.setattr(Events, "claim", late)
+        assert ask(MOVED, run=f"run-{number}").reason == "run run-9 retrains"
+        monkeypatch.setattr(Events, "claim", claim)
+        events.close("another event", "run-9", "failed")
+    assert ask(MOVED, run="run-5").retrain
+
+
+def test_a_retrain_is_remembered_however_often_was_looked_since(ask, events):
+    first = ask(MOVED, window="2026-01-12")
+    events.close(first.event, "run-1", "done")
+    for look in range(READ_PER_WINDOW + 1):
+        ask(CALM, window="2026-01-12", run=f"look-{look}", days=0.01 * (look + 1))
+    after = ask(MOVED, window="2026-01-12", run="run-2", days=0.9, champion="d" * 64)
+    assert (after.retrain, after.reason) == (False, "21.6 hours since the last retrain")
+
+
+def test_a_run_that_is_killed_at_any_call_of_the_store_retrains_once_when_it_is_tried_again(
+    tmp_path,
+):
+    """Before a call, or after it and before its answer; another run delivers the same event."""
+    for after in (False, True):
+        for fatal in itertools.count():
+            disk = LocalStore(tmp_path / f"{after}-{fatal}")
+            died = False
+            try:
+                _deliver(Mortal(disk, fatal, after), "run-1")
+            except Killed:
+                died = True
+            decisions = [_deliver(disk, run) for run in ("run-1", "run-2", "run-1")]
+            assert [each.retrain for each in decisions] == [True, False, True]
+            kept = {each.run: each.retrain for each in Decisions(disk, LEDGER).recent()}
+            assert kept == {"run-1": True, "run-2": False}
+            assert [each.owner for each in Events(disk, LEDGER).all().values()] == ["run-1"]
+            if not died:
+                break
+        assert fatal > 5
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class Mortal:
+    """A store that is called so often and no more."""
+
+    def __init__(self, store, fatal, after):
+        self._store, self._left, self._after = store, fatal, after
+
+    def __getattr__(self, name):
+        call = getattr(self._store, name)
+
+        def counted(*given, **named):
+            self._left -= 1
+            if self._left < 0 and not self._after:
+                raise Killed
+            answer = call(*given, **named)
+            if self._left < 0:
+                raise Killed
+            return answer
+
+        return counted
+
+
+def _deliver(store, run, *, window="2026-01-12", ledger=LEDGER):
+    return decide(
+        MOVED,
+        champion="c" * 64,
+        window=window,
+        run=run,
+        now=NOON,
+        request="",
+        store=store,
+        ledger=ledger,
+        config=TriggerConfig(),
+        probe=lambda policy: (None, "", ""),
+    )
 
 
 def test_a_retrain_in_vain_makes_the_next_pause_longer(ask, events):
@@ -335,6 +445,17 @@ def test_every_training_counts_for_the_budget(ask, disk, events):
     strict = {"device_hours_per_week": 14.9}
     third = ask(MOVED, run="run-3", governor=strict)
     assert third.reason == "11.00 device-hours in seven days, 4.00 for one more"
+
+
+def test_a_decision_tells_of_alerts_once_and_keeps_what_it_told(ask):
+    alarming = HARMLESS.model_copy(update={"alerts": {"input": 2}})
+    first, second = ask(alarming), ask(alarming, days=7, run="run-2")
+    assert first.news == ["level 2: inputs moved in window 2026-01-12"]
+    assert (second.alerts, second.news) == ({"input": 2}, [])
+    assert ask(alarming) == first
+    graver = alarming.model_copy(update={"alerts": {"input": 2, "error": 3}})
+    (told,) = ask(graver, days=14, run="run-3").news
+    assert told.startswith("level 3: errors rose in window ")
 
 
 def test_a_decision_that_cannot_be_read_is_named(ask, disk):
