@@ -241,9 +241,9 @@ class TableSource(ABC):
                 current = pa.array([each.name for each in tables])
                 whole = len(current) == len(part.tables)
                 with pq.ParquetFile(reading.kept.rows(part)) as file:
-                    for group in _groups(file, window):
+                    for group, is_inside in _groups(file, window):
                         rows = file.read_row_group(group)
-                        if window != ALL_TIME:
+                        if not is_inside:
                             rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], window), False))
                         if not whole:
                             rows = rows.filter(pc.is_in(rows[TABLE], current))
@@ -366,18 +366,19 @@ def _overlapping(tables: Sequence[KeptTable], window: Window) -> list[KeptTable]
     ]
 
 
-def _groups(file: Any, window: Window) -> Iterator[int]:
-    """Yield the row groups that may hold rows of a window."""
+def _groups(file: Any, window: Window) -> Iterator[tuple[int, bool]]:
+    """Yield the row groups that may hold rows of a window, and whether it holds all of theirs."""
     column = file.schema_arrow.names.index(MOMENT)
     for group in range(file.num_row_groups):
+        if window == ALL_TIME:
+            yield group, True
+            continue
         found = file.metadata.row_group(group).column(column).statistics
-        if window == ALL_TIME or (
-            found is not None
-            and found.has_min_max
-            and found.min < window.ends
-            and found.max >= window.begins
-        ):
-            yield group
+        if found is None or not found.has_min_max:
+            continue  # no row of it has a time
+        if found.min < window.ends and found.max >= window.begins:
+            inside = found.min >= window.begins and found.max < window.ends
+            yield group, inside and found.null_count == 0
 
 
 def _inside(moments: Any, window: Window) -> Any:
