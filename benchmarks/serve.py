@@ -8,14 +8,12 @@ so that whatever else the machine does hits all of them.
 
 ``kserve`` is measured with the first words of the reviews, as long as a search or a chat
 message; ``kserve, whole reviews`` with all of them, where the time goes into the network and
-less can be won around it. The usual load is a fifth of what our server can do. ::
-
-    python -m benchmarks.serve --soak 10     minutes of half the capacity, and nothing else
+less can be won around it. The usual load is a fifth of what our server can do.
+``benchmarks.soak`` loads it for an hour.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -70,12 +68,23 @@ class Server:
     body: Callable[[str], Any] = lambda text: {"instances": [text]}
 
     def ask(
-        self, texts: Sequence[str], seconds: float, connections: int = 0, rate: float = 0.0
+        self,
+        texts: Sequence[str],
+        seconds: float,
+        connections: int = 0,
+        rate: float = 0.0,
+        retries: int = 0,
     ) -> Outcome:
         """Ask for one text at a time, see ``load``."""
         bodies = [json.dumps(self.body(text)).encode() for text in texts]
         return load(
-            self.port, self.path, bodies, seconds=seconds, connections=connections, rate=rate
+            self.port,
+            self.path,
+            bodies,
+            seconds=seconds,
+            connections=connections,
+            rate=rate,
+            retries=retries,
         )
 
 
@@ -134,32 +143,6 @@ def show(figures: Sequence[Figure]) -> None:
             each.goal,
         )
     out.print(table)
-
-
-def soak(minutes: float) -> int:
-    """Load our server for a while; print availability, errors and memory."""
-    texts = movie_rows(0)["text"].tolist()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_bundle(folder / "bundle")
-        ours = stack.enter_context(our_server(folder))
-        rate = HALF * ours.ask(texts, ROUND_S, CONNECTIONS).per_second
-        statuses: dict[str, int] = {}
-        memory_mb = []
-        until_s = time.monotonic() + 60 * minutes
-        while time.monotonic() < until_s:
-            outcome = ours.ask(texts, min(30.0, 60 * minutes), rate=rate)
-            for status, count in outcome.statuses.items():
-                statuses[status] = statuses.get(status, 0) + count
-            memory_mb.append(_memory_mb(ours.pid))
-            out.print(
-                f"{outcome.per_second:6.0f} answers/s, p95 {outcome.percentile_ms(95):5.1f} ms, "
-                f"{memory_mb[-1]:6.1f} MB, {statuses}"
-            )
-    asked, good = sum(statuses.values()), statuses.get("200", 0)
-    growth = memory_mb[-1] / memory_mb[len(memory_mb) // 4] - 1
-    out.print(f"availability {good / asked:.4%} of {asked:,}, memory {growth:+.1%} since warm")
-    return int(good / asked < 0.999 or growth > 0.05)
 
 
 def write_bundle(folder: Path) -> None:
@@ -274,12 +257,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _memory_mb(pid: int) -> float:
-    """Return the resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def _per_second(outcomes: Sequence[Outcome]) -> float:
     return statistics.median(outcome.per_second for outcome in outcomes)
 
@@ -339,13 +316,5 @@ def _errors(outcomes: Sequence[Outcome]) -> Figure:
     )
 
 
-def main() -> int:
-    """Measure, or soak."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--soak", type=float, default=0.0)
-    options, rest = parser.parse_known_args()
-    return soak(options.soak) if options.soak else run(measure, show, rest)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(measure, show))

@@ -9,6 +9,7 @@ Windows are in the order of their names, which are days; within one, the clock d
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -74,6 +75,10 @@ class Decision(Section):
     """Whether the champion got worse; None if nothing could tell."""
     performance: float | None = None
     """The champion's, such as accuracy, measured or estimated; None without either."""
+    alerts: dict[str, int] = {}
+    """What a person should know, each with its level, 1 to 3; see ``components.alerts``."""
+    news: list[str] = []
+    """Alerts that begin or rise with this look, in words; a mere repeat is none."""
 
     @property
     def fired(self) -> list[str]:
@@ -103,24 +108,32 @@ class Decisions:
     def of(self, window: str, run: str) -> Decision | None:
         """Return what a run decided about a window, None if it did not yet."""
         for key in self._store.list(f"{self._folder}/{window}/"):
-            if key.rsplit("/", 1)[1].partition("-")[2] == f"{run}.json":
+            if _run_of(key) == run:
                 return self._read(key)
         return None
 
-    def recent(self, window: str = "") -> list[Decision]:
+    def recent(self, window: str = "", always: Collection[str] = ()) -> list[Decision]:
         """Return the decisions of the last windows, in the order of windows and time.
 
         Args:
             window: of this window only.
+            always: runs whose decisions are returned however long ago they were.
         """
         listing = self._store.list(f"{self._folder}/{window}/" if window else f"{self._folder}/")
         by_window: dict[str, list[str]] = {}
         for key in listing:
             if key.endswith(".json"):
                 by_window.setdefault(key.rsplit("/", 2)[1], []).append(key)
+        first = sorted(by_window)[-READ_WINDOWS:][:1]
         out: list[Decision] = []
-        for name in sorted(by_window)[-READ_WINDOWS:]:
-            out += [self._read(key) for key in sorted(by_window[name])[-READ_PER_WINDOW:]]
+        for name in sorted(by_window):
+            keys = sorted(by_window[name])
+            new = len(keys) - READ_PER_WINDOW if [name] >= first else len(keys)
+            out += [
+                self._read(key)
+                for number, key in enumerate(keys)
+                if number >= new or _run_of(key) in always
+            ]
         return out
 
     def _read(self, key: str) -> Decision:
@@ -130,3 +143,7 @@ class Decisions:
         except ValueError as error:
             place = self._store.uri(key)
             raise LedgerError(f"the decision {place} cannot be read: {error}") from error
+
+
+def _run_of(key: str) -> str:
+    return key.rsplit("/", 1)[1].partition("-")[2].removesuffix(".json")

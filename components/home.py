@@ -7,6 +7,8 @@
 ``TOKIWA_STUDIES``        searches: in the store by default, or a database that
                           SQLAlchemy opens, such as ``postgresql://…``
 ========================  ==================================================
+
+A project that signs names one more in ``register.signing_key_env``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.errors import ConfigError
 from components.registry import Registry
+from components.signature import SigningKey
 from components.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -46,6 +50,31 @@ def registry(project: str) -> Registry:
     """Open MLflow for a project."""
     home().mkdir(parents=True, exist_ok=True)
     return Registry(tracking_uri(), project, (home() / "mlartifacts").as_uri())
+
+
+def signing_key(variable: str) -> SigningKey | None:
+    """Return the private key that an environment variable holds, or whose file it names.
+
+    Args:
+        variable: its name; empty for a project that does not sign.
+
+    Raises:
+        ConfigError: it is not set, or leads to no private key of Ed25519.
+    """
+    if not variable:
+        return None
+    value = os.environ.get(variable, "")
+    if not value:
+        raise ConfigError(
+            f"register.signing_key_env names {variable}, which is not set here; it holds a "
+            "private key in PEM, or the path of its file"
+        )
+    if value.lstrip().startswith("-----BEGIN"):
+        return SigningKey(value, variable)
+    try:
+        return SigningKey(Path(value).expanduser().read_text(), f"{variable} ({value})")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{variable} names a file that cannot be read: {error}") from error
 
 
 def studies() -> Studies:

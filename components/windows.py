@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
@@ -66,6 +67,23 @@ class Window(Section):
     def ends(self) -> datetime:
         """The first instant after the window."""
         return datetime.fromisoformat(self.end)
+
+    def slices(self, count: int) -> list[Window]:
+        """Return the window cut into equal lengths of time, to the microsecond and in order.
+
+        Where there are fewer instants than slices, some of them are empty.
+
+        >>> [
+        ...     each.start
+        ...     for each in Window(
+        ...         start="2026-01-05T00:00+09:00", end="2026-01-07T00:00+09:00"
+        ...     ).slices(2)
+        ... ]
+        ['2026-01-04T15:00:00+00:00', '2026-01-05T15:00:00+00:00']
+        """
+        begins, length = self.begins.astimezone(UTC), self.ends - self.begins
+        cuts = [(begins + length * number // count).isoformat() for number in range(count + 1)]
+        return [type(self)(start=start, end=end) for start, end in pairwise(cuts)]
 
 
 ALL_TIME = Window(start="0001-01-01T00:00:00+00:00", end="9999-12-31T00:00:00+00:00")

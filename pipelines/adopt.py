@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from components import bundle, home, mlmodel
+from components import bundle, home, mlmodel, signature
 from components.errors import BadInput, BundleError
 from components.finetune.core import EXAMPLES, profile_of
 from components.freeze import Freezes
@@ -45,8 +45,9 @@ def adopt(
         BadInput: the project has a champion already, its window no usable rows, or the
             folder no model.
         Frozen: somebody stopped all promotions.
-        BundleError: the model does not load, has other labels, or no model can be
-            adopted for the project's task.
+        BundleError: the model does not load, has other labels, no model can be adopted for
+            the project's task, or the project trusts other keys than the one it signs with.
+        ConfigError: the project signs, and its private key is not here.
     """
     store = home.store()
     ledger = Ledger(store, project.ledger)
@@ -56,6 +57,7 @@ def adopt(
             f"{project.name} has a champion already; "
             f"a new model must win: tokiwa run {shlex.quote(typed)}"
         )
+    key = home.signing_key(project.register_.signing_key_env)
     adopted = TASKS[project.task.kind].adopt(folder_of(project, model), project.task)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
@@ -87,6 +89,9 @@ def adopt(
             ),
         )
         bundle.publish(store, folder)
+        if key is not None:
+            key.sign(store, digest)
+        signature.require(store, digest, project.deploy.trusted_keys)
     registry = home.registry(project.name)
     version = registry.register(
         digest, store.uri(bundle.key_of(digest)), None, {"tokiwa.adopted": model}

@@ -47,6 +47,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Decide": (
         promoting.candidates,
         promoting.promote,
+        promoting.sign,
         promoting.reject,
         rolling.rollout,
         rolling.rollback,

@@ -279,6 +279,7 @@ class Steps(Section):
     evaluate: Pod | None = None
     register_: Pod | None = Field(default=None, alias="register")
     deploy: Pod | None = None
+    summarize: Pod | None = None
     collect: Pod | None = None
     drift: Pod | None = None
     trigger: Pod | None = None
@@ -291,7 +292,7 @@ STEPS = tuple(_FIELDS)
 _MODEL = {"cpu": "2", "memory": "6Gi"}
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     # Steps that load a model; those that resume from a checkpoint are worth more attempts.
-    **dict.fromkeys(("prepare", "evaluate", "deploy", "collect", "score"), _MODEL),
+    **dict.fromkeys(("prepare", "evaluate", "deploy", "summarize", "collect", "score"), _MODEL),
     **dict.fromkeys(("search", "finetune"), _MODEL | {"retries": Retries(most=3, wait_s=60)}),
 }
 

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 
 from components import bundle, home
 from components.erasures import By, Erasures, Forgotten, digest_of_name
+from components.ledger import Ledger
+from components.online.kept import KeptHead, digests_of
 from components.quarantine import Quarantine
 from components.resolve.core import known_windows
 from components.settings import Section
 from components.sources import open_source
 from components.split import is_test
 from components.store import ObjectMissing, Store
+from pipelines.online import BELOW
 from pipelines.project import ProjectConfig
 
 TELLING_CHARACTERS = 12
@@ -48,6 +51,17 @@ class Learnt(Section):
     """Whether one of the rows is among the examples that the bundle carries."""
 
 
+class Taught(Section):
+    """An online head that learnt from the rows."""
+
+    champion: str
+    """Bundle that it is over."""
+    rows: int
+    """It learnt from, among those that are to be forgotten."""
+    versions: list[str]
+    """In which the head was published."""
+
+
 class ForgetReport(Section):
     """What was forgotten, and what remains."""
 
@@ -64,6 +78,7 @@ class ForgetReport(Section):
     deleted: list[str]
     """Local files that showed one of the rows."""
     learnt: list[Learnt]
+    heads: list[Taught]
 
 
 def forget(
@@ -93,12 +108,15 @@ def forget(
         embeddings=0,
         deleted=[],
         learnt=list(_learnt(project, store, frame, contents)),
+        heads=list(_heads(project, store, frame, names if column == "id" else ())),
     )
     if dry_run:
         return report
     made = Erasures(store, project.ledger).add(
         column, names, getpass.getuser(), reason, datetime.now(UTC)
     )
+    for head in report.heads:
+        KeptHead(store, project.ledger, head.champion).begin_anew()
     tables, files = _clean_artifacts(home.home(), gone, contents)
     return report.model_copy(
         update={
@@ -152,6 +170,42 @@ def _learnt(
             )
 
 
+def _heads(
+    project: ProjectConfig, store: Store, frame: pd.DataFrame, names: Sequence[str]
+) -> Iterator[Taught]:
+    """Yield the online heads that have seen one of the rows, whatever its label was then.
+
+    Args:
+        project: whose heads.
+        store: where they are kept.
+        frame: the rows that are to be forgotten, as the source has them now.
+        names: ids that are to be forgotten, of rows that the source may have no more.
+    """
+    tested = frame[is_test(frame["group"].fillna(""))] if len(frame) else frame
+    rows = sorted({*frame["id"].dropna(), *names} - set(tested["id"]))
+    labels = project.task.label_names
+    digests = digests_of(np.repeat(rows, len(labels)).tolist(), [*labels] * len(rows))
+    folder = f"{project.ledger}/online/"
+    champions = {key.removeprefix(folder).split("/")[0] for key in store.list(folder)}
+    for champion in sorted(champions):
+        seen = np.isin(digests, KeptHead(store, project.ledger, champion).seen())
+        if seen.any():
+            yield Taught(
+                champion=champion,
+                rows=int(seen.reshape(len(rows), -1).any(1).sum()),
+                versions=[
+                    entry.version
+                    for entry in Ledger(store, project.ledger).entries()
+                    if entry.bundle != champion and _is_over(store, entry.bundle, champion)
+                ],
+            )
+
+
+def _is_over(store: Store, digest: str, champion: str) -> bool:
+    found = _description(store, digest)
+    return found is not None and found.lineage.get(BELOW) == champion
+
+
 def _name_of(window: dict[str, Any]) -> str:
     from components.windows import Window
 
@@ -159,18 +213,23 @@ def _name_of(window: dict[str, Any]) -> str:
 
 
 def _shows(store: Store, digest: str, contents: set[str]) -> bool:
+    found = _description(store, digest)
+    shown = found.examples if found is not None else []
+    return any(content.startswith(each) for each in shown if each for content in contents)
+
+
+def _description(store: Store, digest: str) -> bundle.Description | None:
     try:
         raw = store.get(f"{bundle.key_of(digest)}/{bundle.DESCRIPTION}")
     except ObjectMissing:
-        return False
-    shown = bundle.Description.from_json(raw.decode()).examples
-    return any(content.startswith(each) for each in shown if each for content in contents)
+        return None
+    return bundle.Description.from_json(raw.decode())
 
 
 def _clean_tables(store: Store, project: ProjectConfig, gone: Forgotten, contents: set[str]) -> int:
     """Take the rows out of the tables that the store keeps; return how many they were."""
     erased = 0
-    for folder in (f"{project.ledger}/", project.replay_ledger(""), "sources/"):
+    for folder in (f"{project.ledger}/", project.replay_ledger(""), "sources/", "summaries/"):
         for key in store.list(folder):
             if key.endswith(".parquet"):
                 raw = store.get(key)
@@ -280,7 +339,14 @@ def summary(report: ForgetReport) -> Iterator[str]:
             f"remains: version {each.version} (bundle {each.bundle[:12]}) may have learnt from "
             f"window {', '.join(each.windows)}{shows}"
         )
-    if report.learnt:
+    for head in report.heads:
+        versions = f"; version {', '.join(head.versions)} carries it" if head.versions else ""
+        begins = "begins anew" if report.recorded else "would begin anew"
+        yield (
+            f"the online head over bundle {head.champion[:12]} learnt from {head.rows} of the "
+            f"rows{versions}: it {begins}, and the next tokiwa online learns all others again"
+        )
+    if report.learnt or any(head.versions for head in report.heads):
         yield "retrain, and delete these versions, if nothing of the rows may remain in a model"
     yield (
         "not reached: the source's own files, imported labels (which name rows by id), and the "

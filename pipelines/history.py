@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components import home
+from components.alerts import alerts_of
 from components.decisions import Decision, Decisions
 from components.declared_columns import numbers_in
 from components.errors import BadInput, ConfigError, NoChampion, SourceError
 from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
 from components.resolve.core import known_windows
+from components.serving_costs import ServingCosts
 from components.sources import open_source
 from components.validate.core import examples
 from pipelines.project import ProjectConfig
@@ -33,7 +35,7 @@ ROWS_AT_ONCE = 256
 
 
 def state_of(project: ProjectConfig) -> dict[str, Any]:
-    """Return the champion, a freeze, the last runs and the open events of a project."""
+    """Return the champion, a freeze, open alerts, the last runs and open events of a project."""
     store = home.store()
     head = Ledger(store, project.ledger).head()
     frozen = Freezes(store, project.ledger).state()
@@ -41,10 +43,12 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
     outcomes = [key for key in store.list(f"{project.ledger}/runs/") if key.endswith(suffix)]
     runs = [json.loads(store.get(key)) for key in outcomes[-SHOWN_RUNS:]]
     events = Events(store, project.ledger).all().items()
+    alerts = alerts_of(Decisions(store, project.ledger).recent())
     return {
         "project": project.name,
         "champion": head.model_dump(mode="json") if head else None,
         "frozen": frozen.model_dump(mode="json") if frozen else None,
+        "alerts": [each.model_dump(mode="json") for each in alerts if each.is_open],
         "runs": [{key: run[key] for key in ("run", "window", "result", "reason")} for run in runs],
         "events": [
             {"event": key, "owner": event.owner, "state": event.state, "detail": event.detail}
@@ -73,6 +77,24 @@ def entries_of(project: ProjectConfig, played: str = "") -> list[dict[str, Any]]
         there = f"there are {', '.join(sorted(known))}" if known else "none was played"
         raise BadInput(f"{project.name} has no replay {played!r}; {there}")
     return [entry.model_dump(mode="json") for entry in entries]
+
+
+def costs_of(project: ProjectConfig) -> dict[str, dict[str, float | None]]:
+    """Return what 1,000 predictions of each version have cost so far, as servers measured it.
+
+    Returns:
+        By version, as answers and metrics name it: ``predictions`` so far, and of 1,000 of them
+        the device-seconds, and the money, None without a price.
+    """
+    costs = ServingCosts(home.store(), project.ledger).by_version()
+    return {
+        version: {
+            "predictions": spent.predictions,
+            "device_seconds_per_1000": spent.device_seconds_per_1000,
+            "money_per_1000": spent.money_per_1000,
+        }
+        for version, spent in costs.items()
+    }
 
 
 def replay_of(entry: Mapping[str, Any]) -> str:
@@ -142,7 +164,7 @@ def champion_of(project: ProjectConfig, typed: str) -> tuple[BundleModel, Entry]
             f"{project.name} has no model in production yet; "
             f"train one: tokiwa run {shlex.quote(typed)}"
         )
-    return BundleModel.load(store, head.bundle), head
+    return BundleModel.load(store, head.bundle, trusted=project.serve.trusted_keys), head
 
 
 def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:

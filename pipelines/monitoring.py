@@ -1,11 +1,12 @@
 """The monitoring graph: ``resolve → collect → drift → trigger ─ retrain? ─ body``.
 
 1. ``resolve`` looks at the world once.
-2. ``collect`` gathers what production saw, through the champion's eyes.
-3. ``drift`` compares it with what the champion was trained on.
-4. ``trigger`` decides, and claims the event so that it is handled once.
-5. ``body`` retrains in the same run, so that cause and effect stay together.
-6. ``notify`` says how it ended, whatever happened.
+2. ``summarize`` reads a part of a large window, side by side with others that read theirs.
+3. ``collect`` gathers what production saw, through the champion's eyes.
+4. ``drift`` compares it with what the champion was trained on.
+5. ``trigger`` decides, and claims the event so that it is handled once.
+6. ``body`` retrains in the same run, so that cause and effect stay together.
+7. ``notify`` says how it ended, whatever happened.
 """
 
 from kfp import dsl
@@ -14,14 +15,22 @@ from components.collect.component import collect
 from components.drift.component import drift
 from components.notify.component import notify
 from components.resolve.component import resolve
+from components.summarize.component import summarize
 from components.trigger.component import trigger
 from pipelines.body import body_of
 from pipelines.placement import Placement, place
 
 
-def monitoring_of(workers: int = 0, placement: Placement | None = None):
-    """Return the graph for a project whose search has so many workers; 0 is without search."""
+def monitoring_of(workers: int = 0, partitions: int = 1, placement: Placement | None = None):
+    """Return the graph for a project.
+
+    Args:
+        workers: of its search; 0 is without search.
+        partitions: of a window, that are read side by side; 1 is without ``summarize``.
+        placement: of its steps; None is here.
+    """
     body = body_of(workers, placement)
+    summaries = summaries_of(partitions, placement) if partitions > 1 else None
 
     @dsl.pipeline(
         name="tokiwa-monitoring",
@@ -79,6 +88,14 @@ def monitoring_of(workers: int = 0, placement: Placement | None = None):
                 code=resolved.outputs["code"],
                 config=collect_config,
             )
+            if summaries is not None:
+                summarized = summaries(
+                    live=resolved.outputs["live"],
+                    champion=resolved.outputs["champion"],
+                    code=resolved.outputs["code"],
+                    settings=collect_config,
+                )
+                collected.after(summarized)
             drifted = drift(
                 collected=collected.outputs["collected"],
                 digest=collected.outputs["digest"],
@@ -131,3 +148,23 @@ def monitoring_of(workers: int = 0, placement: Placement | None = None):
         place(placement)
 
     return monitoring
+
+
+def summaries_of(partitions: int, placement: Placement | None = None):
+    """Return a graph with a step for each partition of a window.
+
+    A graph of its own: in a loop, kfp's local runner takes the number of the round for
+    whatever comes from a step beside the loop.
+    """
+
+    @dsl.pipeline(name="summaries")
+    def summaries(live: str, champion: str, code: str, settings: str):
+        """Leave summaries of a window's parts in the store, where ``collect`` finds them."""
+        numbers = [str(number + 1) for number in range(partitions)]
+        with dsl.ParallelFor(numbers, parallelism=partitions) as partition:
+            summarize(
+                live=live, champion=champion, partition=partition, code=code, settings=settings
+            )
+        place(placement)
+
+    return summaries

@@ -52,7 +52,7 @@ HEAVY = (
 )
 """What the others import, in the order in which a graph needs it. No library that starts threads
 of its own: onnxruntime waits at its end for one that the child does not have."""
-WORKING = {"ingest", "validate", "collect"}
+WORKING = {"ingest", "validate", "summarize", "collect"}
 """Steps after which others follow that are not cached either."""
 
 _LENGTH = struct.Struct("!I")

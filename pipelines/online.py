@@ -264,6 +264,8 @@ def _let_the_better_serve(
     due = not step.published or progress.rows - step.published_rows >= project.online.publish_rows
     if progress.serves and due and not held_back:
         digest = _publish(store, frozen, below, step, learnt_until)
+        if (key := home.signing_key(project.register_.signing_key_env)) is not None:
+            key.sign(store, digest)
         fewer = progress.champion_error - progress.served_error
         reason = (
             f"a head over {below[:12]} that learnt {progress.learnt:,} labels errs less; "
@@ -331,7 +333,7 @@ def _publish(
         lineage = {
             **description.lineage,
             BELOW: below,
-            "window_end": max(description.lineage.get("window_end", ""), learnt_until),
+            "window_end": _later(description.lineage.get("window_end", ""), learnt_until),
         }
         # Other forms of the champion answer as the champion does.
         changed = {"exports": [], "lineage": lineage}
@@ -339,6 +341,12 @@ def _publish(
         bundle.publish(store, folder)
     _prove(BundleModel.load(store, digest), frozen, step, description.examples)
     return digest
+
+
+def _later(first: str, second: str) -> str:
+    """Return the later of two moments in ISO 8601, whatever their zones; empty is never."""
+    known = filter(None, (first, second))
+    return max(known, key=datetime.fromisoformat, default="")
 
 
 def _prove(

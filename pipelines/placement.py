@@ -27,6 +27,7 @@ TITLES = {
     "evaluate": "Evaluate against the champion",
     "register": "Register the challenger",
     "deploy": "Deploy: make it champion",
+    "summarize": "Summarize a part of the window",
     "collect": "Collect what production saw",
     "drift": "Drift: compare with the profile",
     "trigger": "Trigger: retrain or not",

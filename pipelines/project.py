@@ -113,6 +113,7 @@ class ProjectConfig(Section):
             *self.evaluate.unknown(self.task, columns),
             *self._finetuning_beside_the_task(),
             *self._gate_beside_what_it_judges(),
+            *self._partitions_beside_the_windows(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -192,6 +193,20 @@ class ProjectConfig(Section):
             yield (
                 f"prepare.guard_rows {guards} can guard nothing: evaluate.min_groups asks for "
                 f"{gate.min_groups} groups of rows; 0 does without a guard"
+            )
+
+    def _partitions_beside_the_windows(self) -> Iterator[str]:
+        if self.collect.partitions == 1:
+            return
+        if self.resolve.window_days is None:
+            yield (
+                "collect.partitions cuts a window of time into parts, and all rows are one "
+                "window; set resolve.window_days and resolve.start, or leave partitions out"
+            )
+        if self.source.max_rows_per_window is not None:
+            yield (
+                "collect.partitions reads parts of a window apart, and "
+                "source.max_rows_per_window looks at a whole one; leave out one of the two"
             )
 
     @model_validator(mode="after")
@@ -313,7 +328,7 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
             for problem in _problems(each, origins)
         ]
     else:
-        config = _anchored(config, path.parent, origins, problems)
+        config = _trusting(_anchored(config, path.parent, origins, problems))
     if problems or config is None:
         raise ConfigError(_all_of(path, problems))
     return config
@@ -498,6 +513,18 @@ def _keys_at(place: Place) -> list[str]:
 def _hint(given: str, known: list[str]) -> str:
     close = difflib.get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def _trusting(config: ProjectConfig) -> ProjectConfig:
+    """Let whoever serves trust the keys that deploy trusts, unless it names its own."""
+    trusted = {"trusted_keys": config.deploy.trusted_keys}
+    serve, score = config.serve, config.score
+    return config.model_copy(
+        update={
+            "serve": serve if serve.trusted_keys else serve.model_copy(update=trusted),
+            "score": score if score.trusted_keys else score.model_copy(update=trusted),
+        }
+    )
 
 
 def _anchored(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components import home
+from components import bundle, home
 from components.candidates import Candidate, Candidates, Rejection
 from components.deploy.core import DeployReport, deploy
 from components.errors import BadInput
@@ -107,6 +107,29 @@ def promote(
             config=project.deploy,
             by_hand=True,
         )
+
+
+def sign(project: ProjectConfig, version: str) -> tuple[str, str]:
+    """Sign a registered version, or one that has served, with the key of this machine.
+
+    Returns:
+        The digest of its bundle, and the id of the key.
+
+    Raises:
+        BadInput: there is no such version, or the project names no key to sign with.
+        BundleError: the bundle is missing or altered.
+        ConfigError: the key is not here, or none that can be used.
+    """
+    store = home.store()
+    key = home.signing_key(project.register_.signing_key_env)
+    if key is None:
+        raise BadInput(f"{project.name} has no register.signing_key_env, which names the key")
+    served = [each for each in Ledger(store, project.ledger).entries() if each.version == version]
+    candidates = Candidates(store, project.ledger)
+    digest = served[-1].bundle if served else candidates.find(version).bundle
+    bundle.fetch(store, digest)
+    key.sign(store, digest)
+    return digest, key.name
 
 
 def reject(project: ProjectConfig, version: str, reason: str) -> Rejection:

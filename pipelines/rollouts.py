@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from components import bundle, home
+from components import bundle, home, signature
 from components.candidates import Candidates
 from components.deploy.core import DeployReport, deploy
 from components.deploy.targets import TARGETS, Site, Target
@@ -139,13 +139,14 @@ def roll_back(project: ProjectConfig, version: str, reason: str) -> tuple[Entry,
 
     Raises:
         BadInput: the version has never served, serves now, or there is no previous one.
-        BundleError: its bundle is missing or altered.
+        BundleError: its bundle is missing, altered, or not signed by a trusted key.
         StalePromotion: somebody else moved the champion at the same moment.
     """
     store = home.store()
     ledger = Ledger(store, project.ledger)
     head, wanted = ledger.head(), _former(ledger, version, project.name)
     assert head is not None
+    signature.require(store, wanted.bundle, project.deploy.trusted_keys)
     bundle.fetch(store, wanted.bundle)
     entry = ledger.append(
         action="rollback",

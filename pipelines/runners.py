@@ -139,17 +139,19 @@ def run_local(
     run: str,
     home: Path,
     workers: int = 0,
+    partitions: int = 1,
     caching: bool = True,
     watch: Watch,
 ) -> Run:
     """Compile a graph, execute it with kfp on this machine, and return the run.
 
     Args:
-        graph: ``training``, ``monitoring`` or ``tuning``.
+        graph: ``training``, ``monitoring``, ``tuning`` or ``scoring``.
         arguments: of the graph.
         run: id of the run.
         home: folder for logs, artifacts and cache.
         workers: of the project's search, see ``workers_of``.
+        partitions: of a window that is watched, see ``monitoring_of``.
         caching: whether steps may be answered from the cache.
         watch: told of everything as it happens.
 
@@ -163,7 +165,7 @@ def run_local(
     job.write_text(
         json.dumps(
             {
-                "graph": str(compiled(graph, folder, workers)),
+                "graph": str(compiled(graph, folder, workers, partitions)),
                 "arguments": dict(arguments),
                 "pipeline_root": str(home / "artifacts"),
                 "cache_root": str(home / "cache"),
@@ -185,12 +187,12 @@ def run_local(
     return result
 
 
-def compiled(graph: str, folder: Path, workers: int = 0) -> Path:
+def compiled(graph: str, folder: Path, workers: int = 0, partitions: int = 1) -> Path:
     """Compile a graph to IR YAML in ``folder`` and return the file."""
     from kfp import compiler
 
     path = folder / f"{graph}.yaml"
-    compiler.Compiler().compile(graph_of(graph, workers), str(path))
+    compiler.Compiler().compile(graph_of(graph, workers, partitions), str(path))
     return path
 
 
@@ -204,11 +206,13 @@ def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
 
     from pipelines.placement import Placement
 
-    workers = workers_of(project) if project.cluster.fan_out else min(workers_of(project), 1)
+    workers, partitions = workers_of(project), project.collect.partitions
+    if not project.cluster.fan_out:
+        workers, partitions = min(workers, 1), 1
     placement = Placement(project.name, project.cluster)
     files = {}
     for name in (*GRAPHS, "scoring"):
-        graph = graph_of(name, workers, placement)
+        graph = graph_of(name, workers, partitions, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"
         compiler.Compiler().compile(
@@ -221,8 +225,17 @@ def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
     return files
 
 
-def graph_of(name: str, workers: int = 0, placement: Placement | None = None) -> Any:
-    """Return the pipeline called ``name``, see ``workers_of``; without a placement for here."""
+def graph_of(
+    name: str, workers: int = 0, partitions: int = 1, placement: Placement | None = None
+) -> Any:
+    """Return the pipeline called ``name``.
+
+    Args:
+        name: of the graph.
+        workers: of the project's search, see ``workers_of``.
+        partitions: of a window that is watched, see ``monitoring_of``.
+        placement: of its steps; None is here.
+    """
     if name == "training":
         from pipelines.training import training_of
 
@@ -237,7 +250,7 @@ def graph_of(name: str, workers: int = 0, placement: Placement | None = None) ->
         return tuning_of(workers)
     from pipelines.monitoring import monitoring_of
 
-    return monitoring_of(workers, placement)
+    return monitoring_of(workers, partitions, placement)
 
 
 def workers_of(project: ProjectConfig) -> int:
@@ -406,7 +419,7 @@ def run_project(
 
     Args:
         project: what to run.
-        graph: ``training``, ``monitoring`` or ``tuning``.
+        graph: ``training``, ``monitoring``, ``tuning`` or ``scoring``.
         window: see ``components.resolve.core.resolve``.
         cause: why the run starts.
         ledger: prefix of another ledger than the project's own.
@@ -423,7 +436,7 @@ def run_project(
     """
     place = ledger or project.ledger
     run = new_run_id()
-    workers = workers_of(project)
+    workers, partitions = workers_of(project), project.collect.partitions
     if workers and importlib.util.find_spec("optuna") is None:
         raise ConfigError("finetune.search needs optuna; install it with: pip install optuna")
     parameters = graph_of(graph, workers).pipeline_spec.root.input_definitions.parameters
@@ -443,6 +456,7 @@ def run_project(
             run=run,
             home=home.home(),
             workers=workers,
+            partitions=partitions,
             caching=caching,
             watch=watch,
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,7 @@ def detect(watched: Watched) -> Finding:
         hurts=hurts,
         performance_before=before,
         performance=now,
-        drop=(before - now) / before,
+        drop=(before - now) / before if low > 0 else None,
         labelled_rows=watched.labelled_rows,
     )
 
@@ -119,14 +120,16 @@ def ks_distances(first: Vectors, second: Vectors) -> NDArray[np.float64]:
 
 @dataclass
 class _Champion:
-    weights: NDArray[np.float64]
-    bias: float
+    head: Any
+    """A classifier of scikit-learn."""
     trained: int
     """Number of the window."""
     name: str
 
     def right(self, vectors: Vectors, labels: Labels) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = (vectors @ self.weights + self.bias > 0) == (labels == 1)
+        if not len(labels):
+            return np.zeros(0, np.bool_)
+        found: NDArray[np.bool_] = self.head.predict(vectors) == labels
         return found
 
 
@@ -144,7 +147,7 @@ def simulate(
     Args:
         history: which rows are in which window.
         vectors: embeddings of all rows ``[n, d]``.
-        labels: of all rows, 0 or 1 ``[n]``.
+        labels: index of each row's class ``[n]``.
         policy: the section ``trigger``; its probe is not asked, because it would look at the
             very features that play the model here.
         see: what stands for the drift step.
@@ -214,7 +217,7 @@ def backtest_of(
     after it.
 
     Args:
-        project: of two classes and at least two windows.
+        project: whose labels are classes, of at least two windows.
         policies: by name.
         shape: of the history.
         seed: of every draw.
@@ -224,8 +227,11 @@ def backtest_of(
     Raises:
         BadInput: the project has other labels, or too few windows or rows.
     """
-    if len(project.task.label_names) != 2:
-        raise BadInput(f"{project.name}: a history is played for tasks of two classes only")
+    if not project.task.label_names:
+        raise BadInput(
+            f"{project.name}: a history is played for tasks whose labels are classes; "
+            "leave --history out to play its own windows"
+        )
     plan = resolve(
         project=project.name,
         source=project.source,
@@ -251,7 +257,7 @@ def backtest_of(
     if len(frames) < 2:
         raise BadInput(f"{project.name} needs two windows with labelled rows for a history")
     frame = pd.concat(frames, ignore_index=True)
-    labels = (frame["label"] == project.task.label_names[1]).to_numpy(np.int64)
+    labels = pd.Categorical(frame["label"], project.task.label_names).codes.astype(np.int64)
     pools = [np.flatnonzero(frame["window"] == name) for name in frame["window"].unique()]
     after = pools[1 + int(np.random.default_rng(seed).integers(len(pools) - 1))]
     try:
@@ -267,15 +273,18 @@ def _train(
     history: History, number: int, vectors: Vectors, labels: Labels, draw: np.random.Generator
 ) -> _Champion:
     """Fit a head on a window and as many rows of earlier ones."""
+    from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
 
     rows = history.windows[number].learnt
     if number:
         earlier = np.concatenate([each.learnt for each in history.windows[:number]])
         rows = np.concatenate([rows, draw.choice(earlier, int(REHEARSED * len(rows)))])
-    head = LogisticRegression(max_iter=1000, random_state=0).fit(vectors[rows], labels[rows])
-    name = digest_of([number, head.coef_.tolist()])
-    return _Champion(head.coef_[0], float(head.intercept_[0]), number, name)
+    # Rows of a single class have nothing to tell apart, and it is the answer to all.
+    several = len(np.unique(labels[rows])) > 1
+    head = LogisticRegression(max_iter=1000, random_state=0) if several else DummyClassifier()
+    head.fit(vectors[rows], labels[rows])
+    return _Champion(head, number, digest_of([number, rows.tolist()]))
 
 
 def _better(

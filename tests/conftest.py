@@ -331,6 +331,27 @@ def make_bundle(
 
 
 @pytest.fixture(scope="session")
+def make_key() -> Callable[[], tuple[str, str]]:
+    """Make a pair of keys to sign bundles with: private and public, in PEM."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    def make() -> tuple[str, str]:
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return private.decode(), public.decode()
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def _mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database of MLflow; to make one takes seconds, to copy one does not."""
     from mlflow import MlflowClient

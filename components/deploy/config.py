@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from components.rollout.config import RolloutConfig
 from components.serve.model import MAX_CONTENTS
 from components.settings import Section
+from components.signature import PublicKey
 
 
 class KServeConfig(Section):
@@ -54,6 +55,9 @@ class DeployConfig(Section):
     approval: Literal["none", "required"] = "none"
     """``required``: what passed the gate waits until a person promotes it, see
     ``tokiwa promote``."""
+    trusted_keys: tuple[PublicKey, ...] = ()
+    """Public keys (Ed25519, PEM) of which one must have signed a bundle that is to serve; all
+    bundles are good where none is named. Sections ``serve`` and ``score`` take them over."""
     mirror_alias: bool = True
     """Whether MLflow's alias ``champion`` follows; a replay turns it off, because its
     ledger is not the project's."""

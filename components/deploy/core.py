@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components import bundle
+from components import bundle, signature
 from components.deploy.budget import Cost, cost_of
 from components.deploy.config import DeployConfig
 from components.deploy.targets import TARGETS, Site
@@ -118,7 +118,8 @@ def deploy(
 
     Raises:
         BackendError: the place where it is to be served cannot be reached.
-        BundleError: it does not load, or answers otherwise than when it was evaluated.
+        BundleError: it is not signed by a trusted key, does not load, or answers otherwise
+            than when it was evaluated.
         Frozen: a person promotes a model of a frozen project.
         StalePromotion: the champion moved since the run began.
     """
@@ -199,8 +200,9 @@ def proof(digest: str, predictions: Path, code: str, store: Store, config: Deplo
     bundle is still there and unaltered is checked every time.
 
     Raises:
-        BundleError: it is missing or altered, does not load, or answers otherwise.
+        BundleError: it is missing, altered or not signed, does not load, or answers otherwise.
     """
+    signature.require(store, digest, config.trusted_keys)
     bundle.fetch(store, digest)
     key = f"proofs/{digest}/{code}-{digest_of(config.model_dump(mode='json'))[:16]}.json"
     try:

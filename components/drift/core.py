@@ -100,18 +100,24 @@ class DriftReport(Section):
     """Data drift: what comes in moved. Concept drift: errors rose more than that explains."""
     drifted: bool
     """Inputs moved or it hurts: something speaks for a retrain."""
+    alerts: dict[str, Level]
+    """What a person should know: the highest level of what moved, by what is watched, and 3 for
+    a performance that is hurt; see ``components.alerts``."""
     level: Level
-    """The highest of all findings; 3 where it hurts."""
+    """The highest of all alerts, 0 for none."""
     moved_features: int
     watched_features: int
     findings: list[Finding]
     """All that is watched, the largest effect first."""
     behind: str = ""
     """Which kinds of rows fell behind the others, in words; empty for none."""
+    rose: str = ""
+    """From where on errors rose, in words; empty if no detector of streams says so, or if what
+    was measured since says that it does not hurt."""
     schema_changes: list[str]
     """How the columns differ from those of the profile, in words."""
     measured: Performance | None
-    """Of the newest window whose labels have come."""
+    """Of the newest window of whose labels enough have come."""
     estimated: Performance | None
     """Of this window, whose labels have not come."""
     reconciled: list[Reconciled]
@@ -122,19 +128,43 @@ class DriftReport(Section):
     error_rate: float | None
     """On the labelled rows since; None without any."""
     error_alarm_row: int | None
-    """Where in the labelled rows a detector first raised the alarm."""
+    """Where in the labelled rows a detector first raised an alarm that still counts."""
+
+    @property
+    def harms(self) -> list[str]:
+        """What says that it hurts, or did, and of which rows, in words."""
+        said = [each for each in (self.measured, self.estimated) if each and each.hurts]
+        fell = [
+            f"{each.source} {each.score.replace('_', ' ')} fell from {each.before:.3f} to "
+            f"{each.now:.3f} in {f'window {each.window}' if each.window else 'this window'}"
+            for each in said
+        ]
+        return [*fell, *filter(None, (self.rose, self.behind))]
+
+    @property
+    def _weakness(self) -> str:
+        """Why nothing says that it does not hurt: there was nothing to be lost."""
+        for each in (self.measured, self.estimated):
+            if each and each.hurts is None and each.is_guessing:
+                return (
+                    f"; it was no better than guessing when it was trained "
+                    f"({each.score.replace('_', ' ')} {each.before:.3f}, {each.guessing:.3f})"
+                )
+        return ""
 
     @property
     def headline(self) -> str:
         """The one thing to see."""
         harm = {True: "hurts", False: "does not hurt", None: "harm unknown"}[self.hurts]
+        past = "as it was estimated to, and no more: " if self.hurts is False else ""
+        why = "".join(f"; {past}{each}" for each in self.harms) + self._weakness
         if not self.enough:
-            return f"not enough data: {self.rows} rows, {self.needed_rows} are needed; {harm}"
+            return f"not enough data: {self.rows} rows, {self.needed_rows} are needed; {harm}{why}"
         worst = next((each for each in self.findings if each.p_value is not None), None)
         state = "moved" if self.moved else "quiet"
         most = f", most {worst.name} by {worst.effect:.2f}" if worst else ""
         share = f"{self.moved_features} of {self.watched_features} features moved"
-        return f"{state}, {harm}: {share}{most}" + (f"; {self.behind}" if self.behind else "")
+        return f"{state}, {harm}: {share}{most}{why}"
 
 
 def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
@@ -151,27 +181,34 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
     """
     reference = Profile.load(profile)
     frame = pd.read_parquet(current / "current.parquet")
+    more = current / "inputs.parquet"
+    inputs = pd.read_parquet(more) if more.exists() else None
     labelled = pd.read_parquet(current / "errors.parquet")
     errors = labelled["error"].to_numpy(np.float64)
     enough = len(frame) >= config.min_rows
-    findings = compared(reference, frame, labelled, choice_of(config)) if enough else []
+    findings = compared(reference, frame, labelled, choice_of(config), inputs) if enough else []
     moved = sorted({each.name for each in findings if each.moved and each.detector != GAP})
     behind = ", ".join(
         f"{each.name} rose by {each.effect:.2f} beside all others"
         for each in findings
         if each.moved and each.detector == GAP
     )
-    streams, alarm = _streams(reference, frame, errors, config)
-    since = _newest(labelled, config.min_rows)
-    seen = _measured(reference, since, config)
+    begins = _newest(labelled, config.min_rows)
+    seen = _measured(reference, labelled[begins:], config) if begins is not None else None
     guessed = _estimated(reference, frame, config) if enough else None
     checked = _reconciled(reference, labelled, config)
-    hurts = _hurts(bool(moved), alarm is not None or bool(behind), seen, guessed)
+    passed = _has_passed(seen, guessed, checked, config.max_drop)
+    # Alarms of rows that are older than what says that it does not hurt are past as well.
+    unhurt_from = len(errors) if passed else begins if seen and seen.hurts is False else 0
+    streams, alarm = _streams(reference, frame, errors, config, unhurt_from or 0)
+    hurting = None if passed else seen
+    hurts = _hurts(bool(moved), alarm is not None or bool(behind), hurting, guessed)
     changes = schema_changes(reference, frame) if enough else []
-    rose = alarm is not None or bool(seen and seen.hurts)
+    alerts = _alerts([*findings, *streams], hurts, changes)
+    worse = alarm is not None or bool(hurting and hurting.hurts)
     # Errors that the answers did not foresee: the same inputs mean something else now.
     surprised = bool(checked) and checked[-1].measured < checked[-1].low
-    watched = {each.name for each in findings}
+    watched = {each.name for each in findings if each.detector != GAP}
     return DriftReport(
         window=reference.window,
         rows=len(frame),
@@ -179,13 +216,15 @@ def detect(profile: Path, current: Path, config: DriftConfig) -> DriftReport:
         enough=enough,
         moved=bool(moved),
         hurts=hurts,
-        kind=_KINDS[bool(moved), rose and (surprised or not moved)],
+        kind=_KINDS[bool(moved), worse and (surprised or not moved)],
         drifted=bool(moved) or bool(hurts),
-        level=_level([*findings, *streams], hurts, changes),
+        alerts=alerts,
+        level=max(alerts.values(), default=0),
         moved_features=len(moved),
         watched_features=len(watched),
         findings=[*findings, *streams],
         behind=behind,
+        rose="" if alarm is None else _alarm_in_words(alarm, labelled),
         schema_changes=changes,
         measured=seen,
         estimated=guessed,
@@ -209,9 +248,16 @@ def choice_of(config: DriftConfig) -> Choice:
     )
 
 
-def _level(findings: list[Finding], hurts: bool | None, changes: list[str]) -> Level:
-    levels: list[Level] = [each.level for each in findings]
-    return max([*levels, 3 if hurts else 0, 2 if changes else 0])
+def _alerts(findings: list[Finding], hurts: bool | None, changes: list[str]) -> dict[str, Level]:
+    found: dict[str, Level] = {}
+    for each in findings:
+        if each.level:
+            found[each.watched] = max(each.level, found.get(each.watched, 0))
+    if changes:
+        found["columns"] = 2
+    if hurts:
+        found["performance"] = 3
+    return found
 
 
 def _hurts(
@@ -260,10 +306,38 @@ def stream_of(name: StreamDetector, config: DriftConfig, before: float, rows: in
     return DETECTORS[name].stream()
 
 
+def _has_passed(
+    seen: Performance | None,
+    guessed: Performance | None,
+    checked: list[Reconciled],
+    max_drop: float,
+) -> bool:
+    """Tell whether harm that was measured is over: it was foreseen then, and is not seen now.
+
+    An estimate that was right about the harm is believed when it says that there is none. Where
+    the labels were a surprise, concepts changed, and no estimate sees whether they still differ.
+    """
+    if not (seen and seen.hurts and guessed and guessed.hurts is False and checked):
+        return False
+    then = checked[-1]
+    fell = (seen.before - then.estimated) / seen.before
+    return then.window == seen.window and then.held and fell >= max_drop
+
+
+def _alarm_in_words(row: int, labelled: pd.DataFrame) -> str:
+    return f"errors rose, alarm at labelled row {row:,} in window {labelled['window'].iloc[row]}"
+
+
 def _streams(
-    profile: Profile, frame: pd.DataFrame, errors: NDArray[np.float64], config: DriftConfig
+    profile: Profile,
+    frame: pd.DataFrame,
+    errors: NDArray[np.float64],
+    config: DriftConfig,
+    unhurt_from: int,
 ) -> tuple[list[Finding], int | None]:
     """Return what the detectors of streams say, and the row of the first alarm of errors.
+
+    Alarms of errors before the row ``unhurt_from`` are past.
 
     Without labels they look at how unsure the champion is instead, which raises no alarm of
     errors, but counts as a finding.
@@ -281,6 +355,8 @@ def _streams(
         if len(stream) < DETECTORS[name].min_rows:
             continue
         alarms = stream_of(name, config, float(before), rows).update(stream)
+        if what == "error":
+            alarms = [alarm for alarm in alarms if alarm >= unhurt_from]
         first += alarms[:1]
         rise = float(stream.mean() - before)
         findings.append(
@@ -299,13 +375,14 @@ def _streams(
     return findings, min(first) if first and what == "error" else None
 
 
-def _newest(labelled: pd.DataFrame, min_rows: int) -> pd.DataFrame:
-    """Return the rows of the newest window with labels enough, or all if none has."""
-    for window in reversed(labelled["window"].unique().tolist() if "window" in labelled else []):
-        rows = labelled[labelled["window"] == window]
-        if len(rows) >= min_rows:
-            return rows
-    return labelled
+def _newest(labelled: pd.DataFrame, min_rows: int) -> int | None:
+    """Return where the newest windows begin that have labels enough together; None without."""
+    windows = labelled["window"].to_numpy(object)
+    for window in reversed(list(dict.fromkeys(windows))):
+        begins = int(np.argmax(windows == window))
+        if len(windows) - begins >= min_rows:
+            return begins
+    return None
 
 
 def _answers(frame: pd.DataFrame) -> Answers | None:
@@ -321,15 +398,16 @@ def _answers(frame: pd.DataFrame) -> Answers | None:
     )
 
 
-def _measured(profile: Profile, rows: pd.DataFrame, config: DriftConfig) -> Performance | None:
+def _measured(profile: Profile, rows: pd.DataFrame, config: DriftConfig) -> Performance:
+    window = " to ".join(dict.fromkeys((rows["window"].iloc[0], rows["window"].iloc[-1])))
     now = _answers(rows)
     if profile.answers is not None and now is not None and now.targets is not None:
-        return measured(profile.answers, now, config.score, config.max_drop)
-    if not len(rows):
-        return None
-    groups = group_numbers(rows["group"]) if "group" in rows else np.arange(len(rows))
-    errors = rows["error"].to_numpy(np.float64)
-    return of_errors(profile.error_rate, profile.error_rows, errors, groups, config.max_drop)
+        found = measured(profile.answers, now, config.score, config.max_drop)
+    else:
+        groups = group_numbers(rows["group"])
+        errors = rows["error"].to_numpy(np.float64)
+        found = of_errors(profile.error_rate, profile.error_rows, errors, groups, config.max_drop)
+    return found.model_copy(update={"window": window})
 
 
 def _estimated(profile: Profile, frame: pd.DataFrame, config: DriftConfig) -> Performance | None:
@@ -341,7 +419,7 @@ def _estimated(profile: Profile, frame: pd.DataFrame, config: DriftConfig) -> Pe
 
 def _reconciled(profile: Profile, labelled: pd.DataFrame, config: DriftConfig) -> list[Reconciled]:
     found = []
-    for window in labelled["window"].unique().tolist() if "window" in labelled else []:
+    for window in labelled["window"].unique().tolist():
         rows = labelled[labelled["window"] == window]
         now = _answers(rows)
         if profile.answers is not None and now is not None and len(rows) >= config.min_rows:

@@ -90,7 +90,11 @@ class _Test:
 
 
 def compared(
-    profile: Profile, frame: pd.DataFrame, labelled: pd.DataFrame, choice: Choice
+    profile: Profile,
+    frame: pd.DataFrame,
+    labelled: pd.DataFrame,
+    choice: Choice,
+    inputs: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Return what the detectors find in a window, the largest effect first.
 
@@ -99,10 +103,12 @@ def compared(
         frame: a window's rows, as ``collect`` wrote them.
         labelled: rows whose labels have come, likewise.
         choice: of detectors.
+        inputs: more rows, with some of the columns only; what they have is looked at there.
     """
+    sides = [frame] if inputs is None else [inputs, frame]
     tests = [
-        *_numbers(profile, frame, choice),
-        *_categories(profile, frame, choice),
+        *_numbers(profile, sides, choice),
+        *_categories(profile, sides, choice),
         *_vectors(profile, frame, choice),
         *_kind_errors(profile, labelled),
     ]
@@ -157,10 +163,11 @@ def _watched(name: str) -> Watched:
     return "answer" if name in ANSWERS else "input"
 
 
-def _numbers(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterator[_Test]:
+def _numbers(profile: Profile, sides: Sequence[pd.DataFrame], choice: Choice) -> Iterator[_Test]:
     """Compare columns of numbers, components of embeddings among them, and what is missing."""
-    groups = _groups(frame)
+    grouped = [(frame, _groups(frame)) for frame in sides]
     for name, reference, worth in _references(profile):
+        frame, groups = _side_with(name, grouped)
         if name not in frame or not pd.api.types.is_numeric_dtype(frame[name]):
             continue
         raw = frame[name].to_numpy(np.float64)
@@ -197,9 +204,17 @@ def _references(profile: Profile) -> Iterator[tuple[str, Distribution, float]]:
         yield f"{EMBEDDING}{index:03d}", Distribution(values), worth
 
 
-def _categories(profile: Profile, frame: pd.DataFrame, choice: Choice) -> Iterator[_Test]:
-    groups = _groups(frame)
+def _side_with(
+    name: str, sides: Sequence[tuple[pd.DataFrame, NDArray[np.int64]]]
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Return the first side that has a column, or the last, with the groups of its rows."""
+    return next((side for side in sides if name in side[0]), sides[-1])
+
+
+def _categories(profile: Profile, sides: Sequence[pd.DataFrame], choice: Choice) -> Iterator[_Test]:
+    grouped = [(frame, _groups(frame)) for frame in sides]
     for name, known in profile.categories.items():
+        frame, groups = _side_with(name, grouped)
         if name not in frame:
             continue
         values = as_known(frame[name].fillna(MISSING).astype(str).tolist(), known)

@@ -8,7 +8,6 @@ tell, and therefore each estimate is laid beside what was measured once they com
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,10 @@ Score = Literal["accuracy", "macro_f1"]
 Floats = NDArray[np.float64]
 
 RESAMPLES = 400
+BATCH_VALUES = 10_000_000
+"""Of resampled weights that are held at a time."""
+MIN_GROUPS = 10
+"""Fewer are no sample to resample from: their interval would be too narrow."""
 
 
 class Performance(Section):
@@ -32,7 +35,11 @@ class Performance(Section):
     score: str
     """``accuracy``, or another score of which more is better."""
     rows: int
+    window: str = ""
+    """Whose labels these are, or which windows'; empty of the window that is looked at."""
     before: float
+    guessing: float | None = None
+    """Of always answering the commonest class, then; None where answers are no classes."""
     now: float
     low: float
     high: float
@@ -43,7 +50,13 @@ class Performance(Section):
     drop_high: float
     """Interval of ``drop`` at 95 %."""
     hurts: bool | None
-    """Whether the drop counts; None where the interval leaves it open."""
+    """Whether the drop counts; None where the interval leaves it open, or nothing was there to be
+    lost: a champion that was no better than guessing cannot get worse."""
+
+    @property
+    def is_guessing(self) -> bool:
+        """Whether the champion was no better than guessing when it was trained."""
+        return self.guessing is not None and self.before <= self.guessing
 
 
 class Reconciled(Section):
@@ -54,6 +67,7 @@ class Reconciled(Section):
     estimated: float
     low: float
     high: float
+    """At 95 %: where the truth of these rows lies if the estimate was right."""
     measured: float
 
     @property
@@ -72,7 +86,8 @@ def measured(before: Answers, now: Answers, score: Score, max_drop: float) -> Pe
         max_drop: relative drop that is tolerated.
     """
     then, since = _drawn(before, _truth(before), score), _drawn(now, _truth(now), score, seed=1)
-    return _performance("measured", score, len(now.decided), then, since, max_drop)
+    guessing = _guessing(before, score)
+    return _performance("measured", score, now.groups, then, since, max_drop, guessing)
 
 
 def estimated(before: Answers, now: Answers, score: Score, max_drop: float) -> Performance:
@@ -91,27 +106,39 @@ def estimated(before: Answers, now: Answers, score: Score, max_drop: float) -> P
         NannyML's documentation, Confidence-based performance estimation; Garg et al. 2022,
         https://arxiv.org/abs/2201.04234, on when such estimates cannot hold.
     """
+    then = _drawn(before, _truth(before), score)
+    since = _promised(before, now, score)
+    guessing = _guessing(before, score)
+    return _performance("estimated", score, now.groups, then, since, max_drop, guessing)
+
+
+def reconciled(window: str, before: Answers, now: Answers, score: Score) -> Reconciled:
+    """Return what would have been said of a window without labels, beside the truth.
+
+    The interval is of the score of these very rows, whose labels are a draw as well: of the
+    estimate plus what resamples say that the truth may differ from it.
+    """
+    said, truth = _promised(before, now, score), _drawn(now, _truth(now), score, seed=1)
+    apart = truth - said
+    low, high = said[0] + np.quantile(apart[1:] - apart[0], (0.025, 0.975))
+    return Reconciled(
+        window=window,
+        rows=len(now.decided),
+        estimated=float(said[0]),
+        low=float(low),
+        high=float(high),
+        measured=float(truth[0]),
+    )
+
+
+def _promised(before: Answers, now: Answers, score: Score) -> Floats:
+    """Return what answers without labels promise of all rows, and of resamples."""
     assert before.targets is not None
     temperature = fit_temperature(before.probabilities, before.targets).value
     then = _drawn(before, _truth(before), score)
     promised = _drawn(before, scaled(before.probabilities, temperature), score)
     promises = _drawn(now, scaled(now.probabilities, temperature), score, seed=1)
-    since = np.clip(promises - promised + then, 0, 1)
-    return _performance("estimated", score, len(now.decided), then, since, max_drop)
-
-
-def reconciled(window: str, before: Answers, now: Answers, score: Score) -> Reconciled:
-    """Return what would have been said of a window without labels, beside the truth."""
-    said = estimated(before, replace(now, targets=None), score, 0.0)
-    truth = measured(before, now, score, 0.0)
-    return Reconciled(
-        window=window,
-        rows=said.rows,
-        estimated=said.now,
-        low=said.low,
-        high=said.high,
-        measured=truth.now,
-    )
+    return np.asarray(np.clip(promises - promised + then, 0, 1))
 
 
 def of_errors(
@@ -126,48 +153,60 @@ def of_errors(
         groups: of these rows ``[n]``.
         max_drop: relative drop that is tolerated.
     """
-    weights = _weights(groups, seed=1)
-    since = 1 - np.concatenate([[errors.mean()], weights @ errors / weights.sum(1)])
+    sums = _resampled(np.stack([errors, np.ones(len(errors))], axis=1), groups, seed=1)
+    since = 1 - sums[:, 0] / sums[:, 1]
     spread = errors.std() / np.sqrt(max(1, before_rows))
     noise = np.random.default_rng(0).normal(size=RESAMPLES) * spread
     then = 1 - before - np.concatenate([[0.0], noise])
-    return _performance("measured", "1 - mean error", len(errors), then, since, max_drop)
+    return _performance("measured", "1 - mean error", groups, then, since, max_drop, None)
 
 
 def _performance(
     source: Literal["measured", "estimated"],
     score: str,
-    rows: int,
+    groups: NDArray[np.int64],
     then: Floats,
     since: Floats,
     max_drop: float,
+    guessing: float | None,
 ) -> Performance:
     """Return the first of the values, with intervals from the others, which are resamples."""
     drops = (then - since) / np.maximum(then, 1e-9)
     low, high = np.quantile(since[1:], (0.025, 0.975))
     drop_low, drop_high = np.quantile(drops[1:], (0.025, 0.975))
-    return Performance(
+    hurts = _hurts(float(drops[0]), float(drop_low), float(drop_high), max_drop)
+    found = Performance(
         source=source,
         score=score,
-        rows=rows,
+        rows=len(groups),
         before=float(then[0]),
+        guessing=guessing,
         now=float(since[0]),
         low=float(min(low, since[0])),
         high=float(max(high, since[0])),
         drop=float(drops[0]),
         drop_low=float(drop_low),
         drop_high=float(drop_high),
-        hurts=_hurts(float(drops[0]), float(drop_low), float(drop_high), max_drop),
+        hurts=hurts if len(np.unique(groups)) >= MIN_GROUPS else None,
     )
+    return found.model_copy(update={"hurts": None}) if not hurts and found.is_guessing else found
 
 
 def _hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None:
     """Tell whether a drop is both large and no chance; None if it could be either."""
-    if drop >= max_drop and low > 0:
-        return True
-    if high < max_drop or (high - low) / 2 <= max_drop:
-        return False
-    return None
+    if drop >= max_drop:
+        return True if low > 0 else None
+    return False if high < max_drop or (high - low) / 2 <= max_drop else None
+
+
+def _guessing(before: Answers, score: Score) -> float | None:
+    """Return the score of always answering the commonest class; None where there is but one."""
+    truth = _truth(before)
+    classes = truth.sum(0)
+    if (classes > 0).sum() < 2:
+        return None
+    commonest = np.full(len(truth), int(classes.argmax()))
+    return float(_scores(_parts(truth, commonest).sum(0)[None], score)[0])
 
 
 def _truth(answers: Answers) -> Floats:
@@ -182,20 +221,44 @@ def _drawn(answers: Answers, probabilities: Floats, score: Score, seed: int = 0)
     Resamples draw whole groups; the same ones for a seed, so that two expectations of the
     same rows are resampled as pairs.
     """
-    classes = probabilities.shape[1]
-    decided = np.eye(classes)[answers.decided]
-    parts = np.concatenate([probabilities * decided, decided, probabilities], axis=1)
-    sums = np.concatenate([parts.sum(0)[None], _weights(answers.groups, seed) @ parts])
+    sums = _resampled(_parts(probabilities, answers.decided), answers.groups, seed)
+    return _scores(sums, score)
+
+
+def _parts(probabilities: Floats, decided: NDArray[np.int64]) -> Floats:
+    """Return what of each row is right, said and true, by class ``[n, 3 k]``."""
+    said = np.eye(probabilities.shape[1])[decided]
+    return np.concatenate([probabilities * said, said, probabilities], axis=1)
+
+
+def _scores(sums: Floats, score: Score) -> Floats:
+    """Return the score ``[r]`` of sums of parts ``[r, 3 k]``.
+
+    A class that is neither said nor true has no F1; of one that is expected in less than a row,
+    so much counts.
+    """
     right, said, true = np.split(sums, 3, axis=1)
     if score == "accuracy":
         return np.asarray(right.sum(1) / np.maximum(said.sum(1), 1e-12))
-    return np.asarray((2 * right / np.maximum(said + true, 1e-12)).mean(1))
+    there = np.minimum(said + true, 1)
+    each = 2 * right / np.maximum(said + true, 1e-12)
+    return np.asarray((each * there).sum(1) / np.maximum(there.sum(1), 1e-12))
 
 
-def _weights(groups: NDArray[Any], seed: int) -> Floats:
-    """Return how often each resample holds each row ``[RESAMPLES, n]``, whole groups at once."""
+def _resampled(values: Floats, groups: NDArray[Any], seed: int) -> Floats:
+    """Return the sum of all rows, and then of resamples of whole groups ``[1 + RESAMPLES, c]``.
+
+    Args:
+        values: of each row ``[n, c]``.
+        groups: of each row ``[n]``.
+        seed: of the resamples.
+    """
     _, member = np.unique(groups, return_inverse=True)
-    count = int(member.max()) + 1
-    drawn = np.random.default_rng(seed).poisson(1, (RESAMPLES, count)).astype(np.float64)
-    drawn[drawn.sum(1) == 0] = 1
-    return np.asarray(drawn[:, member])
+    of_groups = np.stack([np.bincount(member, column) for column in values.T], axis=1)
+    generator, count = np.random.default_rng(seed), len(of_groups)
+    sums = [values.sum(0)[None]]
+    for batch in np.array_split(np.arange(RESAMPLES), -(-RESAMPLES * count // BATCH_VALUES)):
+        drawn = generator.poisson(1, (len(batch), count)).astype(np.float64)
+        drawn[drawn.sum(1) == 0] = 1
+        sums.append(drawn @ of_groups)
+    return np.concatenate(sums)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from components.drift.core import DriftConfig, DriftReport, stream_of
-from components.drift.detectors.detector import binned
+from components.drift.detectors.detector import bin_edges, binned
 from components.drift.detectors.page_hinkley import PageHinkley
 from components.drift.findings import Finding
 from components.drift.performance import Performance
@@ -62,8 +62,9 @@ def to_markdown(report: DriftReport, window: str) -> str:
     lines = [f"**Window {window}: {report.headline}**", "", f"Alert level {report.level}.", ""]
     for found in (report.measured, report.estimated):
         if found is not None:
+            where = f" in window {found.window}" if found.window else ""
             lines.append(
-                f"- {found.source}: {found.score.replace('_', ' ')} {found.now:.3f} "
+                f"- {found.source}{where}: {found.score.replace('_', ' ')} {found.now:.3f} "
                 f"({found.low:.3f} to {found.high:.3f}), was {found.before:.3f}"
             )
     moved = [each for each in report.findings if each.moved][:SHOWN_DISTRIBUTIONS]
@@ -83,7 +84,9 @@ _HARM = {True: Said("yes", "bad"), False: Said("no", "good"), None: Said("open",
 def _performance(report: DriftReport) -> list[str]:
     known = [each for each in (report.measured, report.estimated) if each is not None]
     if not known:
-        return [paragraph("Nothing tells: no labels have come, and answers are no probabilities.")]
+        return [
+            paragraph("Nothing tells: too few labels have come, and answers are no probabilities.")
+        ]
     kinds = {
         "none": "No drift was found.",
         "data": "Data drift: what comes in moved.",
@@ -112,7 +115,7 @@ _HEADER = ("", "score", "rows", "when trained", "now", "95 %", "relative drop", 
 
 def _line(found: Performance) -> tuple[object, ...]:
     return (
-        found.source,
+        f"{found.source}, window {found.window}" if found.window else found.source,
         found.score.replace("_", " "),
         found.rows,
         found.before,
@@ -185,11 +188,13 @@ def _distributions(
 
 def _bins(then: np.ndarray, now: np.ndarray) -> list[tuple[str, float, float]]:
     """Return shares of values between the quantiles of those of then."""
-    counts = binned(then, now, bins=8)
-    edges = np.unique(then[np.linspace(0, len(then), 9)[1:-1].astype(np.int64)])
+    counts, edges = binned(then, now, bins=8), bin_edges(then, bins=8)
     names = [
         f"under {edges[0]:.3g}",
-        *(f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)),
+        *(
+            f"{low:.3g}" if np.nextafter(low, high) == high else f"{low:.3g} to {high:.3g}"
+            for low, high in itertools.pairwise(edges)
+        ),
         f"from {edges[-1]:.3g}",
     ]
     shares = [side / side.sum() for side in counts]
@@ -203,7 +208,7 @@ def _over_time(
     if report.error_rate is None:
         return [paragraph(f"No labels have come since the champion was trained; {rates}.")]
     state = (
-        "No alarm"
+        "No alarm that counts"
         if report.error_alarm_row is None
         else f"First alarm at row {report.error_alarm_row:,}"
     )
@@ -219,7 +224,12 @@ def _over_time(
     every = max(1, len(statistic) // SHOWN_POINTS)
     places = [alarm // every for alarm in alarms]
     parts.append(stream_plot(statistic[::every].tolist(), config.error_threshold, places))
-    parts.append(paragraph("Page-Hinkley's statistic; after an alarm it begins anew."))
+    parts.append(
+        paragraph(
+            "Page-Hinkley's statistic; after an alarm it begins anew. Alarms of rows that are "
+            "older than a measurement which shows no harm count no more."
+        )
+    )
     return parts
 
 

@@ -47,6 +47,8 @@ class Outcome(Section):
     """Why it trained: ``manual``, ``schedule``, ``drift``, ``performance``; empty if it did not."""
     champion_version: str
     """In production when the run ended, empty for none."""
+    alerts: list[str] = []
+    """What a person should be told of, because it is new or has become graver."""
     records: dict[str, dict[str, Any]]
 
     @property
@@ -109,6 +111,7 @@ def conclude(
         window=str(resolved.get("window", "")),
         cause=trained_for,
         champion_version=version,
+        alerts=trigger.get("news", []) if trigger else [],
         records=records,
     )
 
@@ -143,6 +146,8 @@ def to_html(outcome: Outcome, config: NotifyConfig) -> str:
         ("run", outcome.run),
     ]
     parts = [verdict(outcome.headline, mood), table(("", ""), facts)]
+    if outcome.alerts:
+        parts.append(section("Alerts", *map(paragraph, outcome.alerts)))
     trigger = outcome.records.get("trigger")
     if trigger:
         rules = [

@@ -4,6 +4,8 @@ One object for each step, created if it does not exist, as in the ledger: of two
 the same time, one is told that it was too late, and no record is learnt twice. ::
 
     {prefix} / online / {champion} / {number}.safetensors
+
+A step without weights is a new beginning: the head is the champion's again and has seen nothing.
 """
 
 from __future__ import annotations
@@ -62,15 +64,16 @@ class KeptHead:
         from safetensors.numpy import load
 
         names = [key for key in self._store.list(f"{self._folder}/") if key.endswith(_SUFFIX)]
+        first = Head.copy_of(champion.weights, champion.bias)
         if not names:
-            head = Head.copy_of(champion.weights, champion.bias)
-            return Step(0, head, Progress(), np.zeros(0, np.uint64))
+            return Step(0, first, Progress(), np.zeros(0, np.uint64))
         try:
             tensors = load(self._store.get(max(names)))
             said = json.loads(tensors["said"].tobytes())
+            head = Head(tensors["weights"], tensors["bias"])
             return Step(
                 number=int(said["number"]),
-                head=Head(tensors["weights"], tensors["bias"]),
+                head=head if head.weights.size else first,
                 progress=Progress.model_validate(said["progress"]),
                 seen=tensors["seen"],
                 published=said["published"],
@@ -79,6 +82,26 @@ class KeptHead:
         except (SafetensorError, KeyError, ValueError) as error:
             place = self._store.uri(max(names))
             raise LedgerError(f"the online head {place} cannot be read: {error}") from error
+
+    def seen(self) -> NDArray[np.uint64]:
+        """Return the digests of the records that the head has seen, sorted ``[m]``.
+
+        Raises:
+            LedgerError: they cannot be read.
+        """
+        return self.last(_NO_HEAD).seen
+
+    def begin_anew(self) -> None:
+        """Let the next look begin as the champion, and learn all records again.
+
+        Raises:
+            LedgerError: the last step cannot be read.
+        """
+        while True:  # each turn without an answer means that somebody else has followed
+            number = self.last(_NO_HEAD).number + 1
+            nothing = np.zeros(0, np.uint64)
+            if self.keep(Step(number, _NO_HEAD, Progress(), nothing, published_rows=_LONG_AGO)):
+                return
 
     def keep(self, step: Step) -> bool:
         """Keep a step; False if somebody else has kept one of its number."""
@@ -101,6 +124,9 @@ class KeptHead:
 
 
 _SUFFIX = ".safetensors"
+_NO_HEAD = Head(np.zeros((0, 0)), np.zeros(0))
+_LONG_AGO = -(10**12)
+"""Records ago: a head that serves is due to be published anew."""
 
 
 def digests_of(ids: Sequence[str], labels: Sequence[str]) -> NDArray[np.uint64]:

@@ -31,7 +31,7 @@ def register(
     from components.register import core
 
     with step.running("register") as log:
-        store = home.store()
+        store, parsed = home.store(), core.RegisterConfig.from_json(config)
         result = core.register(
             Path(model.path),
             Path(predictions.path),
@@ -44,7 +44,8 @@ def register(
             training_run=training_run,
             generation=generation,
             device_hours=core.device_hours_of(Path(training.path)),
-            config=core.RegisterConfig.from_json(config),
+            signing_key=home.signing_key(parsed.signing_key_env),
+            config=parsed,
         )
         report.metadata.update(version=result.version, verdict=result.verdict, model=result.source)
         log.hand_over(result, report.path)

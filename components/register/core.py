@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from components import bundle
 from components.candidates import Candidate, Candidates
@@ -17,6 +19,7 @@ from components.decision_rule import DecisionRule
 from components.register.card import model_card
 from components.registry import Registry
 from components.settings import Section
+from components.signature import SigningKey
 from components.store import Store
 
 
@@ -25,6 +28,9 @@ class RegisterConfig(Section):
 
     tags: dict[str, str] = {}
     """Tags of your own for every version."""
+    signing_key_env: Annotated[str, Field(pattern=r"^(TOKIWA_[A-Z0-9_]+)?$")] = ""
+    """Name of the environment variable, TOKIWA_…, that holds the private key (Ed25519, PEM) or
+    the path of its file; every version is signed with it. The key itself is never written here."""
 
 
 class Evidence(Section):
@@ -106,6 +112,7 @@ def register(
     training_run: str,
     generation: int,
     device_hours: float,
+    signing_key: SigningKey | None,
     config: RegisterConfig,
 ) -> RegisterReport:
     """Publish and register; doing it again changes nothing but the tags.
@@ -122,10 +129,13 @@ def register(
         training_run: id of the MLflow run that trained it, empty if there is none.
         generation: the ledger's length when the run began.
         device_hours: what the training cost.
+        signing_key: signs the bundle; None where the project does not sign.
         config: the section ``register``.
     """
     description = bundle.verify(challenger)
     digest = bundle.publish(store, challenger)
+    if signing_key is not None:
+        signing_key.sign(store, digest)
     source = store.uri(bundle.key_of(digest))
     tags = {
         **config.tags,

@@ -20,8 +20,10 @@ def local_files(input_address: str, output_address: str) -> Iterator[tuple[Path,
         output_address: likewise.
 
     Raises:
-        BadInput: there is no such object.
+        BadInput: an address names no object, or there is none at the input's.
+        StoreError: a bucket cannot be reached.
     """
+    sent_to = _place(output_address) if output_address.startswith("s3://") else None
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(input_address), Path(output_address)
         if input_address.startswith("s3://"):
@@ -31,11 +33,11 @@ def local_files(input_address: str, output_address: str) -> Iterator[tuple[Path,
                 store.download(key, source)
             except ObjectMissing as error:
                 raise BadInput(f"there is no file {input_address}") from error
-        if output_address.startswith("s3://"):
+        if sent_to is not None:
             target = Path(folder) / "output.parquet"
         yield source, target
-        if output_address.startswith("s3://"):
-            store, key = _place(output_address)
+        if sent_to is not None:
+            store, key = sent_to
             store.upload(key, target)
 
 

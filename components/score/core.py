@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from components.ledger import Entry, Ledger, Name
 from components.score.addresses import local_files
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
+from components.signature import PublicKey
 from components.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class ScoreConfig(Section):
 
     column: Name = "text"
     """Column of the texts, or of images as base64."""
+    trusted_keys: tuple[PublicKey, ...] = ()
+    """Public keys (Ed25519, PEM) of which one must have signed the model; by default those of
+    ``deploy``. All bundles are good where none is named."""
 
 
 class Plan(Section):
@@ -77,10 +82,9 @@ def score(
     load: Callable[[str], BundleModel],
     config: ScoreConfig,
     *,
-    parts: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> ScoreReport:
-    """Answer all rows of a file.
+    """Answer all rows of a file; unfinished work lies beside the output.
 
     Args:
         input_file: Parquet with the column ``config.column``.
@@ -90,14 +94,28 @@ def score(
         ledger: whose champion is to answer; an unfinished run keeps the one that it had.
         load: makes a model of the digest of a bundle.
         config: which column.
-        parts: folder of unfinished work; by default beside the output.
         progress: told of rows done, of how many, and what they are.
 
     Raises:
         BadInput: the input is no Parquet file, or lacks the column, or has answers already.
         NoChampion: nobody could answer.
     """
-    parts = parts or output_file.with_name(f"{output_file.name}.parts")
+    parts = output_file.with_name(f"{output_file.name}.parts")
+    report = _scored(input_file, output_file, ledger, load, config, parts, progress)
+    shutil.rmtree(parts)
+    return report
+
+
+def _scored(
+    input_file: Path,
+    output_file: Path,
+    ledger: Ledger,
+    load: Callable[[str], BundleModel],
+    config: ScoreConfig,
+    parts: Path,
+    progress: Callable[[int, int, str], None],
+) -> ScoreReport:
+    """Answer all rows of a file, and leave the parts where they are."""
     source = _opened(input_file, config.column)
     _writable(output_file)
     champion = ledger.head()
@@ -118,7 +136,6 @@ def score(
     rows, unanswered = _joined(parts, output_file, schema)
     if rows != total:
         raise BadInput(f"{input_file} changed while it was read: it had {total} rows, then {rows}")
-    shutil.rmtree(parts)
     return ScoreReport(
         rows=rows,
         unanswered=unanswered,
@@ -152,16 +169,12 @@ def score_addresses(
     """
     both = canonical_json([input_address, output_address])
     parts = home / "scores" / hashlib.sha256(both.encode()).hexdigest()[:16]
+    load = partial(BundleModel.load, store, trusted=config.trusted_keys)
     with local_files(input_address, output_address) as (source, target):
-        return score(
-            source,
-            target,
-            ledger,
-            lambda digest: BundleModel.load(store, digest),
-            config,
-            parts=parts,
-            progress=progress,
-        )
+        report = _scored(source, target, ledger, load, config, parts, progress)
+    # Only now has the output arrived, and the work need not be done again.
+    shutil.rmtree(parts)
+    return report
 
 
 def _opened(path: Path, column: str) -> pq.ParquetFile:

@@ -7,12 +7,13 @@
     answers.py       who answers a request: the champion, or a router in its place
     router.py        gives a rollout's challenger its requests, and moves the rollout on
     challenger.py    the challenger, in a process of its own
+    alias.py         MLflow's alias, which follows promotions that servers make
     batching.py      rows of many requests, answered together by worker threads
     service.py       what every protocol does with a request
     protocol_v1.py   KServe's V1; also protocol_v2.py and protocol_grpc.py
     application.py   what each address answers, described by openapi.py
     access.py        who may ask
-    keeping.py       requests and labels kept in the store
+    keeping.py       requests and labels kept in the store; cost.py, what answers cost
     metrics.py       what Prometheus is told
     server.py        KServe's ModelServer around all of it
 
@@ -55,6 +56,7 @@ def serve(
     poll_s: float,
     config: ServeConfig,
     pinned: Entry | None = None,
+    alias_of: str = "",
 ) -> None:
     """Serve a project's champion until SIGTERM or SIGINT; then finish and return.
 
@@ -73,6 +75,8 @@ def serve(
         config: the section ``serve``.
         pinned: what to serve instead of the ledger's head: a canary on KServe, which takes
             no part in rollouts of its own.
+        alias_of: the registered model in MLflow whose alias follows a promotion that servers
+            make; empty for none.
 
     Raises:
         ConfigError: the store's address, the name or a file of tokens is unusable.
@@ -97,13 +101,15 @@ def serve(
         finally:
             sys.argv = arguments
         from components.request_log import RequestLog
+        from components.serve import alias
         from components.serve.challenger import command_of
         from components.serve.follow import BothKept, Follower
         from components.serve.model import loader
+        from components.serving_costs import ServingCosts
         from components.store import open_store
 
-        store = open_store(store_url)
-        follower = Follower(store, prefix, poll_s, BothKept(loader(config.form)), pinned)
+        store, load = open_store(store_url), loader(config.form, config.trusted_keys)
+        follower = Follower(store, prefix, poll_s, BothKept(load), pinned)
         router = Router(
             store,
             prefix,
@@ -111,10 +117,11 @@ def serve(
             lambda: follower.state.served,
             partial(command_of, store_url, config.form),
             poll_s,
+            config.trusted_keys,
         )
-        kept = RequestLog(store, prefix)
+        kept, costs = RequestLog(store, prefix), ServingCosts(store, prefix)
         with ChampionServer(
-            name, follower, kept, host, port, config, partial(Routed, router)
+            name, follower, kept, costs, host, port, config, partial(Routed, router)
         ) as server:
 
             def invite(served: Served) -> None:
@@ -122,7 +129,11 @@ def serve(
 
             routing: AbstractContextManager[threading.Thread | None]
             routing = nullcontext() if pinned else router.following()
-            with follower.following(invite) as thread, routing as routing_thread:
+            aliasing: AbstractContextManager[None] = nullcontext()
+            if alias_of and not pinned:
+                mirror = alias.command_of(store_url, prefix, alias_of)
+                aliasing = alias.AliasKeeper(lambda: follower.state.served, mirror).following()
+            with follower.following(invite) as thread, routing as routing_thread, aliasing:
                 server.start()
         left = thread.is_alive() or (routing_thread is not None and routing_thread.is_alive())
         if left and threading.current_thread() is threading.main_thread():

@@ -41,12 +41,28 @@ def main() -> int:
     )
     parser.add_argument("--bundle", help="serve this bundle, whatever the ledger says: a canary")
     parser.add_argument("--version", default="", help="of that bundle, for answers and metrics")
+    parser.add_argument(
+        "--alias-of",
+        default="",
+        help="registered model in MLflow ($MLFLOW_TRACKING_URI) whose alias champion follows "
+        "promotions that this server makes; default: none",
+    )
     given = parser.parse_args()
     store = given.store or home.store_url()
     name = given.name or given.prefix.rpartition("/")[2]
     try:
         pinned = _pin(store, given.prefix, given.bundle, given.version) if given.bundle else None
-        serve(store, given.prefix, name, given.host, given.port, given.poll_s, given.config, pinned)
+        serve(
+            store,
+            given.prefix,
+            name,
+            given.host,
+            given.port,
+            given.poll_s,
+            given.config,
+            pinned,
+            given.alias_of,
+        )
     except TokiwaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

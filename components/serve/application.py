@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
@@ -36,7 +36,8 @@ class Asked:
 
     headers: Headers
     receive: Receive
-    model: str
+    version: str | None = None
+    """That has to answer; None for whichever serves."""
 
     def header(self, name: str) -> str | None:
         """Return a header; None without it."""
@@ -56,7 +57,8 @@ class Answer:
 Route = Callable[[Asked], Awaitable[Answer]]
 
 _MODEL = re.compile(
-    r"/v1/models/(?P<v1>[^/:]+)(?P<verb>:[a-z]+)?|/v2/models/(?P<v2>[^/]+)(?P<part>/[a-z]+)?"
+    r"/v1/models/(?P<v1>[^/:]+)(?P<verb>:[a-z]+)?|"
+    r"/v2/models/(?P<v2>[^/]+)(/versions/(?P<version>[^/]+))?(?P<part>/[a-z]+)?"
 )
 
 
@@ -71,6 +73,7 @@ class Application:
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2": self._about,
+            "/v2/": self._about,
             "/v1/models": self._models,
             "/v2/models": self._models,
             "/metrics": self._metrics,
@@ -99,7 +102,7 @@ class Application:
         """Answer one request (ASGI)."""
         path, method = scope["path"], scope["method"]
         hot = self._hot.get(path)
-        asked = Asked(dict(scope["headers"]), receive, self._service.name)
+        asked = Asked(dict(scope["headers"]), receive)
         try:
             if hot is not None and method == "POST":
                 self._access.check(asked.header("authorization"))
@@ -130,6 +133,7 @@ class Application:
             model = found["v1"] or found["v2"]
             kind = f"v1{found['verb'] or ''}" if found["v1"] else f"v2{found['part'] or ''}"
             routes = self._of_model.get(kind)
+            asked = replace(asked, version=found["version"])
         if routes is None:
             raise Refused(404, f"{method} {path[:200]}: Not Found")
         if (route := routes.get(method)) is None:
@@ -159,6 +163,7 @@ class Application:
         return self._readiness({})
 
     async def _model_ready(self, asked: Asked) -> Answer:
+        self._service.require_version(asked.version)
         return self._readiness({"name": self._service.name})
 
     def _readiness(self, about: dict[str, Any]) -> Answer:
@@ -169,6 +174,7 @@ class Application:
         return _json(said, 200 if service.is_ready else 503)
 
     async def _metadata(self, asked: Asked) -> Answer:
+        self._service.require_version(asked.version)
         return _json(metadata(self._service))
 
     async def _predict(self, asked: Asked) -> Answer:
@@ -198,7 +204,9 @@ class Application:
         given = protocol_v2.request(await self._body(asked), json_length, service.name)
         protocol_v2.require_known(given, service.served.model)
         answers, request_id = await service.predict(
-            lambda model: protocol_v2.contents(given, model.content), given.id or _key(asked)
+            lambda model: protocol_v2.contents(given, model.content),
+            given.id or _key(asked),
+            asked.version,
         )
         said = protocol_v2.response(service.name, given, answers, request_id)
         content, headers = protocol_v2.answer(said)

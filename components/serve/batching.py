@@ -3,6 +3,10 @@
 Rows gather while all workers are busy, so a batch costs no waiting where nothing is gained.
 What is measured of the work bounds the latency: a batch takes no more rows than are answered
 in ``max_batch_ms``, and who would wait longer than ``queue_ms`` is refused at once.
+
+What a batch takes is what its rows take and what comes on top, such as waiting for a core that
+another process has. Both are learnt apart (``_Pace``): were a pause counted as work of the rows,
+batches would shrink just when large ones are needed, and requests be refused for nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ from components.serve.metrics import Metrics
 from components.serve.model import Predicted, Prediction
 from components.serve.refusal import Refused
 
-_MEMORY = 0.1
-"""Weight of the last batch in what is remembered of the time that a row takes."""
+_REMEMBERED = 32
+"""Batches from which is learnt how long others will take."""
 
 
 @dataclass
@@ -54,6 +58,31 @@ class _Part:
     stop: int
 
 
+class _Pace:
+    """How long batches take, as measured of late; nothing before the first.
+
+    Attributes:
+        row_s: of one row: the lower quartile, which pauses of the process do not move.
+        pause_s: what a batch takes on top, on average.
+    """
+
+    def __init__(self) -> None:
+        self.row_s = self.pause_s = 0.0
+        self._batches: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Take in a batch."""
+        self._batches.append((rows, seconds))
+        count, each_s = len(self._batches), sorted(took / many for many, took in self._batches)
+        self.row_s = each_s[count // 4]
+        above_s = sum(took - many * self.row_s for many, took in self._batches)
+        self.pause_s = max(0.0, above_s / count)
+
+    def seconds(self, rows: int, room: int) -> float:
+        """Return how long rows take, one batch of ``room`` after another."""
+        return rows * self.row_s + ceil(rows / room) * self.pause_s
+
+
 class Batcher:
     """Gathers rows of requests and lets worker threads answer them; of one event loop."""
 
@@ -75,13 +104,13 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._rows = 0
         self._busy = 0
-        self._row_s = 0.0
+        self._pace = _Pace()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def wait_s(self) -> float:
         """How long a row that came now would wait, as measured."""
-        return self._rows * self._row_s / self._workers
+        return self._pace.seconds(self._rows, self._room()) / self._workers
 
     def admit(self) -> None:
         """Refuse a request if too much waits; cheap, to be called before a body is read.
@@ -149,9 +178,9 @@ class Batcher:
 
     def _room(self) -> int:
         """Return how many rows a batch may have."""
-        if not self._row_s:
+        if not self._pace.row_s:
             return self._batching.max_rows
-        quick = int(self._batching.max_batch_ms / 1000 / self._row_s)
+        quick = int(self._batching.max_batch_ms / 1000 / self._pace.row_s)
         return max(1, min(self._batching.max_rows, quick))
 
     def _gather(self, room: int) -> list[_Part]:
@@ -185,16 +214,12 @@ class Batcher:
             if done.cancelled() or done.exception():
                 self._failed(parts, done)
             else:
-                self._learn(took_s / len(contents))
+                self._pace.learn(len(contents), took_s)
                 self._metrics.batch(served.version, len(contents), took_s)
                 _hand_out(parts, done.result())
             self._pump()
 
         future.add_done_callback(end)
-
-    def _learn(self, row_s: float) -> None:
-        known = self._row_s or row_s
-        self._row_s = known + _MEMORY * (row_s - known)
 
     def _failed(self, parts: list[_Part], done: asyncio.Future[Predicted]) -> None:
         """Ask again for each request alone: what is wrong with one must not hurt the others."""

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components.settings import Section
+from components.signature import PublicKey
 
 
 class BatchingConfig(Section):
@@ -82,6 +83,9 @@ class CostConfig(Section):
 class ServeConfig(Section):
     """Section ``serve``."""
 
+    trusted_keys: tuple[PublicKey, ...] = ()
+    """Public keys (Ed25519, PEM) of which one must have signed what answers; by default those of
+    ``deploy``. All bundles are good where none is named."""
     form: Literal["fastest", "int8", "onnx", "safetensors"] = "fastest"
     """What answers; ``fastest`` of what the bundle carries."""
     grpc_port: int = Field(default=0, ge=0, le=65535)

@@ -12,6 +12,7 @@ from kserve.metrics import PREDICT_HIST_TIME
 from prometheus_client import Counter, Gauge, Histogram
 
 from components.serve.model import Prediction
+from components.serving_costs import Spent
 
 _BY_VERSION = ["model_name", "version"]
 _LATENCY_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -42,13 +43,17 @@ _LOG_DROPPED = Counter("tokiwa_request_log_dropped", "Rows that could not be kep
 
 
 class Metrics:
-    """The figures of one served model."""
+    """The figures of one served model.
+
+    Attributes:
+        spent: what the answers of each version have cost.
+    """
 
     def __init__(self, name: str, price_per_hour: float = 0.0) -> None:
         """Count for the model called ``name``, whose device costs so much an hour."""
         self._name = name
         self._price_per_s = price_per_hour / 3600
-        self._spent: dict[str, tuple[float, int]] = {}
+        self.spent: dict[str, Spent] = {}
         # Looking a labelled child up costs more than counting in it.
         self._latency = lru_cache(64)(lambda version: _LATENCY.labels(name, version))
         self._confidence = lru_cache(64)(lambda version: _CONFIDENCE.labels(name, version))
@@ -80,11 +85,15 @@ class Metrics:
         """Count a batch and what it costs."""
         _BATCH.labels(self._name, version).observe(rows)
         _DEVICE.labels(self._name, version).inc(seconds)
-        spent_s, answered = self._spent.get(version, (0.0, 0))
-        spent_s, answered = self._spent[version] = (spent_s + seconds, answered + rows)
-        share_s = spent_s / answered * 1000
-        _DEVICE_SHARE.labels(self._name, version).set(share_s)
-        _COST.labels(self._name, version).set(share_s * self._price_per_s)
+        before, money = self.spent.get(version), seconds * self._price_per_s
+        spent = Spent(
+            predictions=rows,
+            device_seconds=seconds,
+            money=money if self._price_per_s else None,
+        )
+        self.spent[version] = spent = before + spent if before else spent
+        _DEVICE_SHARE.labels(self._name, version).set(spent.device_seconds_per_1000)
+        _COST.labels(self._name, version).set(spent.money_per_1000 or 0.0)
 
     def queue(self, rows: int) -> None:
         """Show how many rows wait."""

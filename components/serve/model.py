@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from components import bundle
+from components import bundle, signature
 from components.decision_rule import DecisionRule
 from components.errors import BundleError, SourceError
 from components.settings import canonical_json
@@ -181,18 +181,22 @@ class BundleModel:
         self._order = [own.index(name) for name in description.task.answer_names]
 
     @classmethod
-    def load(cls, store: Store, digest: str, form: Form | None = None) -> Self:
+    def load(
+        cls, store: Store, digest: str, form: Form | None = None, trusted: Sequence[str] = ()
+    ) -> Self:
         """Return the model of a published bundle.
 
         Args:
             store: where it is published.
             digest: which bundle.
             form: what is to answer; by default the fastest that the bundle carries.
+            trusted: public keys of which one must have signed it; none: nobody must.
 
         Raises:
-            BundleError: it is absent, altered, does not load or lacks the form.
+            BundleError: it is absent, altered, not signed, does not load or lacks the form.
             StoreError: the store cannot be reached.
         """
+        signature.require(store, digest, trusted)
         folder = bundle.fetch(store, digest)
         description = bundle.Description.from_json((folder / bundle.DESCRIPTION).read_text())
         chosen = form or _fastest(description.exports)
@@ -317,9 +321,16 @@ class BundleModel:
         return predictions
 
 
-def loader(form: Form | Literal["fastest"]) -> Callable[[Store, str], BundleModel]:
-    """Return what loads bundles in one form, or in the fastest that each carries."""
-    return partial(BundleModel.load, form=None if form == "fastest" else form)
+def loader(
+    form: Form | Literal["fastest"], trusted: Sequence[str] = ()
+) -> Callable[[Store, str], BundleModel]:
+    """Return what loads bundles in one form, or in the fastest that each carries.
+
+    Args:
+        form: which one.
+        trusted: see ``BundleModel.load``.
+    """
+    return partial(BundleModel.load, form=None if form == "fastest" else form, trusted=trusted)
 
 
 def _fastest(exports: Sequence[str]) -> Form:

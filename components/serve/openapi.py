@@ -14,7 +14,8 @@ from kserve.protocol.rest.v2_datamodels import (
 )
 from pydantic.json_schema import models_json_schema
 
-from components.serve.service import Labels
+from components.serve.model import MAX_CONTENTS
+from components.serve.service import MAX_EXPLAINED, Labels
 
 _V2 = (
     InferenceRequest,
@@ -40,30 +41,24 @@ _MODEL = {
     "model_version": {"type": "string"},
     "generation": {"type": "integer", "minimum": 1},
 }
+
+
+def _instances(most: int) -> dict[str, Any]:
+    kinds = ("TextInstance", "ImageInstance", "RecordInstance")
+    forms = [{"$ref": f"#/components/schemas/{kind}"} for kind in kinds]
+    items = {"anyOf": [{"type": "string"}, *forms]}
+    array = {"type": "array", "minItems": 1, "maxItems": most, "items": items}
+    return {"type": "object", "required": ["instances"], "properties": {"instances": array}}
+
+
 _OWN: dict[str, dict[str, Any]] = {
     "Error": {
         "type": "object",
         "required": ["error"],
         "properties": {"error": {"type": "string"}},
     },
-    "Instances": {
-        "type": "object",
-        "required": ["instances"],
-        "properties": {
-            "instances": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": 256,
-                "items": {
-                    "anyOf": [
-                        {"type": "string"},
-                        {"$ref": "#/components/schemas/TextInstance"},
-                        {"$ref": "#/components/schemas/ImageInstance"},
-                    ]
-                },
-            }
-        },
-    },
+    "Instances": _instances(MAX_CONTENTS),
+    "Explained": _instances(MAX_EXPLAINED),
     "TextInstance": {
         "type": "object",
         "required": ["text"],
@@ -75,6 +70,11 @@ _OWN: dict[str, dict[str, Any]] = {
         "required": ["b64"],
         "properties": {"b64": {"type": "string"}},
         "additionalProperties": False,
+    },
+    "RecordInstance": {
+        "type": "object",
+        "description": "Columns by name, for a model of records.",
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
     },
     "Predictions": {
         "type": "object",
@@ -174,6 +174,12 @@ def document(name: str, needs_token: bool) -> dict[str, Any]:
 
 def _paths(name: str) -> dict[str, Any]:
     v1, v2 = f"/v1/models/{name}", f"/v2/models/{name}"
+    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+    of_model = {
+        "": {"get": _get("What the model is.", "ModelMetadataResponse")},
+        "/ready": {"get": _get("Whether the model answers.", "Ready")},
+        "/infer": {"post": _post("Predict.", "InferenceRequest", "InferenceResponse")},
+    }
     ready = _get("Whether it answers.", "Ready", probe=True)
     return {
         "/": {"get": _get("Whether the process lives.", "ServerLiveResponse", probe=True)},
@@ -186,16 +192,20 @@ def _paths(name: str) -> dict[str, Any]:
         "/v2/models": {"get": _get("The models.", "ListModelsResponse")},
         v1: {"get": _get("Whether the model answers.", "Ready")},
         f"{v1}:predict": {"post": _post("Predict.", "Instances", "Predictions")},
-        f"{v1}:explain": {"post": _post("Explain.", "Instances", "Explanations")},
-        v2: {"get": _get("What the model is.", "ModelMetadataResponse")},
-        f"{v2}/ready": {"get": _get("Whether the model answers.", "Ready")},
-        f"{v2}/infer": {"post": _post("Predict.", "InferenceRequest", "InferenceResponse")},
+        f"{v1}:explain": {"post": _post("Explain.", "Explained", "Explanations")},
+        **{f"{v2}{part}": each for part, each in of_model.items()},
+        **{
+            f"{v2}/versions/{{version}}{part}": {
+                method: {**said, "parameters": [version]} for method, said in each.items()
+            }
+            for part, each in of_model.items()
+        },
         "/v1/feedback": {"post": _post("Tell labels of earlier requests.", "Labels", "Kept")},
     }
 
 
 def _get(summary: str, answer: str, *, probe: bool = False) -> dict[str, Any]:
-    refusals = ("503",) if probe else ("401", "503")
+    refusals = ("503",) if probe else ("401", "404", "503")
     responses = {"200": _response("The answer.", answer)}
     for status in refusals:
         schema = "Ready" if status == "503" else "Error"

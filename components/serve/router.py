@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from components import signature
+from components.errors import BundleError, StoreError
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.rollout.config import Stage
@@ -182,6 +184,7 @@ class Router:
         served: Callable[[], Served | None],
         command: Callable[[str], list[str]],
         poll_s: float = 1.0,
+        trusted: Sequence[str] = (),
     ) -> None:
         """Name what to follow; nothing is read yet.
 
@@ -192,7 +195,9 @@ class Router:
             served: returns the champion that answers now.
             command: makes the command of a challenger from its digest.
             poll_s: seconds between looks at the record.
+            trusted: public keys of which one must have signed a challenger; none: nobody must.
         """
+        self._store, self._trusted = store, trusted
         self._rollouts = Rollouts(store, prefix)
         self._ledger, self._freezes = Ledger(store, prefix), Freezes(store, prefix)
         self._server, self._served = server, served
@@ -364,7 +369,15 @@ class Router:
             deadline_s=config.deadline_ms / 1000,
         )
         try:
+            await asyncio.to_thread(
+                signature.require, self._store, trial.move.bundle, self._trusted
+            )
             await challenger.start(config.start_s)
+        except BundleError as error:
+            self._break(trial, f"may not serve: {error}")
+            return
+        except StoreError:
+            return  # each look tries again
         except Failure as failure:
             self._break(trial, str(failure))
             return

@@ -13,6 +13,7 @@ Images are files of PNG, JPEG, GIF, BMP or WEBP. ::
     POST /v1/feedback                   labels of requests that were kept
     GET  /v2/models/{name}              metadata, with state, version and generation
     GET  /v2/models/{name}/ready        also /v1/models/{name}, /v2/health/ready
+    .../v2/models/{name}/versions/{version}...   the same three, by that version and no other
     GET  /v2/health/live                also /
     GET  /v2  /v2/models  /v1/models  /metrics  /openapi.json
 
@@ -45,10 +46,12 @@ from components.serve.answers import Answerer, Champion
 from components.serve.application import Application, metadata
 from components.serve.batching import Batcher
 from components.serve.config import ServeConfig
+from components.serve.cost import CostKeeper
 from components.serve.follow import Follower
 from components.serve.keeping import Keeper
 from components.serve.metrics import Metrics
 from components.serve.service import Service
+from components.serving_costs import ServingCosts
 from components.tasks.model import Content
 
 log = logging.getLogger(__name__)
@@ -96,7 +99,9 @@ class ChampionModel(kserve.Model):
         service.admit()
         protocol_v2.require_known(payload, service.served.model)
         answers, request_id = await service.predict(
-            lambda model: protocol_v2.contents(payload, model.content), payload.id or ""
+            lambda model: protocol_v2.contents(payload, model.content),
+            payload.id or "",
+            payload.model_version or None,
         )
         return protocol_v2.response(self.name, payload, answers, request_id)
 
@@ -112,6 +117,7 @@ class ChampionServer(kserve.ModelServer):
         name: str,
         follower: Follower,
         kept: RequestLog,
+        costs: ServingCosts,
         host: str,
         port: int,
         config: ServeConfig,
@@ -123,6 +129,7 @@ class ChampionServer(kserve.ModelServer):
             name: of the model in addresses.
             follower: holds the champion.
             kept: where requests and labels go.
+            costs: where it is written down what answers cost.
             host: address to listen on.
             port: to listen on; 0 takes a free one.
             config: the section ``serve``.
@@ -153,10 +160,13 @@ class ChampionServer(kserve.ModelServer):
         metrics = Metrics(name, config.cost.price_per_hour)
         self._batcher = Batcher(config.batching, config.limits, metrics, os.cpu_count() or 1)
         self._keeper = Keeper(kept, config.requests, metrics)
+        self._costs = CostKeeper(costs, metrics)
+        champion = Champion(follower, self._batcher)
         self.service = Service(
             name,
             follower,
-            answerer(Champion(follower, self._batcher)),
+            champion,
+            answerer(champion),
             self._batcher,
             self._keeper,
             metrics,
@@ -213,7 +223,8 @@ class ChampionServer(kserve.ModelServer):
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        grpc, keeping = None, asyncio.create_task(self._keeper.run())
+        grpc = None
+        keeping = [asyncio.create_task(each.run()) for each in (self._keeper, self._costs)]
         try:
             if port := self._config.grpc_port:
                 grpc = await protocol_grpc.listening(self.dataplane, self._access, self.host, port)
@@ -221,10 +232,12 @@ class ChampionServer(kserve.ModelServer):
         finally:
             if grpc is not None:
                 await grpc.stop(GRACE_S)
-            keeping.cancel()
+            for task in keeping:
+                task.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_S):
                     await self._keeper.flush()
+                    await self._costs.flush()
             self._batcher.close()
 
 

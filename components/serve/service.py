@@ -46,6 +46,7 @@ class Service:
         self,
         name: str,
         follower: Follower,
+        champion: Answerer,
         answerer: Answerer,
         batcher: Batcher,
         keeper: Keeper,
@@ -57,7 +58,8 @@ class Service:
         Args:
             name: of the model in addresses.
             follower: holds the champion, which says what can be asked.
-            answerer: answers.
+            champion: answers those who name its version.
+            answerer: answers all others.
             batcher: refuses where too much waits.
             keeper: of requests and labels.
             metrics: told of everything.
@@ -70,7 +72,7 @@ class Service:
             metrics,
             limits,
         )
-        self._batcher, self._keeper = batcher, keeper
+        self._champion, self._batcher, self._keeper = champion, batcher, keeper
         self._explaining = asyncio.Lock()
 
     @property
@@ -112,24 +114,41 @@ class Service:
         _ = self.served
         self._batcher.admit()
 
+    def require_version(self, version: str | None) -> None:
+        """Refuse a version that does not serve.
+
+        Raises:
+            Refused: with status 404; or 503, if none serves yet.
+        """
+        if version is not None and version != (ours := self.served.version):
+            raise Refused(404, f"version {version[:60]!r} does not serve here, only {ours} does")
+
     async def predict(
-        self, given: Callable[[BundleModel], list[object]], key: str
+        self,
+        given: Callable[[BundleModel], list[object]],
+        key: str,
+        version: str | None = None,
     ) -> tuple[Answers, str | None]:
         """Return answers, and the id under which the request is kept, if it is.
 
         Args:
             given: returns what a request asks about, or raises ``ValueError``.
             key: the client's name for the request.
+            version: the one that has to answer; None for whichever serves, also a challenger.
 
         Raises:
             Refused: it is no good request, or cannot be answered now.
         """
+        self.require_version(version)
         contents = self._checked(self.served.model, given)
+        answerer = self.answerer if version is None else self._champion
         started_s = time.perf_counter()
         try:
-            answers = await self.answerer.answer(contents, key)
+            answers = await answerer.answer(contents, key)
         except SourceError as error:
             raise Refused(400, str(error)) from error
+        if version is not None and answers.version != version:
+            self.require_version(version)  # the champion has moved meanwhile
         request_id = self._keeper.keep(key, contents, answers)
         self.metrics.answered(
             answers.version,

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from components.sources.files import FilesConfig, FilesSource
 from components.sources.http import HttpConfig, HttpSource
+from components.sources.kafka import KafkaConfig, KafkaSource
 from components.sources.reading import TableSource as Source
 from components.sources.requests import RequestsConfig, RequestsSource
 from components.sources.s3 import S3Config, S3Source
@@ -29,7 +30,7 @@ def _files_by_default(given: Any) -> Any:
 
 SourceConfig = Annotated[
     Annotated[
-        FilesConfig | S3Config | SqlConfig | HttpConfig | RequestsConfig,
+        FilesConfig | S3Config | SqlConfig | HttpConfig | KafkaConfig | RequestsConfig,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_files_by_default),
@@ -41,6 +42,7 @@ SOURCES: dict[str, type[Source]] = {
     "s3": S3Source,
     "sql": SqlSource,
     "http": HttpSource,
+    "kafka": KafkaSource,
     "requests": RequestsSource,
 }
 """Kind of source to its class. To add one: a file here and two lines."""

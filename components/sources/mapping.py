@@ -25,6 +25,8 @@ from components.tasks.image_classification import encode_png
 MOMENT, UNBINNED, TABLE, ROW = "_moment", "_unbinned", "_table", "_row"
 """Columns of kept rows beside ``COLUMNS``: when it happened, whether its label is in no bin,
 the table that it comes from, and its number there."""
+ORDER = (MOMENT, "id", TABLE, ROW)
+"""By what the rows of a window are sorted."""
 INSTANT = pa.timestamp("us", "UTC")
 _OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 """Ends a time of day that says how far it is from UTC."""

@@ -28,8 +28,9 @@ from components.labels import Labels
 from components.settings import Section, digest_of
 from components.sources.columns import Part, TableConfig
 from components.sources.converting import Changed, Converter, Table
+from components.sources.cuts import cut
 from components.sources.kept import UNREADABLE, Kept, KeptPart, KeptTable
-from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE, UNBINNED, kept_schema
+from components.sources.mapping import INSTANT, MOMENT, ORDER, TABLE, UNBINNED, kept_schema
 from components.sources.rows import COLUMNS, Fingerprint, Rows
 from components.split import unit_interval
 from components.store import LocalStore, Store
@@ -98,23 +99,36 @@ class TableSource(ABC):
         frame = table.to_pandas().astype(object)
         return Rows(frame.where(frame.notna(), None), left_out)
 
-    def table(self, window: Window) -> tuple[Any, dict[str, int]]:
-        """Return the rows of a window as an Arrow table, and how many are left out and why."""
-        rows = self._rows(window)
-        left_out = {}
-        if forgotten := rows.num_rows - (rest := self._remembered(rows)).num_rows:
-            left_out["forgotten"], rows = forgotten, rest
-        if unbinned := pc.sum(rows[UNBINNED]).as_py():
-            left_out["label-in-no-bin"] = unbinned
-            rows = rows.filter(pc.invert(rows[UNBINNED]))
-        cap = self._config.max_rows_per_window
-        if cap is not None and rows.num_rows > cap:
-            left_out["over-cap"] = rows.num_rows - cap
-            place = unit_interval(rows["id"].to_pylist(), "cap")
-            chosen = np.sort(np.argsort(place, kind="stable")[:cap])
-            rows = rows.take(pa.array(chosen))
+    def table(self, window: Window, part: Window | None = None) -> tuple[Any, dict[str, int]]:
+        """Return the rows of a window as an Arrow table, and how many are left out and why.
+
+        Args:
+            window: of the rows, for which the source is asked.
+            part: of the window's time; None for all of it.
+        """
+        rows, left_out = self._wanted(self._rows(window, part or window))
+        if over := rows.num_rows - (rest := self._capped(rows)).num_rows:
+            left_out["over-cap"], rows = over, rest
         rows = rows.append_column("time", _written(rows[MOMENT]))
         return rows.select([*COLUMNS, *self._config.metadata]), left_out
+
+    def batches(self, window: Window, part: Window | None = None) -> Iterator[Any]:
+        """Yield the rows of a window as they are kept, a bounded number of them at a time.
+
+        Each is an Arrow table with the columns of rows but for ``time``, and with those of
+        ``ORDER``, by which ``table`` sorts them. A window with a cap comes at once.
+
+        Args:
+            window: of the rows, for which the source is asked.
+            part: of the window's time; None for all of it.
+        """
+        if self._config.max_rows_per_window is not None:
+            rows, _ = self._wanted(self._rows(window, part or window))
+            yield self._capped(rows).drop_columns([UNBINNED])
+            return
+        for some in self._kept_rows(window, part or window):
+            rows, _ = self._wanted(self._labelled(some))
+            yield rows.drop_columns([UNBINNED])
 
     def facts(self, window: Window) -> Facts:
         """Return what a plan says of a window; without reading, if that is known already."""
@@ -137,12 +151,13 @@ class TableSource(ABC):
         keeps = self._given is not None and bool(self.listing(window))
         if keeps and self._store.exists(key):
             return Facts.from_json(self._store.get(key).decode())
-        table, _ = self.table(window)
-        found = Fingerprint(table.column_names).update(table)
+        found, rows = Fingerprint((*COLUMNS, *self._config.metadata)), 0
+        for part in self._cuts(window):
+            table, _ = self.table(window, part)
+            found.update(table)
+            rows += table.num_rows
         facts = Facts(
-            fingerprint=found.hexdigest(),
-            contents=found.hexdigest(("id", "text")),
-            rows=table.num_rows,
+            fingerprint=found.hexdigest(), contents=found.hexdigest(("id", "text")), rows=rows
         )
         if keeps:
             self._store.put(key, facts.to_json().encode())
@@ -228,28 +243,71 @@ class TableSource(ABC):
         gone = self._forgotten.rows(rows.select(["id", "group"]).to_pandas())
         return rows.filter(pa.array(~gone))
 
-    def _rows(self, window: Window) -> Any:
-        """Return the kept rows of a window in their order."""
+    def _rows(self, window: Window, part: Window) -> Any:
+        """Return the kept rows of a part of a window in their order."""
+        rows = pa.concat_tables(
+            [kept_schema(self._config).empty_table(), *self._kept_rows(window, part)]
+        )
+        return self._labelled(rows.sort_by([(name, "ascending") for name in ORDER]))
+
+    def _kept_rows(self, window: Window, part: Window) -> Iterator[Any]:
+        """Yield the kept rows of a part of a window, some at a time and in no order."""
+        schema = kept_schema(self._config)
+        for file, tables, whole in self._opened(window, part):
+            for group in _groups(file, part):
+                rows = file.read_row_group(group)
+                if part != ALL_TIME:
+                    rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], part), False))
+                if not whole:
+                    rows = rows.filter(pc.is_in(rows[TABLE], tables))
+                yield rows.select(schema.names).cast(schema)
+
+    def _opened(self, window: Window, part: Window) -> Iterator[tuple[Any, Any, bool]]:
+        """Yield the files that may hold rows of a part of a window.
+
+        With each come the names of its tables that are current, and whether all of them are.
+        """
         import pyarrow.parquet as pq
 
-        schema = kept_schema(self._config)
-        found = [schema.empty_table()]
         for reading in self._reading(window):
-            for part, tables in reading.parts:
-                if not _overlapping(tables, window):
-                    continue
-                current = pa.array([each.name for each in tables])
-                whole = len(current) == len(part.tables)
-                with pq.ParquetFile(reading.kept.rows(part)) as file:
-                    for group, is_inside in _groups(file, window):
-                        rows = file.read_row_group(group)
-                        if not is_inside:
-                            rows = rows.filter(pc.fill_null(_inside(rows[MOMENT], window), False))
-                        if not whole:
-                            rows = rows.filter(pc.is_in(rows[TABLE], current))
-                        found.append(rows.select(schema.names).cast(schema))
-        rows = pa.concat_tables(found)
-        rows = rows.sort_by([(name, "ascending") for name in (MOMENT, "id", TABLE, ROW)])
+            for kept, tables in reading.parts:
+                if _overlapping(tables, part):
+                    with pq.ParquetFile(reading.kept.rows(kept)) as file:
+                        names = pa.array([each.name for each in tables])
+                        yield file, names, len(tables) == len(kept.tables)
+
+    def _cuts(self, window: Window) -> list[Window]:
+        """Return the parts of a window's time whose rows are sorted together, in order."""
+        if window == ALL_TIME or self._config.max_rows_per_window is not None:
+            return [window]
+        spans = [
+            (found.min, found.max, file.metadata.row_group(group).num_rows)
+            for file, _, _ in self._opened(window, window)
+            for group in _groups(file, window)
+            for found in [_statistics(file, group)]
+        ]
+        return cut(window, spans) or [window]
+
+    def _wanted(self, rows: Any) -> tuple[Any, dict[str, int]]:
+        """Return an Arrow table without what is left out, and how many rows that are and why."""
+        left_out = {}
+        if forgotten := rows.num_rows - (rest := self._remembered(rows)).num_rows:
+            left_out["forgotten"], rows = forgotten, rest
+        if unbinned := pc.sum(rows[UNBINNED]).as_py():
+            left_out["label-in-no-bin"] = unbinned
+            rows = rows.filter(pc.invert(rows[UNBINNED]))
+        return rows, left_out
+
+    def _capped(self, rows: Any) -> Any:
+        """Return an Arrow table of the rows of a window, no more than the source's cap."""
+        cap = self._config.max_rows_per_window
+        if cap is None or rows.num_rows <= cap:
+            return rows
+        place = unit_interval(rows["id"].to_pylist(), "cap")
+        return rows.take(pa.array(np.sort(np.argsort(place, kind="stable")[:cap])))
+
+    def _labelled(self, rows: Any) -> Any:
+        """Return an Arrow table with the labels that people gave to rows without one."""
         if self._imported:
             labels = [
                 self._imported.get(row) if label is None and not unbinned else label
@@ -366,19 +424,23 @@ def _overlapping(tables: Sequence[KeptTable], window: Window) -> list[KeptTable]
     ]
 
 
-def _groups(file: Any, window: Window) -> Iterator[tuple[int, bool]]:
-    """Yield the row groups that may hold rows of a window, and whether it holds all of theirs."""
-    column = file.schema_arrow.names.index(MOMENT)
+def _groups(file: Any, window: Window) -> Iterator[int]:
+    """Yield the row groups that may hold rows of a window."""
     for group in range(file.num_row_groups):
-        if window == ALL_TIME:
-            yield group, True
-            continue
-        found = file.metadata.row_group(group).column(column).statistics
-        if found is None or not found.has_min_max:
-            continue  # no row of it has a time
-        if found.min < window.ends and found.max >= window.begins:
-            inside = found.min >= window.begins and found.max < window.ends
-            yield group, inside and found.null_count == 0
+        found = _statistics(file, group)
+        if window == ALL_TIME or (
+            found is not None
+            and found.has_min_max
+            and found.min < window.ends
+            and found.max >= window.begins
+        ):
+            yield group
+
+
+def _statistics(file: Any, group: int) -> Any:
+    """Return what a file says of the moments of one of its row groups, None for nothing."""
+    column = file.schema_arrow.names.index(MOMENT)
+    return file.metadata.row_group(group).column(column).statistics
 
 
 def _inside(moments: Any, window: Window) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from components import bundle
+from components.alerts import news
 from components.decisions import Action, Decision, Decisions, Rule
 from components.freeze import Freezes
 from components.labels import Labels
@@ -18,7 +19,15 @@ from components.ledger import Events, EventState
 from components.records import Records
 from components.store import Store
 from components.trigger.config import Cause, GovernorConfig, ProbeConfig, TriggerConfig
-from components.trigger.governor import Said, Situation, Spent, as_rule, govern, refusals
+from components.trigger.governor import (
+    STOOD_BACK,
+    Said,
+    Situation,
+    Spent,
+    as_rule,
+    govern,
+    refusals,
+)
 from components.trigger.triggers import TRIGGERS, Evidence, Finding
 
 __all__ = ["TRIGGERS", "Finding", "TriggerConfig", "decide", "end_of_training"]
@@ -70,7 +79,9 @@ def decide(
     if earlier is not None and not earlier.retrain:
         return earlier
     states = events.all()
-    decided = [each for each in decisions.recent() if each.run != run]
+    # A retrain counts however often was looked since.
+    owners = {state.owner for state in states.values()}
+    decided = [each for each in decisions.recent(always=owners) if each.run != run]
     past = [_as_it_ended(each, states, now) for each in decided]
     imported = Labels(store, ledger).rows_in(window)
     finding = finding.model_copy(update={"labelled_rows": finding.labelled_rows + imported})
@@ -124,7 +135,10 @@ def decide(
         moved=finding.moved if finding.enough else None,
         hurts=finding.hurts,
         performance=finding.performance,
+        alerts=finding.alerts,
     )
+    told = [alert.words for alert in news(decision, decided)]
+    decision = decision.model_copy(update={"news": told})
     decisions.keep(decision)
     return decision
 
@@ -236,7 +250,7 @@ def _claim(
     others = _in_flight(events.all(), event, run, now)
     if not others:
         return []
-    events.close(event, run, "failed", "another retrain was under way", now=now)
+    events.close(event, run, "failed", STOOD_BACK, now=now)
     said = (False, f"run {', '.join(others)} retrains", "one at a time")
     return [as_rule("single flight", said, by_a_person=False)]
 

@@ -22,6 +22,8 @@ DOUBTS = ("drift", "performance")
 BEYOND_A_PERSON = ("freeze", "once", "single flight")
 """Refusals that a person's request does not outweigh."""
 MAX_COOLDOWN = timedelta(days=3650)
+STOOD_BACK = "another retrain was under way"
+"""How a claim ends that made way for another; it was no attempt."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def freeze(situation: Situation, policy: GovernorConfig) -> Said:
 def once(situation: Situation, policy: GovernorConfig) -> Said:
     """Refuse an event that another run handles or has handled, or that fails each time."""
     threshold = f"each event once, in at most {policy.max_attempts} attempts"
-    attempts = sum(each.state == "claimed" for each in situation.event)
+    attempts = sum(
+        (each.state == "claimed") - (each.detail == STOOD_BACK) for each in situation.event
+    )
     if not attempts:
         return True, "nobody has handled it", threshold
     last = situation.event[-1]

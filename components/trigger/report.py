@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from components.alerts import IN_WORDS, alerts_of, looks_until
 from components.decisions import Decision, Decisions
 from components.page import Said, curve_plot, page, section, table, verdict
 from components.store import Store
@@ -16,6 +17,7 @@ _VERDICTS = {
     "not asked": Said("not asked", "open"),
 }
 _MOVED = {True: Said("moved", "open"), False: Said("quiet", "good"), None: Said("open", "open")}
+_ALERT_COLUMNS = ("level", "about", "since", "windows", "state")
 _HURTS = {True: Said("hurts", "bad"), False: Said("no", "good"), None: Said("open", "open")}
 
 
@@ -42,6 +44,16 @@ def to_html(decision: Decision, decided: Sequence[Decision]) -> str:
     ]
     last = {each.window: each for each in decided if each.window <= decision.window}
     shown = list({**last, decision.window: decision}.values())[-SHOWN_WINDOWS:]
+    alerts = [
+        (
+            str(each.level),
+            IN_WORDS.get(each.about, each.about),
+            each.since,
+            each.windows,
+            Said("open", "bad" if each.level == 3 else "open") if each.is_open else "ended",
+        )
+        for each in reversed(alerts_of(looks_until(decision, decided))[-SHOWN_WINDOWS:])
+    ]
     scores = [each.performance for each in shown]
     known = [score for score in scores if score is not None]
     return page(
@@ -56,6 +68,7 @@ def to_html(decision: Decision, decided: Sequence[Decision]) -> str:
             if rules
             else []
         ),
+        *([section("Alerts", table(_ALERT_COLUMNS, alerts))] if alerts else []),
         section(
             "Windows so far",
             table(

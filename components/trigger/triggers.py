@@ -26,21 +26,28 @@ class Finding(Section):
     performance: float | None = None
     """Such as accuracy; None without labels and without an estimate."""
     drop: float | None = None
-    """Share of the performance before that was lost."""
+    """Share of the performance before that was lost beyond chance; None if that is not known."""
     measured: bool = True
     """By labels; else estimated without them."""
     labelled_rows: int = 0
     """Labelled rows that the champion was not trained on."""
     behind: str = ""
     """Which kinds of rows fell behind the others, in words; empty for none."""
+    rose: str = ""
+    """Where a detector raised an alarm of errors that still counts, in words; empty for none."""
+    alerts: dict[str, int] = {}
+    """What a person should know, each with its level."""
 
     @classmethod
     def read(cls, report: Path) -> Finding:
         """Read what matters from the drift step's report."""
         found = json.loads(report.read_text())
         seen = [each for each in (found["measured"], found["estimated"]) if each]
-        # What hurts is what counts; of two that do not, the one that rests on labels.
-        worst = next((each for each in seen if each["hurts"]), seen[0] if seen else None)
+        # What hurts is what counts; of two that do not, the one that rests on labels. Harm that
+        # has passed counts no more.
+        harmful = found["hurts"] is True
+        seen.sort(key=lambda each: bool(each["hurts"]) != harmful)
+        worst = seen[0] if seen else None
         return cls(
             summary=found["headline"],
             enough=found["enough"],
@@ -49,10 +56,12 @@ class Finding(Section):
             hurts=found["hurts"],
             performance_before=worst["before"] if worst else None,
             performance=worst["now"] if worst else None,
-            drop=worst["drop"] if worst else None,
+            drop=worst["drop"] if worst and worst["hurts"] else None,
             measured=worst is None or worst["source"] == "measured",
             labelled_rows=found["labelled_rows"],
             behind=found.get("behind", ""),
+            rose=found.get("rose", ""),
+            alerts=found.get("alerts", {}),
         )
 
 
@@ -81,18 +90,21 @@ def on_manual(evidence: Evidence, config: TriggerConfig) -> str | None:
 
 def on_performance(evidence: Evidence, config: TriggerConfig) -> str | None:
     """Fire when the champion got worse by more than chance, for some kind or all, or too bad."""
-    found, drop = evidence.finding, evidence.finding.drop
-    if found.behind:
-        return found.behind
+    found = evidence.finding
+    return "; ".join(filter(None, (_fell(found, config), found.rose, found.behind))) or None
+
+
+def _fell(found: Finding, config: TriggerConfig) -> str:
+    """Return by how much performance fell, in words; empty if that is too little."""
     if found.performance is None:
-        return None
+        return ""
     how = "measured" if found.measured else "estimated"
     if config.floor is not None and found.performance < config.floor:
         return f"{how} performance {found.performance:.3f} is below {config.floor:g}"
-    if drop is None or not found.hurts or drop < config.relative_drop:
-        return None
+    if found.drop is None or not found.hurts or found.drop < config.relative_drop:
+        return ""
     return (
-        f"{how} performance fell by {drop:.1%}, "
+        f"{how} performance fell by {found.drop:.1%}, "
         f"from {found.performance_before:.3f} to {found.performance:.3f}"
     )
 

@@ -26,7 +26,14 @@ def serve(
 
     config = load(project, overrides or ())
     serve_until_stopped(
-        home.store_url(), config.ledger, config.name, host, port, poll_s, config.serve
+        home.store_url(),
+        config.ledger,
+        config.name,
+        host,
+        port,
+        poll_s,
+        config.serve,
+        alias_of=config.name if config.deploy.mirror_alias else "",
     )
 
 

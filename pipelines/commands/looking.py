@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Show the champion, the last runs and open events."""
+    """Show the champion, open alerts, the last runs and open events."""
     from components import home
+    from components.alerts import Alert
     from components.freeze import Freeze
     from components.registry import without_password
     from pipelines.history import replay_of, state_of
@@ -54,6 +55,8 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
         print_replays(project, [replay_of(champion)])
     if state["frozen"]:
         out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
+    for alert in state["alerts"]:
+        out.print(f"alert, {Alert(**alert).words}", style="yellow", markup=False, soft_wrap=True)
     print_table(("run", "window", "result", "reason"), state["runs"])
     print_table(("event", "owner", "state", "detail"), state["events"])
 
@@ -70,7 +73,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List all promotions and rollbacks, oldest first."""
-    from pipelines.history import entries_of, replay_of
+    from pipelines.history import costs_of, entries_of, replay_of
     from pipelines.rollouts import served_at
 
     config = load(project, overrides or ())
@@ -80,6 +83,10 @@ def history(
         entries = [each.model_dump(mode="json") for each in served_at(config, at)]
     else:
         entries = entries_of(config, played or "")
+    costs = {} if played else costs_of(config)
+    for entry in entries:
+        if cost := costs.get(entry["version"] or entry["bundle"][:12]):
+            entry["cost"] = cost
     if as_json:
         print_json(entries)
         return
@@ -95,6 +102,8 @@ def history(
         # No table: on a narrow screen it would break the ids of runs, and the reasons.
         said = f"{entry['number']:<3} {to_the_second(entry['at'])}  {entry['action']:<8} "
         said += f"version {entry['version'] or '–'} by {entry['by']}\n    {entry['reason']}"
+        if "cost" in entry:
+            said += f"\n    {_cost_words(**entry['cost'])}"
         out.print(said, markup=False, soft_wrap=True)
     print_replays(project, [replay_of(entry) for entry in entries])
 
@@ -122,6 +131,15 @@ def why(
         out.print(
             f"the last of {len(decisions)} looks at this window; --json shows all", style="dim"
         )
+
+
+def _cost_words(
+    predictions: int, device_seconds_per_1000: float, money_per_1000: float | None
+) -> str:
+    """Say what answers of a version cost."""
+    price = "" if money_per_1000 is None else f", at a price of {money_per_1000:.3g},"
+    spent = f"{device_seconds_per_1000:.3g} device-seconds"
+    return f"{spent}{price} per 1,000 of {predictions:,} predictions"
 
 
 def _print_decision(decision: Decision, played: str) -> None:

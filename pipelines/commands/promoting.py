@@ -1,4 +1,4 @@
-"""Commands by which a person decides: candidates, promote, reject, freeze, thaw."""
+"""Commands by which a person decides: candidates, promote, sign, reject, freeze, thaw."""
 
 from __future__ import annotations
 
@@ -53,6 +53,19 @@ def promote(
         print_json(report.model_dump(mode="json"))
         return
     out.print(f"version {version} is the champion, generation {report.number}")
+
+
+def sign(
+    project: Project, version: Version, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Sign a version with the private key of register.signing_key_env."""
+    from pipelines.promotion import sign as sign_version
+
+    digest, key = sign_version(load(project, overrides or ()), version)
+    if as_json:
+        print_json({"version": version, "bundle": digest, "key": key})
+        return
+    out.print(f"version {version} is signed by {key}", markup=False)
 
 
 def reject(

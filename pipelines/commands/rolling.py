@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,19 +108,19 @@ def score(
     """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
     from components import home
     from components.ledger import Ledger
-    from components.score.core import ScoreConfig
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
     from pipelines.progress import counting
 
     config, store = load(project, overrides or ()), home.store()
+    asked = config.score.model_copy(update={"column": column} if column else {})
     with counting(quiet=as_json) as progress:
         report = score_rows(
             input_file,
             output_file,
             Ledger(store, config.ledger),
-            lambda digest: BundleModel.load(store, digest),
-            ScoreConfig(column=column) if column else config.score,
+            partial(BundleModel.load, store, trusted=asked.trusted_keys),
+            asked,
             progress=progress,
         )
     if as_json:

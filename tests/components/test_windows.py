@@ -62,6 +62,25 @@ def test_a_window_is_named_by_its_first_local_day():
     assert ALL_TIME.name == "all"
 
 
+@given(DAYS, ZONES, st.integers(1, 1000))
+def test_slices_of_a_window_leave_no_gap_never_overlap_and_are_as_long(first, zone, count):
+    window = Window.of_days(first, 7, ZoneInfo(zone))
+    slices = window.slices(count)
+    assert len(slices) == count
+    assert (slices[0].begins, slices[-1].ends) == (window.begins, window.ends)
+    for earlier, later in pairwise(slices):
+        assert earlier.end == later.start
+    lengths = {each.ends - each.begins for each in slices}
+    assert max(lengths) - min(lengths) <= timedelta(microseconds=1)
+
+
+def test_of_more_slices_than_instants_some_are_empty():
+    two = Window(start="2026-01-05T00:00:00+00:00", end="2026-01-05T00:00:00.000002+00:00")
+    slices = two.slices(5)
+    assert [each.begins.microsecond for each in slices] == [0, 0, 0, 1, 1]
+    assert [each.ends.microsecond for each in slices] == [0, 0, 1, 1, 2]
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="at least one day"):
         consecutive(date(2026, 1, 1), 0, ZoneInfo("UTC"), datetime(2026, 1, 1, tzinfo=UTC))

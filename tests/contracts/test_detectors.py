@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.drift.detectors import DETECTORS
+from components.drift.detectors.detector import binned
 
 STREAMS = [name for name, each in DETECTORS.items() if each.kind == "stream"]
 TESTS = [name for name, each in DETECTORS.items() if each.kind != "stream"]
@@ -90,6 +91,30 @@ def test_numbers_that_never_change_are_no_drift(name):
     assert moved.p_value < 1e-3
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1.0, 1e200, 1e307])
+def test_huge_and_tiny_numbers_are_compared_like_others(name, scale):
+    generator = np.random.default_rng(0)
+    reference, current = np.sort(generator.normal(size=100)), generator.normal(1, size=80)
+    found = DETECTORS[name].compare(reference * scale, current * scale)
+    usual = DETECTORS[name].compare(reference, current)
+    assert found.effect == pytest.approx(usual.effect, rel=1e-4)
+    assert found.p_value == pytest.approx(usual.p_value, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["population-stability", "jensen-shannon"])
+@pytest.mark.parametrize("common", [3.0, 0.0, -1e9])
+def test_numbers_that_were_nearly_always_the_same_are_seen_to_rise(name, common):
+    generator = np.random.default_rng(0)
+    before = np.sort(np.append(np.full(475, common), common + generator.random(25)))
+    after = np.append(np.full(200, common), common + generator.random(200) * (1 + abs(common)))
+    assert DETECTORS[name].compare(*binned(before, before)).effect == 0
+    for now in (after, np.full(400, common + 1), np.full(400, common - 1)):
+        found = DETECTORS[name].compare(*binned(before, now))
+        assert found.effect > DETECTORS[name].threshold
+        assert found.p_value < 1e-6
+
+
 @pytest.mark.parametrize("name", CATEGORIES)
 def test_a_category_that_is_new_or_gone_counts(name):
     before, after = np.array([300.0, 300, 0]), np.array([300.0, 0, 300])
@@ -125,6 +150,54 @@ def test_vectors_that_never_change_are_no_drift_and_another_width_is_refused(nam
     assert found.p_value >= 0.5
     with pytest.raises(ValueError, match="vectors of 3 and of 2 components"):
         DETECTORS[name].compare(same, np.ones((60, 2)))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_one_vector_that_became_another_is_seen(name):
+    found = DETECTORS[name].compare(np.ones((400, 4)), np.zeros((100, 4)))
+    assert found.effect > DETECTORS[name].threshold
+    assert found.p_value < 1e-6
+
+
+def test_vectors_that_come_again_and_again_do_not_hide_the_others():
+    generator = np.random.default_rng(0)
+    often = np.zeros((1600, 4))
+    sides = [np.concatenate([often, generator.normal(5 * n, size=(400, 4))]) for n in (0, 1)]
+    assert DETECTORS["mmd"].compare(*sides).p_value < 0.01
+
+
+@pytest.mark.parametrize("documents", [1, 2, 3])
+def test_so_few_documents_that_half_of_them_is_one_tell_nothing_apart(documents):
+    generator, groups = np.random.default_rng(0), np.arange(200) % documents
+    sides = [generator.normal(n, size=(200, 4)) for n in (0, 3)]
+    told = {"reference_groups": groups, "current_groups": groups}
+    assert DETECTORS["domain-classifier"].compare(*sides, **told).p_value == 1
+
+
+def test_a_few_documents_are_no_certainty():
+    groups = np.arange(200) % 8
+    sides = [np.full((200, 4), float(n)) for n in (0, 1)]
+    told = {"reference_groups": groups, "current_groups": groups}
+    found = DETECTORS["domain-classifier"].compare(*sides, **told)
+    # Of the 70 ways to part eight documents evenly one looks like this.
+    assert found.effect == 1
+    assert found.p_value == pytest.approx(1 / 70)
+
+
+def test_documents_of_unequal_sizes_are_told_apart_no_more_often_than_the_p_value_says():
+    def side(generator, documents):
+        groups = np.repeat(np.arange(documents), generator.integers(1, 30, documents))
+        common = generator.normal(size=(documents, 6))[groups]
+        return 0.6 * common + generator.normal(size=(len(groups), 6)), groups
+
+    p_values = []
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        (reference, documents), (current, others) = side(generator, 12), side(generator, 10)
+        told = {"reference_groups": documents, "current_groups": others}
+        p_values.append(DETECTORS["domain-classifier"].compare(reference, current, **told).p_value)
+    for level, most in ((0.01, 11), (0.05, 35)):  # one in a thousand has more by chance
+        assert (np.array(p_values) < level).sum() <= most
 
 
 @pytest.mark.parametrize("name", VECTORS)

@@ -16,6 +16,7 @@ from components.plan import Data, WindowData
 from components.request_log import COLUMNS as LOGGED
 from components.request_log import RequestLog, new_file
 from components.sources import SOURCES, open_source, parse_source
+from components.sources.mapping import ORDER
 from components.sources.rows import COLUMNS
 from components.store import LocalStore
 from components.windows import ALL_TIME, Window
@@ -109,6 +110,28 @@ class Http:
         self.server.server_close()
 
 
+class Kafka:
+    """A broker that librdkafka brings along, behind a real socket."""
+
+    def __init__(self):
+        from confluent_kafka import Producer
+
+        self.producer = Producer(
+            {"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0}
+        )
+        brokers = self.producer.list_topics(timeout=10).brokers.values()
+        self.section = {
+            "kind": "kafka",
+            "brokers": [f"{each.host}:{each.port}" for each in brokers],
+            "topic": "rows",
+        }
+
+    def put(self, rows):
+        for number, row in enumerate(rows):
+            self.producer.produce("rows", json.dumps(row).encode(), partition=number % 2)
+        assert self.producer.flush(10) == 0
+
+
 class Requests:
     def __init__(self, store, monkeypatch):
         monkeypatch.setenv("TOKIWA_STORE", str(store))
@@ -131,6 +154,7 @@ class Requests:
         pytest.param("s3", marks=pytest.mark.slow),
         pytest.param("sql", marks=pytest.mark.slow),
         "http",
+        "kafka",
     ]
 )
 def kind(request, tmp_path, monkeypatch):
@@ -143,6 +167,8 @@ def kind(request, tmp_path, monkeypatch):
         yield S3(request.getfixturevalue("s3_url"))
     elif request.param == "sql":
         yield Sql(request.getfixturevalue("postgres_url"), monkeypatch)
+    elif request.param == "kafka":
+        yield Kafka()
     else:
         served = Http(monkeypatch)
         yield served
@@ -165,7 +191,7 @@ def opened(kind, tmp_path):
 
 
 def test_the_contract_knows_all_kinds():
-    assert set(SOURCES) == {"files", "s3", "sql", "http", "requests"}
+    assert set(SOURCES) == {"files", "s3", "sql", "http", "kafka", "requests"}
 
 
 def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):
@@ -182,6 +208,18 @@ def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):
     )
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "files",
+        "requests",
+        pytest.param("s3", marks=pytest.mark.slow),
+        pytest.param("sql", marks=pytest.mark.slow),
+        "http",
+    ],
+    indirect=True,
+    # What a topic holds cannot be changed, see tests/components/sources/test_kafka.py.
+)
 def test_the_fingerprint_of_a_window_follows_its_rows_and_no_others(kind, opened):
     rows = rows_of(DAYS)
     kind.put(rows)
@@ -197,6 +235,20 @@ def test_the_fingerprint_of_a_window_follows_its_rows_and_no_others(kind, opened
     assert [opened().facts(window) for window in DAYS] == facts
     kind.put(rows[:-1])
     assert [opened().facts(window).rows for window in DAYS] == [2, 2, 1]
+
+
+def test_parts_of_a_window_have_the_rows_of_the_whole_and_share_none(kind, opened):
+    kind.put(rows_of(DAYS))
+    source = opened()
+    for window in DAYS:
+        ids = source.read(window).frame["id"].tolist()
+        for count in (1, 2, 5):
+            parts = [list(source.batches(window, part)) for part in window.slices(count)]
+            found = [[id_ for batch in part for id_ in batch["id"].to_pylist()] for part in parts]
+            assert [id_ for part in found for id_ in part] == ids
+            assert all(set(ORDER) <= set(each.column_names) for part in parts for each in part)
+        # The first and the last instant are a day apart, and so in parts of their own.
+        assert [len(part) for part in found] == [1, 0, 0, 0, 1]
 
 
 def test_a_snapshot_has_the_rows_of_the_plan(kind, opened, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,27 @@ def own_model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_base).save_pretrained(folder)
     return folder
+
+
+@pytest.mark.slow
+def test_an_adopted_model_and_its_successor_are_signed(toy_desk, own_model, make_key, monkeypatch):
+    private, public = make_key()
+    file = toy_desk.folder / "signing.pem"
+    file.write_text(private)
+    monkeypatch.setenv("TOKIWA_SIGNING_KEY", str(file))
+    keys = ("--set", f"deploy.trusted_keys={json.dumps([public])}")
+    signs = ("--set", "register.signing_key_env=TOKIWA_SIGNING_KEY")
+    window, model = ("--window", "2026-01-05"), str(own_model)
+    unsigned = toy_desk.tokiwa("adopt", "toy.yaml", model, *window, *keys, expect=1)
+    assert "is not signed, and the project trusts" in unsigned.stderr
+    toy_desk.json("adopt", "toy.yaml", model, *window, *keys, *signs)
+    anew = ("--set", "finetune.start=base")
+    ran = toy_desk.json("run", "toy.yaml", *window, *anew, *keys, *signs)
+    assert ran["result"] == "promoted", ran["reason"]
+    assert toy_desk.json("predict", "toy.yaml", "good", *keys)["generation"] == 2
+    other = ("--set", f"deploy.trusted_keys={json.dumps([make_key()[1]])}")
+    refused = toy_desk.tokiwa("predict", "toy.yaml", "good", *other, expect=1)
+    assert "is signed by" in refused.stderr
 
 
 @pytest.mark.slow

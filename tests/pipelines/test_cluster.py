@@ -197,6 +197,16 @@ def test_a_search_is_a_loop_only_where_loops_may_be(tmp_path):
     assert "exec-search" in without
 
 
+def test_partitions_are_a_loop_only_where_loops_may_be(tmp_path):
+    project = load("sentiment", ["collect.partitions=4", "source.max_rows_per_window=null"])
+    with_loop = runners.packages_of(project, tmp_path)["monitoring"].read_text()
+    assert "parameterIterator" in with_loop and TITLES["summarize"] in with_loop
+    flat = project.model_copy(update={"cluster": ClusterConfig(fan_out=False)})
+    without = runners.packages_of(flat, tmp_path)["monitoring"].read_text()
+    assert "parameterIterator" not in without and "exec-summarize" not in without
+    assert '"partitions":4' in without  # collect reads them one after the other
+
+
 # --- the place is all that differs
 
 

@@ -30,6 +30,7 @@ STEPS = {
     "monitoring": {"resolve", "collect", "drift", "trigger", *BODY, "notify"},
 }
 SEARCH = {"search", "choose"}
+PARTITIONS = {"summarize"}
 WORKERS = (0, 1, 3)
 UNCACHED = {"resolve", "trigger", "register", "deploy", "notify", "decline"}
 ORDER = {
@@ -101,6 +102,21 @@ def test_only_workers_that_share_a_search_make_a_loop(ir, workers):
         if "parameterIterator" in task
     ]
     assert loops == (['["1", "2", "3"]'] if workers == 3 else [])
+
+
+def test_partitions_of_a_window_are_read_in_a_loop_before_what_they_give_is_collected(tmp_path):
+    path = runners.compiled("monitoring", tmp_path, partitions=3)
+    content = yaml.safe_load(path.read_text())
+    assert {name for name, _ in tasks_of(content)} == STEPS["monitoring"] | PARTITIONS
+    [loop] = content["components"]["comp-summaries"]["dag"]["tasks"].values()
+    assert loop["parameterIterator"]["items"]["raw"] == '["1", "2", "3"]'
+    # kfp.local puts the number of the round in the place of what comes from a step.
+    assert all("componentInputParameter" in each for each in loop["inputs"]["parameters"].values())
+    by_name = dict(tasks_of(content))
+    assert "summaries" in by_name["collect"]["dependentTasks"]
+    given = by_name["summarize"]["inputs"]["parameters"]
+    assert set(given) == {"live", "champion", "partition", "code", "settings"}
+    assert by_name["summarize"]["cachingOptions"]["enableCache"]
 
 
 def test_notify_is_the_exit_handler(ir):
@@ -344,7 +360,7 @@ def logic_in(source: str, name: str) -> list[str]:
 def test_there_is_a_wrapper_for_each_step():
     assert {path.parent.name for path in WRAPPERS} == STEPS["training"] | STEPS[
         "monitoring"
-    ] | SEARCH | {"score"}
+    ] | SEARCH | PARTITIONS | {"score"}
 
 
 @pytest.mark.parametrize("path", WRAPPERS, ids=lambda path: path.parent.name)

@@ -199,3 +199,27 @@ def test_who_is_forgotten_is_not_learnt_from(stream):
     stream.labels(20, turned=False)
     assert stream.run("forget", "demo.yaml", "--id", "new-3", "--reason", "asked for")[0] == 0
     assert stream.look()["new_rows"] == 24
+
+
+def test_a_head_that_learnt_from_who_is_forgotten_begins_anew_without_them(stream):
+    stream.labels(600, turned=True)
+    assert stream.look()["serves"] is True
+    served = _ledger().entries()[-1]
+    test = open_source(load("demo.yaml").source).read(ALL_TIME).frame
+    test = test[is_test(test["group"])]["id"].tolist()
+    taught = [name for name in ("new-3", "new-4", "new-5") if name not in test]
+    flags = [flag for name in (*taught, test[0]) for flag in ("--id", name)]
+    said = ("forget", "demo.yaml", *flags, "--reason", "asked for")
+    code, out, _ = stream.run(*said, "--dry-run", "--json")
+    (head,) = json.loads(out)["heads"]
+    assert (code, head["rows"], head["versions"]) == (0, len(taught), [served.version])
+    assert head["champion"] == _ledger().entries()[0].bundle
+    assert stream.look()["new_rows"] == 0
+    told = stream.run(*said)[1]
+    assert f"learnt from {len(taught)} of the rows; version {served.version} carries it" in told
+    again = stream.look()
+    # Five rows are those of the champion's own week.
+    assert again["new_rows"] == 605 - len(taught) - 1
+    assert again["serves"] is True
+    assert _head().bundle != served.bundle
+    assert json.loads(stream.run(*said, "--dry-run", "--json")[1])["heads"] == []

@@ -1109,6 +1109,15 @@ def test_no_mutation_raises_anything_but_a_config_error(tmp_path, data):
             "see resolve.window_days",
         ),
         (
+            "collect: {partitions: 4}",
+            "collect.partitions cuts a window of time into parts, and all rows are one window; "
+            "set resolve.window_days and resolve.start, or leave partitions out",
+        ),
+        (
+            "collect: {partitions: 1001}",
+            "collect.partitions: input should be less than or equal to 1000",
+        ),
+        (
             "finetune: {balance: smote}",
             "finetune: balance smote blends features, which rest with method head alone; "
             "use weights or over with method full",

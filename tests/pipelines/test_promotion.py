@@ -131,6 +131,26 @@ def test_nobody_is_promoted_while_the_project_is_frozen(world, capsys):
     assert world.ledger.head().version == "1"
 
 
+def test_a_project_that_trusts_keys_promotes_what_was_signed(world, capsys, make_key, monkeypatch):
+    private, public = make_key()
+    keys = ("--set", f"deploy.trusted_keys={json.dumps([public])}")
+    signs = ("--set", "register.signing_key_env=TOKIWA_SIGNING_KEY")
+    promoted = ["promote", "toy.yaml", "1", "--reason", "fine", *keys]
+    assert main(promoted) == 1
+    assert "is not signed, and the project trusts" in capsys.readouterr().err
+    assert main(["sign", "toy.yaml", "1"]) == 2
+    assert "toy has no register.signing_key_env" in capsys.readouterr().err
+    assert main(["sign", "toy.yaml", "1", *signs]) == 2
+    assert "names TOKIWA_SIGNING_KEY, which is not set here" in capsys.readouterr().err
+    monkeypatch.setenv("TOKIWA_SIGNING_KEY", private)
+    assert main(["sign", "toy.yaml", "9", *signs]) == 2
+    assert "no candidate with version 9" in capsys.readouterr().err
+    assert main(["sign", "toy.yaml", "1", *signs, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bundle"] == world.digests["1"]
+    assert main(promoted) == 0
+    assert world.ledger.head().version == "1"
+
+
 def test_the_commands_say_what_they_did(world, capsys):
     assert main(["candidates", "toy.yaml", "--json"]) == 0
     assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["waiting"] * 2

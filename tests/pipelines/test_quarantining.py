@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from datetime import UTC, datetime
@@ -212,6 +213,8 @@ def test_a_group_that_is_forgotten_is_in_nothing_that_is_read_or_kept(shop, tmp_
     store = home.store()
     run(shop, tmp_path / "1")
     prepared_rows(shop, "latest", None, home.home() / "artifacts" / "1", lambda *_: None)
+    part = pd.DataFrame({"id": ["a", "b"], "group": ["ann", "bob"], "text": [None, "other"]})
+    store.put("summaries/1.parquet", part.to_parquet(index=False))
     (home.home() / "artifacts" / "page.html").write_text(f"<p>{WRITTEN.replace('<', '&lt;')}")
     (home.home() / "artifacts" / "page.html").write_text(
         f"<p>{WRITTEN.replace('<', '&lt;').replace('>', '&gt;')}</p>"
@@ -227,6 +230,7 @@ def test_a_group_that_is_forgotten_is_in_nothing_that_is_read_or_kept(shop, tmp_
     assert "r151" not in set(listed(shop)["id"])
     for path in (home.home() / "artifacts").rglob("*.parquet"):
         assert "ann" not in set(pd.read_parquet(path).get("group", ()))
+    assert pd.read_parquet(io.BytesIO(store.get("summaries/1.parquet")))["id"].tolist() == ["b"]
     (kept,) = store.list("embeddings/")
     names = load(store.get(kept))["digests"]
     plan, _, good = run(shop, tmp_path / "2")

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from components import bundle, home
-from components.errors import BadInput, NoChampion
+from components.errors import BadInput, BundleError, NoChampion
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts
+from components.serving_costs import ServingCosts, Spent
+from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
 from pipelines.project import load
@@ -96,6 +98,25 @@ def test_what_cannot_be_gone_back_to_is_refused(project, ledger, version, says, 
     assert ledger.generation == 3
 
 
+def test_the_history_tells_what_answers_cost_where_it_is_known(project, capsys):
+    costs = ServingCosts(home.store(), project.ledger)
+    costs.keep("one", {"2": Spent(predictions=4000, device_seconds=10.0, money=0.02)})
+    costs.keep("two", {"3": Spent(predictions=500, device_seconds=1.0)})
+    assert main(["history", "demo.yaml", "--json"]) == 0
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert "cost" not in first
+    assert second["cost"] == {
+        "predictions": 4000,
+        "device_seconds_per_1000": 2.5,
+        "money_per_1000": 0.005,
+    }
+    assert third["cost"]["money_per_1000"] is None
+    assert main(["history", "demo.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "2.5 device-seconds, at a price of 0.005, per 1,000 of 4,000 predictions" in said
+    assert "    2 device-seconds per 1,000 of 500 predictions" in said
+
+
 def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
     digest = ledger.entries()[1].bundle
     path = home.store().local_path(f"{bundle.key_of(digest)}/bundle.json")
@@ -104,6 +125,17 @@ def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
     assert main(["rollback", "demo.yaml", "--reason", "x"]) == 1
     assert "altered" in capsys.readouterr().err
     assert ledger.generation == 3
+
+
+def test_only_a_signed_champion_is_gone_back_to(project, ledger, make_key):
+    private, public = make_key()
+    deploy = project.deploy.model_copy(update={"trusted_keys": (public,)})
+    trusting = project.model_copy(update={"deploy": deploy})
+    with pytest.raises(BundleError, match="is not signed"):
+        rollouts.roll_back(trusting, "previous", "it was better")
+    assert ledger.generation == 3
+    SigningKey(private, "ours").sign(home.store(), ledger.entries()[1].bundle)
+    assert rollouts.roll_back(trusting, "previous", "it was better")[0].version == "2"
 
 
 def test_a_rollback_ends_the_rollout_that_goes_on(project, record):

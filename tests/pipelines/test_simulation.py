@@ -65,6 +65,23 @@ def test_a_watchful_policy_retrains_when_the_world_changed_and_not_otherwise(wor
     assert not any(point.retrained for point in calm)
 
 
+def test_classes_may_be_many_and_a_window_may_have_one_of_them(world):
+    draw = np.random.default_rng(3)
+    labels = draw.integers(0, 5, size=2 * ROWS)
+    vectors = draw.normal(size=(2 * ROWS, 10)).astype(np.float32)
+    vectors[:ROWS, :5] += 3 * np.eye(5)[labels[:ROWS]]
+    vectors[ROWS:, 5:] += 3 * np.eye(5)[labels[ROWS:]]
+    history, _, _ = world
+    policies = {"watchful": WATCHFUL, "never": TriggerConfig(on=())}
+    watchful, never, oracle = backtest(history("abrupt"), vectors, labels, policies).summaries
+    assert watchful.retrains < WINDOWS / 2 and watchful.missed == 0
+    assert watchful.score > never.score + 0.1
+    assert oracle.retrains == WINDOWS - 1
+
+    one_class = simulate(history("none", windows=4), vectors, np.full(2 * ROWS, 4), WATCHFUL)
+    assert [point.score for point in one_class] == [1, 1, 1, 1]
+
+
 def test_patience_delays_and_a_cooldown_of_months_misses(world):
     history, vectors, labels = world
     policies = {

@@ -107,3 +107,15 @@ def test_without_decisions_of_its_own_those_of_the_replay_are_explained(look, wh
         expected=0,
     )
     assert "in the replay 20260209t000000-abcdef" in why("2026-02-02")
+
+
+def test_alerts_that_last_are_shown_by_status(look, capsys):
+    alarming = NYT.model_copy(update={"alerts": {"input": 1}})
+    look("2026-01-26", alarming, run="run-1")
+    look("2026-02-02", alarming, run="run-2")
+    assert main(["status", "sentiment"]) == 0
+    said = capsys.readouterr().out
+    assert "alert, level 1: inputs moved since window 2026-01-26, 2 in a row\n" in said
+    look("2026-02-09", NYT.model_copy(update={"moved": False}), run="run-3")
+    assert main(["status", "sentiment", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["alerts"] == []

@@ -29,7 +29,7 @@ class Ddm(Stream):
     --------
     >>> generator = np.random.default_rng(0)
     >>> Ddm().update((generator.random(1000) < np.repeat([0.2, 0.6], 500)).astype(float))
-    [567]
+    [612]
 
     References:
     ----------

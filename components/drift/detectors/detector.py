@@ -89,19 +89,33 @@ def refuse_unlike(reference: NDArray[np.float32], current: NDArray[np.float32]) 
         raise ValueError(f"vectors of {reference.shape[1]} and of {current.shape[1]} components")
 
 
+def bin_edges(reference: Numbers, bins: int = 10) -> Numbers:
+    """Return the quantiles of a sorted reference ``[n]``, each the first value of its bin.
+
+    A value that is several quantiles has a bin of its own: what lies above it is another.
+
+    >>> bin_edges(np.array([1.0, 2, 3, 4]), 2)
+    array([3.])
+    >>> bin_edges(np.zeros(9)).tolist()
+    [0.0, 5e-324]
+    """
+    cuts = reference[np.linspace(0, len(reference), bins + 1)[1:-1].astype(np.int64)]
+    edges, times = np.unique(cuts, return_counts=True)
+    return np.union1d(edges, np.nextafter(edges[times > 1], np.inf))
+
+
 def binned(reference: Numbers, current: Numbers, bins: int = 10) -> tuple[Numbers, Numbers]:
     """Return how many values of each side lie between the quantiles of the reference ``[k]``.
 
     Args:
         reference: sorted values ``[n]``.
         current: values ``[m]`` in any order.
-        bins: at most so many; quantiles that are ties share one.
+        bins: see ``bin_edges``.
 
     >>> binned(np.arange(100.0), np.arange(50.0), 4)
     (array([25., 25., 25., 25.]), array([25., 25.,  0.,  0.]))
     """
-    cuts = reference[np.linspace(0, len(reference), bins + 1)[1:-1].astype(np.int64)]
-    edges = np.unique(cuts)
+    edges = bin_edges(reference, bins)
     sides = [
         np.bincount(np.searchsorted(edges, side, side="right"), minlength=len(edges) + 1)
         for side in (reference, current)

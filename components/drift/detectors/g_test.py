@@ -29,6 +29,7 @@ def g_test(
 
     Examples:
     --------
+    >>> import numpy as np
     >>> found = g_test(np.array([50.0, 50]), np.array([80.0, 20]))
     >>> round(found.statistic, 2), round(found.effect, 2), found.p_value < 0.001
     (20.27, 0.3, True)

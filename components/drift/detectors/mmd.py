@@ -26,7 +26,7 @@ def mmd(
     It sees any change of the joint distribution, where tests of single components see
     each by itself. Every row is used in one of ``min(n, m) / 2`` terms, which are
     independent, so that their mean is normal. The width of the kernel is the median
-    distance between rows of both samples.
+    distance between rows of both samples that differ.
 
     Parameters
     ----------
@@ -66,9 +66,11 @@ def mmd(
         np.asarray(side, np.float64)[generator.permutation(len(side))]
         for side in (reference, current)
     )
-    width = float(np.median(pdist(np.concatenate([x[:BANDWIDTH_ROWS], y[:BANDWIDTH_ROWS]]))))
-    if width == 0:  # all rows are the same
+    apart = pdist(np.concatenate([x[:BANDWIDTH_ROWS], y[:BANDWIDTH_ROWS]]))
+    if not apart.any():  # all rows are the same
         return Comparison(0.0, 0.0, 1.0)
+    # Rows that come again and again are no scale to measure by.
+    width = float(np.median(apart[apart > 0]))
     half = min(len(x), len(y)) // 2
 
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,6 +81,8 @@ def mmd(
     discrepancy = float(terms.mean())
     worth = min(_worth(reference, reference_groups), _worth(current, current_groups))
     error = float(terms.std(ddof=1)) / np.sqrt(worth * half)
+    if error == 0:  # each side repeats one row
+        return Comparison(discrepancy, discrepancy, 0.0 if discrepancy > 0 else 1.0)
     return Comparison(discrepancy, discrepancy, float(norm.sf(discrepancy / error)))
 
 

@@ -58,19 +58,23 @@ def wasserstein(
     n, m = len(reference), len(current)
     if n == 0 or m == 0:
         raise ValueError("both samples need values")
-    both = np.concatenate([reference, current])
+    both = np.concatenate([reference, current]).astype(np.float64)
+    # Within -1 and 1, exactly, so that no power of huge or tiny values overflows or vanishes.
+    exponent = int(np.frexp(np.abs(both).max())[1])
+    both = np.ldexp(both, -exponent)
     order = np.argsort(both, kind="stable")
     gaps = np.diff(both[order])
     weights = np.concatenate([np.full(n, 1 / n), np.full(m, -1 / m)])
-    statistic = float(np.abs(np.cumsum(weights[order])[:-1]) @ gaps)
-    mean, variance = _by_chance(gaps)
-    if mean <= 0:  # all values are the same
+    distance = float(np.abs(np.cumsum(weights[order])[:-1]) @ gaps)
+    width = float(gaps.sum())
+    if width == 0:  # all values are the same
         return Comparison(0.0, 0.0, 1.0)
+    mean, variance = _by_chance(gaps / width)
     scale = np.sqrt(1 / (reference_rows or n) + 1 / (current_rows or m))
     by_chance = invgauss(variance / mean**2, scale=mean**3 / variance)
-    p_value = by_chance.sf(statistic / scale)
-    spread = float(reference.std()) or float(both.std())
-    return Comparison(statistic, statistic / spread, float(p_value))
+    p_value = by_chance.sf(distance / width / scale)
+    spread = float(both[:n].std()) or float(both.std())
+    return Comparison(float(np.ldexp(distance, exponent)), distance / spread, float(p_value))
 
 
 def _by_chance(gaps: Numbers) -> tuple[float, float]:
@@ -83,9 +87,7 @@ def _by_chance(gaps: Numbers) -> tuple[float, float]:
         gaps: between pooled values in order, the widths of the steps ``[n + m - 1]``.
     """
     cells = np.array_split(np.arange(len(gaps)), min(CELLS, len(gaps)))
-    starts = np.array([cell[0] for cell in cells if len(cell)], np.int64)
-    if not len(starts):
-        return 0.0, 0.0
+    starts = np.array([cell[0] for cell in cells], np.int64)
     share = np.arange(1, len(gaps) + 1) / (len(gaps) + 1)
     spreads = np.add.reduceat(gaps * np.sqrt(share * (1 - share)), starts)
     at = share[np.minimum(starts + np.diff(np.append(starts, len(gaps))) // 2, len(gaps) - 1)]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from components import bundle
-from components.collect.core import CURRENT, ERRORS, CollectConfig, collect
+from components.collect.core import CURRENT, ERRORS, INPUTS, CollectConfig, collect
 from components.drift.core import DriftConfig, detect
 from components.embeddings import embed
 from components.errors import BundleError, SourceError
@@ -221,6 +221,56 @@ def test_a_text_that_production_sees_again_and_again_is_looked_at_once(gather, s
     config, window = source(lines)
     _, current, _ = gather(make_bundle(1), window, source=config)
     assert current["id"].tolist() == [f"{number:03d}" for number in range(40)]
+
+
+@pytest.mark.parametrize("partitions", [2, 7, 60])
+def test_a_window_in_parts_is_what_it_is_as_a_whole(gather, toy, make_bundle, partitions):
+    """Also of parts that have no rows, and of those that share no row with the next."""
+    whole, current, errors = gather(make_bundle(1), 1, labelled=[0], max_rows=100)
+    report, same, alike = gather(
+        make_bundle(1), 1, labelled=[0], max_rows=100, partitions=partitions
+    )
+    assert report == whole
+    assert (report.window_rows, report.rows) == (300, 100)
+    pd.testing.assert_frame_equal(same, current)
+    pd.testing.assert_frame_equal(alike, errors)
+
+
+def test_a_part_may_hold_all_rows_of_a_window(gather, toy, make_bundle, tmp_path):
+    lines = [f"{number},text {number},good" for number in range(150)]
+    (tmp_path / "undated.csv").write_text("\n".join(["id,text,label", *lines]))
+    source = FilesConfig(
+        root=str(tmp_path),
+        files=[Part(path="undated.csv", at="2026-01-07")],
+        columns=ColumnNames(id="id"),
+    )
+    window = toy.weeks[0].window
+    planned = WindowData(window=window, **open_source(source).facts(window).model_dump())
+    found = [
+        gather(make_bundle(1), planned, source=source, max_rows=100, partitions=partitions)[1]
+        for partitions in (1, 7)
+    ]
+    assert len(found[0]) == 100
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_of_a_large_window_more_inputs_are_looked_at_than_answers(
+    gather, source, make_bundle, tmp_path
+):
+    inputs = tmp_path / "collected" / INPUTS
+    config, window = source([f"{number:03d},text {number},positive" for number in range(250)])
+    report, _, _ = gather(make_bundle(1), window, source=config, max_rows=100)
+    more = pd.read_parquet(inputs)
+    assert (report.rows, report.input_rows, len(more)) == (100, 250, 250)
+    assert set(more) == {
+        "group",
+        "language",
+        *text_features([], TextClassifier.load(make_bundle(1)).tokenizer),
+    }
+    report, _, _ = gather(make_bundle(1), window, source=config, max_rows=100, max_input_rows=200)
+    assert (report.input_rows, len(pd.read_parquet(inputs))) == (200, 200)
+    gather(make_bundle(1), window, source=config)
+    assert not inputs.exists()
 
 
 def test_every_kind_of_task_is_collected_and_compared_with_its_profile(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -17,6 +18,7 @@ from components.registry import ALIAS
 from components.request_log import COLUMNS, RequestLog, new_file
 from components.rollout.record import Rollouts
 from components.serve.model import MAX_CHARACTERS, BundleModel
+from components.signature import SigningKey
 from components.store import LocalStore
 from components.tasks.text_classification import TextClassifier
 
@@ -100,6 +102,30 @@ def test_a_promotion_becomes_the_head_of_the_ledger_and_the_alias_follows(world,
     assert report.headline == "version 1 serves as generation 1"
     assert world.deploy(2, generation=1, run="run-2").number == 2
     assert alias() == "2"
+
+
+def test_only_what_a_trusted_key_signed_is_promoted(world, make_key):
+    (ours, public), (other, _) = make_key(), make_key()
+    with pytest.raises(BundleError, match="is not signed, and the project trusts"):
+        world.deploy(1, generation=0, trusted_keys=[public])
+    SigningKey(other, "other").sign(world.store, world.digests[1])
+    with pytest.raises(BundleError, match="is signed by"):
+        world.deploy(1, generation=0, trusted_keys=[public], by_hand=True)
+    assert world.ledger.head() is None
+    SigningKey(ours, "ours").sign(world.store, world.digests[1])
+    assert world.deploy(1, generation=0, trusted_keys=[public]).number == 1
+
+
+def test_what_was_altered_after_it_was_signed_is_not_promoted(world, make_key):
+    private, public = make_key()
+    SigningKey(private, "ours").sign(world.store, world.digests[1])
+    place = world.store.local_path(f"{bundle.key_of(world.digests[1])}/{bundle.MANIFEST}")
+    # A whole other bundle under the name of the one that was signed.
+    shutil.rmtree(place.parent)
+    shutil.copytree(world.store.local_path(bundle.key_of(world.digests[2])), place.parent)
+    with pytest.raises(BundleError, match="holds bundle"):
+        world.deploy(1, generation=0, trusted_keys=[public])
+    assert world.ledger.head() is None
 
 
 def test_a_retry_is_the_same_promotion(world, alias):

@@ -91,6 +91,33 @@ def test_benjamini_hochberg_rejects_what_scipy_rejects(p_values, rate):
     np.testing.assert_array_equal(found[clear], (adjusted <= rate)[clear])
 
 
+def test_what_more_rows_have_is_looked_at_there(look, tmp_path):
+    """A change too small for the sample's few rows shows in the many."""
+    few = look(rows=300, min_effect={"kolmogorov-smirnov": 0.05})
+    assert not found(few, "characters").moved
+    generator = np.random.default_rng(1)
+    more = pd.DataFrame(
+        {
+            "group": np.arange(50_000).astype(str),
+            "characters": generator.normal(104, 20, 50_000).round(),
+        }
+    )
+    more.to_parquet(tmp_path / "inputs.parquet")
+    many = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    moved = found(many, "characters")
+    assert moved.effect == pytest.approx(0.08, abs=0.04)
+    rest = [each for each in many.findings if each.name != "characters"]
+    assert {each.name: each.effect for each in rest} == {
+        each.name: each.effect for each in few.findings if each.name != "characters"
+    }
+    # The same values, but a thousand of them to a document, are worth as many rows as documents.
+    alike = more.sort_values("characters").assign(group=np.arange(50_000) // 1000)
+    alike.to_parquet(tmp_path / "inputs.parquet")
+    again = look(rows=300, seed=0, min_effect={"kolmogorov-smirnov": 0.05})
+    assert found(again, "characters").effect == moved.effect
+    assert found(again, "characters").p_value > 5 * moved.p_value
+
+
 def test_benjamini_hochberg_takes_what_lies_below_a_later_success():
     # 0.03 fails its own step (0.025) and is saved by 0.035 at the next.
     p_values = np.array([0.035, 0.9, 0.03, 0.001])
@@ -103,7 +130,7 @@ def test_is_quiet_when_nothing_changed(look):
     # Of windows in which nothing moved, one in a hundred may look as if something had.
     assert sum(report.moved for report in reports) <= 1
     assert reports[0].headline.startswith("quiet, harm unknown: 0 of 34 features moved, most ")
-    assert reports[0].level == 0
+    assert (reports[0].level, reports[0].alerts) == (0, {})
     assert reports[0].kind == "none"
     assert reports[0].schema_changes == []
 
@@ -143,6 +170,7 @@ def test_findings_come_with_the_largest_effect_first_and_graver_ones_a_higher_le
     effects = [each.times_threshold for each in report.findings if each.p_value is not None]
     assert effects == sorted(effects, reverse=True)
     assert found(report, "answer").level == 2 == report.level
+    assert report.alerts == {"answer": 2, "input": 1}
     assert found(report, "characters").level == 1
     assert (found(report, "answer").watched, found(report, "characters").watched) == (
         "answer",
@@ -170,6 +198,7 @@ def test_errors_hurt_by_themselves(look):
     assert 200 < rising.error_alarm_row < 260
     assert rising.labelled_rows == 300
     assert rising.level == 3 == found(rising, "error over time").level
+    assert rising.alerts == {"error": 3, "performance": 3}
 
 
 def test_errors_are_judged_against_the_rate_that_was_promised(look):

@@ -203,3 +203,12 @@ def test_the_page_tells_everything_and_trusts_no_text():
 )
 def test_the_page_has_the_mood_of_the_result(state, records, mood):
     assert f'class="verdict {mood}"' in to_html(outcome(state, **records), NotifyConfig())
+
+
+def test_a_person_is_told_of_the_alerts_that_are_news():
+    words = "level 2: inputs moved in window 2026-01-12"
+    told = outcome(trigger={**retrain(yes=False), "news": [words]})
+    assert told.alerts == [words]
+    assert words in to_html(told, NotifyConfig())
+    quiet = outcome(trigger=retrain(yes=False))
+    assert quiet.alerts == [] and "Alerts" not in to_html(quiet, NotifyConfig())

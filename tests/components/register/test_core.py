@@ -10,6 +10,7 @@ from components import bundle
 from components.candidates import Candidates
 from components.errors import BundleError
 from components.register.core import Evidence, RegisterConfig, register
+from components.signature import SigningKey, require
 from components.store import LocalStore
 
 SCORES = {"challenger": {"test": {"rows": 60.0, "accuracy": 0.9, "macro_f1": 0.89}}}
@@ -39,7 +40,16 @@ def enter(store, registry, tmp_path):
     predictions.mkdir()
     (predictions / "predictions.parquet").write_bytes(b"rows")
 
-    def run(folder, *, verdict="promote", training_run="", cause="drift", run="run-1", **config):
+    def run(
+        folder,
+        *,
+        verdict="promote",
+        training_run="",
+        cause="drift",
+        run="run-1",
+        signing_key=None,
+        **config,
+    ):
         return register(
             folder,
             predictions,
@@ -52,10 +62,19 @@ def enter(store, registry, tmp_path):
             training_run=training_run,
             generation=3,
             device_hours=0.5,
+            signing_key=signing_key,
             config=RegisterConfig(**config),
         )
 
     return run
+
+
+def test_a_version_is_signed_with_the_key_of_the_project(enter, challenger, store, make_key):
+    private, public = make_key()
+    report = enter(challenger, signing_key=SigningKey(private, "ours"))
+    require(store, report.bundle, [public])
+    with pytest.raises(BundleError, match="is signed by"):
+        require(store, report.bundle, [make_key()[1]])
 
 
 def test_a_challenger_is_published_and_gets_a_version(enter, store, registry, challenger, tmp_path):

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import bundle
-from components.errors import BadInput, NoChampion
+from components.errors import BadInput, BundleError, NoChampion
 from components.ledger import Ledger
 from components.score import core
 from components.score.core import ERROR, ScoreConfig, score
 from components.serve.model import BundleModel
+from components.signature import SigningKey
 from components.store import LocalStore
 
 TEXTS = ["the film was good", "a very dull story", "awful and bad", ""]
@@ -73,6 +74,17 @@ class Desk:
     @property
     def answered(self):
         return pd.read_parquet(self.target)
+
+    def score_addresses(self, folder, **config):
+        return core.score_addresses(
+            str(self.source),
+            str(self.target),
+            self.store,
+            self.ledger,
+            ScoreConfig(**config),
+            home=folder,
+            progress=lambda done, total, what: None,
+        )
 
 
 @pytest.fixture
@@ -213,3 +225,13 @@ def test_an_old_output_stays_until_the_new_one_is_whole(desk, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         desk.score()
     assert desk.target.read_bytes() == before
+
+
+def test_only_a_signed_model_scores(desk, make_key, tmp_path):
+    private, public = make_key()
+    desk.rows(3)
+    with pytest.raises(BundleError, match="is not signed"):
+        desk.score_addresses(tmp_path / "home", trusted_keys=[public])
+    assert not desk.target.exists()
+    SigningKey(private, "ours").sign(desk.store, desk.ledger.head().bundle)
+    assert desk.score_addresses(tmp_path / "home", trusted_keys=[public]).rows == 3

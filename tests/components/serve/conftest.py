@@ -18,6 +18,7 @@ from components.request_log import RequestLog
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts, Transition
 from components.serve.config import ServeConfig
+from components.serving_costs import ServingCosts
 from components.store import LocalStore
 
 if TYPE_CHECKING:
@@ -106,10 +107,13 @@ def running(
     """
     from components.serve.challenger import command_of
     from components.serve.follow import BothKept, Follower
+    from components.serve.model import loader
     from components.serve.router import Routed, Router
     from components.serve.server import ChampionServer
 
-    follower = Follower(world.store, world.prefix, poll_s, BothKept())
+    config = config or ServeConfig()
+    load = loader(config.form, config.trusted_keys)
+    follower = Follower(world.store, world.prefix, poll_s, BothKept(load))
     router = Router(
         world.store,
         world.prefix,
@@ -117,6 +121,7 @@ def running(
         lambda: follower.state.served,
         command or partial(command_of, str(world.store.root), "fastest"),
         poll_s,
+        config.trusted_keys,
     )
     kept = RequestLog(world.store, world.prefix)
     with (
@@ -124,9 +129,10 @@ def running(
             "demo",
             follower,
             kept,
+            ServingCosts(world.store, world.prefix),
             "127.0.0.1",
             0,
-            config or ServeConfig(),
+            config,
             partial(Routed, router),
         ) as server,
         follower.following(),

@@ -174,7 +174,8 @@ def test_as_many_batches_run_at_once_as_the_model_gains_from(threads):
 def test_how_long_rows_take_bounds_the_batch_and_the_wait():
     model = Echo()
     queue = Batcher(BatchingConfig(max_batch_ms=50), LimitsConfig(), Metrics("test"), 1)
-    queue._learn(0.02)
+    for _ in range(8):
+        queue._pace.learn(1, 0.02)
     answers = asyncio.run(held(model, queue, ["a", "b", "c"], ["d", "e", "f"], ["g"]))
     assert max(map(len, model.batches)) == 2
     assert answers[2].status == 429, "six rows before it take 120 ms, and 100 may be waited"

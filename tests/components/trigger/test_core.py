@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components import bundle
-from components.decisions import Decisions
+from components.decisions import READ_PER_WINDOW, Decisions
 from components.errors import LedgerError
 from components.freeze import Freezes
 from components.ledger import Events
@@ -212,6 +213,93 @@ def test_of_two_that_claim_at_once_one_stands_back(ask, events, monkeypatch):
     assert states == {"run-9": "claimed", "run-1": "failed"}
 
 
+def test_who_stood_back_did_not_try(ask, events, monkeypatch):
+    """However often two events collide, neither is given up for it."""
+    claim = Events.claim
+
+    def late(self, key, owner, lease_s, **given):
+        claim(self, "another event", "run-9", lease_s, now=given["now"])
+        return claim(self, key, owner, lease_s, **given)
+
+    for number in range(4):
+        monkeypatch.setattr(Events, "claim", late)
+        assert ask(MOVED, run=f"run-{number}").reason == "run run-9 retrains"
+        monkeypatch.setattr(Events, "claim", claim)
+        events.close("another event", "run-9", "failed")
+    assert ask(MOVED, run="run-5").retrain
+
+
+def test_a_retrain_is_remembered_however_often_was_looked_since(ask, events):
+    first = ask(MOVED, window="2026-01-12")
+    events.close(first.event, "run-1", "done")
+    for look in range(READ_PER_WINDOW + 1):
+        ask(CALM, window="2026-01-12", run=f"look-{look}", days=0.01 * (look + 1))
+    after = ask(MOVED, window="2026-01-12", run="run-2", days=0.9, champion="d" * 64)
+    assert (after.retrain, after.reason) == (False, "21.6 hours since the last retrain")
+
+
+def test_a_run_that_is_killed_at_any_call_of_the_store_retrains_once_when_it_is_tried_again(
+    tmp_path,
+):
+    """Before a call, or after it and before its answer; another run delivers the same event."""
+    for after in (False, True):
+        for fatal in itertools.count():
+            disk = LocalStore(tmp_path / f"{after}-{fatal}")
+            died = False
+            try:
+                _deliver(Mortal(disk, fatal, after), "run-1")
+            except Killed:
+                died = True
+            decisions = [_deliver(disk, run) for run in ("run-1", "run-2", "run-1")]
+            assert [each.retrain for each in decisions] == [True, False, True]
+            kept = {each.run: each.retrain for each in Decisions(disk, LEDGER).recent()}
+            assert kept == {"run-1": True, "run-2": False}
+            assert [each.owner for each in Events(disk, LEDGER).all().values()] == ["run-1"]
+            if not died:
+                break
+        assert fatal > 5
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class Mortal:
+    """A store that is called so often and no more."""
+
+    def __init__(self, store, fatal, after):
+        self._store, self._left, self._after = store, fatal, after
+
+    def __getattr__(self, name):
+        call = getattr(self._store, name)
+
+        def counted(*given, **named):
+            self._left -= 1
+            if self._left < 0 and not self._after:
+                raise Killed
+            answer = call(*given, **named)
+            if self._left < 0:
+                raise Killed
+            return answer
+
+        return counted
+
+
+def _deliver(store, run):
+    return decide(
+        MOVED,
+        champion="c" * 64,
+        window="2026-01-12",
+        run=run,
+        now=NOON,
+        request="",
+        store=store,
+        ledger=LEDGER,
+        config=TriggerConfig(),
+        probe=lambda policy: (None, "", ""),
+    )
+
+
 def test_a_retrain_in_vain_makes_the_next_pause_longer(ask, events):
     event = ask(MOVED).event
     events.close(event, "run-1", "done")
@@ -335,6 +423,17 @@ def test_every_training_counts_for_the_budget(ask, disk, events):
     strict = {"device_hours_per_week": 14.9}
     third = ask(MOVED, run="run-3", governor=strict)
     assert third.reason == "11.00 device-hours in seven days, 4.00 for one more"
+
+
+def test_a_decision_tells_of_alerts_once_and_keeps_what_it_told(ask):
+    alarming = HARMLESS.model_copy(update={"alerts": {"input": 2}})
+    first, second = ask(alarming), ask(alarming, days=7, run="run-2")
+    assert first.news == ["level 2: inputs moved in window 2026-01-12"]
+    assert (second.alerts, second.news) == ({"input": 2}, [])
+    assert ask(alarming) == first
+    graver = alarming.model_copy(update={"alerts": {"input": 2, "error": 3}})
+    (told,) = ask(graver, days=14, run="run-3").news
+    assert told.startswith("level 3: errors rose in window ")
 
 
 def test_a_decision_that_cannot_be_read_is_named(ask, disk):

@@ -1,0 +1,1 @@
+"""Step ``summarize``: a part of production's window in little, so that parts can be merged."""
