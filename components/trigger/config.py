@@ -122,7 +122,7 @@ class TriggerConfig(Section):
     on: tuple[Cause, ...] = ("manual", "drift", "performance", "schedule")
     """What may start a retrain; the first that fires names the cause. Empty for nothing."""
     relative_drop: float = Field(default=0.05, gt=0, lt=1)
-    """``performance`` fires when it fell by this share of what it was."""
+    """``performance`` fires when it fell by this share of what it was, and that hurts."""
     floor: float | None = Field(default=None, gt=0, le=1)
     """``performance`` fires when it is below this."""
     volume_rows: int = Field(default=1000, ge=1)

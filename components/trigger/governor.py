@@ -120,7 +120,7 @@ def once(situation: Situation, policy: GovernorConfig) -> Said:
         return False, f"already handled by run {last.owner}", threshold
     if last.state == "claimed" and last.owner == situation.run:
         return True, "it is this run's own", threshold
-    if last.state == "claimed" and situation.now < datetime.fromisoformat(last.lease_until):
+    if last.is_held(situation.now):
         return False, f"already being handled by run {last.owner}", threshold
     measured = f"run {last.owner} left it, after {attempts} attempt{'s' * (attempts > 1)} in all"
     return attempts < policy.max_attempts, measured, threshold
