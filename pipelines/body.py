@@ -84,7 +84,6 @@ def body_of(workers: int, placement: Placement | None = None):
                 settings = searched(
                     workers,
                     prepared=prepared.outputs["prepared"],
-                    digest=prepared.outputs["digest"],
                     task=task,
                     bases=bases,
                     champion=champion,

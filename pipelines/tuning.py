@@ -79,7 +79,6 @@ def tuning_of(workers: int = 1):
             searched(
                 workers,
                 prepared=prepared.outputs["prepared"],
-                digest=prepared.outputs["digest"],
                 task=task,
                 bases=resolved.outputs["bases"],
                 champion=resolved.outputs["champion"],

@@ -8,7 +8,6 @@ from components import images
 @dsl.component(base_image=images.TRAIN, install_kfp_package=False)
 def search(
     prepared: dsl.Input[dsl.Dataset],
-    digest: str,
     worker: str,
     task: str,
     bases: str,
@@ -17,7 +16,11 @@ def search(
     config: str,
     report: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Try hyperparameters until the study has enough trials; return the study's name."""
+    """Try hyperparameters until the study has enough trials; return the study's name.
+
+    The digest of the rows comes with them: what another step returns is, inside a loop of
+    ``kfp.local``, replaced by the loop's item.
+    """
     from pathlib import Path
 
     from components import bundle, home, step
@@ -35,7 +38,7 @@ def search(
             what,
             settings,
             home.studies(),
-            core.name_of(digest, given.digest, champion, code, what, settings),
+            core.name_of(prepared.metadata["digest"], given.digest, champion, code, what, settings),
             worker,
             log,
         )
