@@ -172,7 +172,8 @@ def _performance(
     drops = (then - since) / np.maximum(then, 1e-9)
     low, high = np.quantile(since[1:], (0.025, 0.975))
     drop_low, drop_high = np.quantile(drops[1:], (0.025, 0.975))
-    hurts = _hurts(float(drops[0]), float(drop_low), float(drop_high), max_drop)
+    judge = _estimate_hurts if source == "estimated" else _hurts
+    hurts = judge(float(drops[0]), float(drop_low), float(drop_high), max_drop)
     is_guessing = guessing is not None and float(np.quantile(then[1:] - guessing[1:], 0.05)) <= 0
     if len(np.unique(groups)) < MIN_GROUPS or (is_guessing and not hurts):
         hurts = None
@@ -198,6 +199,15 @@ def _hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None
     if drop >= max_drop:
         return True if low > 0 else None
     return False if high < max_drop or (high - low) / 2 <= max_drop else None
+
+
+def _estimate_hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None:
+    """Tell whether an estimated drop counts; None unless its interval lies on one side.
+
+    What inputs of another kind do to calibration is in no interval: an estimate of such a window
+    was wrong by up to 7 points (docs/drift.md), so that what is near the limit is not known.
+    """
+    return True if low >= max_drop else False if high < max_drop else None
 
 
 def _guessing(before: Answers, score: Score) -> Floats | None:

@@ -254,8 +254,8 @@ def _claim(
 def _instead(refused: Sequence[Rule], finding: Finding, policy: GovernorConfig) -> Action:
     """Return what to do instead of a retrain: wait, or have rows labelled."""
     names = {rule.rule for rule in refused}
-    harmless = "harm" in names and policy.moved_unhurt == "label"
-    wanted = finding.moved and (harmless or "labels" in names)
+    instead = policy.moved_unknown if finding.hurts is None else policy.moved_unhurt
+    wanted = finding.moved and (("harm" in names and instead == "label") or "labels" in names)
     return "label" if wanted and "freeze" not in names else "wait"
 
 
