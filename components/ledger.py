@@ -105,6 +105,8 @@ class Flight(Section):
     schema_version: int = SCHEMA
     event: Name
     owner: Name
+    claim: int = 0
+    """Number of the claim among the records of its event."""
     at: Moment
 
 
@@ -349,17 +351,18 @@ class Events:
         Of any number of owners that hold different events, one at a time departs, and one does
         if none has. Trying again changes nothing.
         """
-        now = _aware(now)
+        now, claim = _aware(now), len(self.states(key))
         while True:  # each turn without an answer means that somebody else departed
             number = self._flights.last()
             if number:
                 last = self._flights.read(number)
-                if (last.event, last.owner) == (key, owner):
+                if (last.event, last.owner, last.claim) == (key, owner, claim):
                     return None
                 states = self.states(last.event)
                 if states and states[-1].is_held(now) and states[-1].owner != owner:
                     return states[-1]
-            if self._flights.create(number + 1, Flight(event=key, owner=owner, at=now.isoformat())):
+            mine = Flight(event=key, owner=owner, claim=claim, at=now.isoformat())
+            if self._flights.create(number + 1, mine):
                 return None
 
     def close(

@@ -160,7 +160,7 @@ def _judged(test: _Test, significant: bool, choice: Choice) -> Finding:
 def _watched(name: str) -> Watched:
     if name.startswith(EMBEDDING):
         return "embedding"
-    return "answer" if name in ANSWERS else "input"
+    return "answer" if name.removesuffix(f" {MISSING}") in ANSWERS else "input"
 
 
 def _numbers(profile: Profile, sides: Sequence[pd.DataFrame], choice: Choice) -> Iterator[_Test]:
@@ -178,7 +178,7 @@ def _numbers(profile: Profile, sides: Sequence[pd.DataFrame], choice: Choice) ->
                 np.array([each.rows, each.missing], np.float64) for each in (reference, current)
             )
             there = effective_rows(finite.astype(np.float64), groups) / len(raw)
-            yield from _counted(f"{name} (missing)", then, now, choice.categories, there, there)
+            yield from _counted(f"{name} {MISSING}", then, now, choice.categories, there, there)
         current_rows = effective_rows(raw[finite], groups[finite])
         for detector in choice.numbers:
             tool = DETECTORS[detector]

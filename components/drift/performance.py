@@ -118,7 +118,7 @@ def reconciled(window: str, before: Answers, now: Answers, score: Score) -> Reco
     """
     said, truth = _promised(before, now, score), _drawn(now, _truth(now), score, seed=1)
     apart = truth - said
-    low, high = said[0] + np.quantile(apart[1:] - apart[0], (0.025, 0.975))
+    low, high = np.clip(said[0] + np.quantile(apart[1:] - apart[0], (0.025, 0.975)), 0, 1)
     return Reconciled(
         window=window,
         rows=len(now.decided),

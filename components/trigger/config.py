@@ -131,6 +131,6 @@ class TriggerConfig(Section):
     """``volume`` fires when so many labelled rows are new."""
     schedule_days: float = Field(default=28.0, gt=0)
     """``schedule`` fires when the champion has learnt nothing of the last so many days."""
-    lease_hours: float = Field(default=24.0, gt=0)
+    lease_hours: float = Field(default=24.0, gt=0, le=8760)
     """After so long without an end, a claimed retrain counts as dead."""
     governor: GovernorConfig = GovernorConfig()

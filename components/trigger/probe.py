@@ -26,6 +26,8 @@ from components.trigger.config import ProbeConfig
 from components.trigger.governor import Said
 
 FOLDS = 5
+MIN_GROUPS = 20
+"""Of the new rows: of fewer, hardly any is held out beside others that resemble it."""
 MAX_ROWS = 4000
 """Of the old rows and of the new ones: more make it slower and hardly surer."""
 
@@ -145,9 +147,11 @@ def ask(
     old = _rows([each for each in data.windows if each.window.name < first], source, kept, task)
     new = _rows(live.labelled, source, kept, task)
     threshold = f"a gain of over {policy.min_gain:.1%} is possible"
-    if len(new) < policy.min_rows or not len(old):
+    groups = len(set(new.groups))
+    if len(new) < policy.min_rows or groups < MIN_GROUPS or not len(old):
         there = f"{len(new):,} new and {len(old):,} old labelled rows have embeddings"
-        return None, f"{there}, {policy.min_rows:,} new ones are needed", threshold
+        needed = f"{policy.min_rows:,} new ones are needed, in {MIN_GROUPS} groups"
+        return None, f"{there}, {needed} (there are {groups:,})", threshold
     found = gain(old, new, task)
     most = found.mean + float(norm.ppf(policy.confidence)) * found.error
     measured = (

@@ -410,3 +410,32 @@ def test_any_history_has_one_holder_at_a_time(
             if not (last and (last[0].owner, last[0].state) == (owner, act)):
                 with pytest.raises(LedgerError):
                     events.close("e", owner, "done" if act == "done" else "failed", now=now)
+
+
+def test_one_owner_departs_at_a_time_and_trying_again_changes_nothing(events):
+    for key, owner in (("a", "run-1"), ("b", "run-2"), ("c", "run-3")):
+        assert events.claim(key, owner, 3600, now=NOON).is_mine
+    for _ in range(2):
+        assert events.depart("a", "run-1", now=NOON) is None
+        for key, owner in (("b", "run-2"), ("c", "run-3")):
+            state = events.depart(key, owner, now=NOON)
+            assert state is not None and state.owner == "run-1"
+    events.close("a", "run-1", "done", now=NOON)
+    assert events.depart("b", "run-2", now=NOON) is None
+    state = events.depart("c", "run-3", now=NOON)
+    assert state is not None and state.owner == "run-2"
+    # Its owner died: the lease is over.
+    assert events.claim("c", "run-3", 3600, now=NOON + HOUR).is_mine
+    assert events.depart("c", "run-3", now=NOON + HOUR) is None
+
+
+def test_an_event_that_was_taken_over_departs_once_more(events):
+    assert events.claim("a", "run-1", 3600, now=NOON).is_mine
+    assert events.depart("a", "run-1", now=NOON) is None
+    events.close("a", "run-1", "failed", now=NOON)
+    assert events.claim("b", "run-2", 3600, now=NOON).is_mine
+    assert events.depart("b", "run-2", now=NOON) is None
+    # The first claim of this owner is another one than its second.
+    assert events.claim("a", "run-1", 3600, now=NOON).is_mine
+    state = events.depart("a", "run-1", now=NOON)
+    assert state is not None and state.owner == "run-2"

@@ -414,6 +414,9 @@ def test_values_that_are_missing_or_infinite_count_as_missing(look):
     report = look(change=spoil)
     assert found(report, "characters (missing)").moved
     assert not found(report, "characters").moved
+    assert found(report, "characters (missing)").watched == "input"
+    unsure = look(change=lambda frame: frame.assign(confidence=np.nan))
+    assert found(unsure, "confidence (missing)").watched == "answer"
     gone = look(change=lambda frame: frame.assign(characters=np.nan))
     assert found(gone, "characters (missing)").moved
     assert "characters" not in {each.name for each in gone.findings}

@@ -70,3 +70,9 @@ def test_a_policy_that_makes_no_sense_is_refused(section):
 def test_an_unknown_cause_is_refused():
     with pytest.raises(ValidationError):
         TriggerConfig(on=("boredom",))
+
+
+@pytest.mark.parametrize("hours", [0.0, 8761.0, 1e300])
+def test_a_lease_ends_within_a_year(hours):
+    with pytest.raises(ValidationError, match="lease_hours"):
+        TriggerConfig(lease_hours=hours)

@@ -70,21 +70,23 @@ def test_a_single_class_can_be_asked_about():
 
 
 @pytest.fixture
-def world(tmp_path):
-    """Three weeks of rows; kept embeddings of those that ``keep`` names."""
-    lines, vectors = ["id,text,label,day"], {}
+def world(tmp_path, request):
+    """Three weeks of rows, in as many groups as asked; kept embeddings of those ``keep`` names."""
+    groups = getattr(request, "param", 300)
+    lines, vectors = ["id,text,label,day,group"], {}
     for week, flip in enumerate((0.0, 0.0, 0.9)):
         rows = draw(300, flip=flip, seed=week)
         for number, label in enumerate(rows.labels):
             text = f"row {week} {number}"
             vectors[text] = rows.vectors[number]
             day = 5 + 7 * week + number % 7
-            lines.append(f"{week}-{number},{text},{label},2026-01-{day:02d}T12:00:00+00:00")
+            at = f"2026-01-{day:02d}T12:00:00+00:00"
+            lines.append(f"{week}-{number},{text},{label},{at},{week}-{number % groups}")
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     source = FilesConfig(
         root=str(tmp_path),
         files=[{"path": "rows.csv"}],
-        columns=ColumnNames(id="id", text="text", label="label", time="day"),
+        columns=ColumnNames(id="id", text="text", label="label", time="day", group="group"),
     )
     opened, store = open_source(source), LocalStore(tmp_path / "objects")
     read = [opened.read(week) for week in WEEKS]
@@ -132,6 +134,14 @@ def test_without_rows_that_tell_nothing_is_skipped(world, new, more):
     passes, measured, _ = world(new, **more)
     assert passes is None
     assert "new ones are needed" in measured
+
+
+@pytest.mark.parametrize("world", [1, 4, 19], indirect=True)
+def test_new_rows_of_a_few_groups_tell_nothing(world):
+    """Of one group nothing is held out beside others, so that no head could learn from it."""
+    passes, measured, _ = world([2])
+    assert passes is None
+    assert "in 20 groups" in measured
 
 
 def test_rows_without_a_kept_embedding_are_left_out(world):
