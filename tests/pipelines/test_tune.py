@@ -197,6 +197,7 @@ def test_workers_share_a_search_within_one_graph(project, toy_desk):
     tried = [tuple(each["values"].values()) for each in found["trials"]]
     assert sorted(tried) == [(1, "cosine"), (1, "linear"), (2, "cosine"), (2, "linear")]
     assert {each["state"] for each in found["trials"]} == {"complete"}
+    assert len({each.parent for each in toy_desk.home.glob("objects/studies/*/**/*.json")}) == 1
     (run,) = toy_desk.executed()
     lines = (toy_desk.home / "runs" / run / "search.jsonl").read_text().splitlines()
     assert sum(json.loads(line)["event"] == "finished" for line in lines) == 2
