@@ -56,6 +56,16 @@ def test_without_labels_the_performance_is_estimated_whatever_the_model_thinks_o
     assert sum(held) >= 3
 
 
+def test_an_estimate_near_the_limit_leaves_it_open():
+    before, said = answered(2000, 0), []
+    for sure in np.linspace(1.2, 3.2, 9):
+        found = estimated(before, answered(2000, 1, sure=sure), "accuracy", 0.05)
+        below, beyond = found.drop_high < 0.05, found.drop_low >= 0.05
+        assert found.hurts is (True if beyond else False if below else None)
+        said.append(found.hurts)
+    assert {*said} == {True, None, False}
+
+
 def test_an_estimate_does_not_look_at_the_labels():
     before, now = answered(500, 0), answered(500, 1, sure=1)
     turned = Answers(now.probabilities, now.decided, 1 - now.targets, now.groups)

@@ -100,6 +100,19 @@ def test_what_moved_without_harm_is_for_the_policy_to_say(
 
 
 @pytest.mark.parametrize(
+    ("unknown", "expected"), [("retrain", "passes"), ("label", "refuses"), ("ignore", "refuses")]
+)
+def test_what_moved_and_may_or_may_not_hurt_is_for_the_policy_to_say_as_well(
+    verdict, found, unknown, expected
+):
+    finding = found(moved=True, hurts=None, performance=0.86)
+    policy = {"moved_unknown": unknown, "moved_unhurt": "ignore"}
+    got, measured = verdict("harm", finding=finding, policy=policy, fired={"drift": "moved"})
+    assert got == expected
+    assert "cannot be told (measured 0.860, was 0.900)" in measured
+
+
+@pytest.mark.parametrize(
     ("fired_before", "policy", "expected"),
     [
         ([], [1, 1], "passes"),
