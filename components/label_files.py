@@ -125,14 +125,15 @@ def _lines(text: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
             for number, each in enumerate(json.loads(text), 1):
                 yield f"item {number}", each
             return
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(f"the list is not JSON: {error}")
             return
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): a text may hold other ends of lines as they are, such as U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problems.append(f"line {number}: is not JSON: {error}")
 
 
@@ -142,7 +143,7 @@ def _words(line: Any, default: str) -> Iterator[Word]:
         raise ValueError("is no JSON object")
     row = _row(line)
     if "annotations" in line:
-        for annotation in line["annotations"]:
+        for annotation in _objects(line["annotations"], "annotations"):
             if not annotation.get("was_cancelled"):
                 who = _name(annotation.get("completed_by"), default)
                 yield from (Word(row, who, label) for label in _chosen(annotation))
@@ -151,21 +152,35 @@ def _words(line: Any, default: str) -> Iterator[Word]:
     for key in ("annotator", "_annotator_id", "annotation_approver", "username", "user"):
         who = _name(line.get(key), who)
     if "accept" in line:
-        labels = line["accept"] if line.get("answer") == "accept" else []
+        labels = _labels(line["accept"] if line.get("answer") == "accept" else None)
     else:
-        labels = line.get("label")
-        labels = [] if labels in (None, "") else labels if isinstance(labels, list) else [labels]
+        labels = _labels(line.get("label"))
     if len(labels) > 1:
         raise ValueError(f"has {len(labels)} labels, and a row takes one")
-    yield from (Word(row, who, str(label)) for label in labels)
+    yield from (Word(row, who, label) for label in labels)
 
 
 def _row(line: dict[str, Any]) -> str:
     for place in (line, line.get("data"), line.get("meta"), line.get("metadata")):
         row = place.get("row") if isinstance(place, dict) else None
-        if isinstance(row, str | int) and not isinstance(row, bool):
+        if isinstance(row, str | int) and not isinstance(row, bool) and row != "":
             return str(row)
     raise ValueError("has no `row`, which says what it is about; export the rows again")
+
+
+def _labels(said: Any) -> list[str]:
+    """Return one label or several as texts; none of nothing, ``ValueError`` of what is no label."""
+    several = said if isinstance(said, list) else [] if said in (None, "") else [said]
+    for label in several:
+        if not isinstance(label, str | int | float) or isinstance(label, bool) or label == "":
+            raise ValueError(f"has the label {json.dumps(label)[:40]}: it takes a name or a number")
+    return [str(label) for label in several]
+
+
+def _objects(said: Any, what: str) -> list[dict[str, Any]]:
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        raise ValueError(f"`{what}` is no list of objects")
+    return said
 
 
 def _name(who: Any, default: str) -> str:
@@ -177,12 +192,13 @@ def _name(who: Any, default: str) -> str:
 
 def _chosen(annotation: dict[str, Any]) -> list[str]:
     found = []
-    for result in annotation.get("result", []):
-        value = result.get("value", {})
+    for result in _objects(annotation.get("result", []), "result"):
+        value = result.get("value")
+        value = value if isinstance(value, dict) else {}
         if result.get("type") == "choices":
-            found += [str(each) for each in value.get("choices", [])]
+            found += _labels(value.get("choices"))
         elif result.get("type") in ("number", "rating"):
-            found.append(str(value.get("number", value.get("rating"))))
+            found += _labels(value.get("number", value.get("rating")))
     if len(found) > 1:
         raise ValueError(f"has {len(found)} labels by one annotator, and a row takes one")
     return found

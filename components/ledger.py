@@ -6,6 +6,7 @@ act is the whole concurrency control. ::
 
     {prefix}/ledger/00000001.json           promotions and rollbacks; the last is the champion
     {prefix}/events/{event}/0001.json       claimed → done, or failed → claimed by another → …
+    {prefix}/flights/00000001.json          the claims that were acted on, one after the other
 
 A create whose answer was lost is sent once more; the key or owner inside the record that
 is then found tells whether it was one's own.
@@ -92,6 +93,19 @@ class EventState(Section):
     lease_until: Moment
     """Until when nobody else may take a claimed event; for a closed one, when it closed."""
     detail: str = ""
+
+    def is_held(self, now: datetime) -> bool:
+        """Tell whether its owner may still be at work."""
+        return self.state == "claimed" and now < _moment(self.lease_until)
+
+
+class Flight(Section):
+    """A claim that is acted on, while no other is."""
+
+    schema_version: int = SCHEMA
+    event: Name
+    owner: Name
+    at: Moment
 
 
 @dataclass(frozen=True)
@@ -286,6 +300,7 @@ class Events:
     def __init__(self, store: Store, prefix: str = "") -> None:
         """Name the place; nothing is written yet."""
         self._store, self._folder = store, f"{prefix}/events" if prefix else "events"
+        self._flights = Series(store, f"{prefix}/flights" if prefix else "flights", 8, Flight)
 
     def claim(
         self,
@@ -318,16 +333,34 @@ class Events:
             outcome: Literal["claimed", "taken over"] = "claimed"
             if number:
                 last = self._read(series, number, key)
-                is_live = last.state == "claimed" and now < _moment(last.lease_until)
                 if last.state == "done":
                     return Claim("done", last)
-                if is_live:
+                if last.is_held(now):
                     return Claim("claimed" if last.owner == owner else "held", last)
                 if last.owner != owner or last.state == "failed":
                     outcome = "taken over"
             number += 1
             if series.create(number, wanted):
                 return Claim(outcome, wanted)
+
+    def depart(self, key: str, owner: str, *, now: datetime | None = None) -> EventState | None:
+        """Act on a claim, unless somebody acts on another one: then return that event's state.
+
+        Of any number of owners that hold different events, one at a time departs, and one does
+        if none has. Trying again changes nothing.
+        """
+        now = _aware(now)
+        while True:  # each turn without an answer means that somebody else departed
+            number = self._flights.last()
+            if number:
+                last = self._flights.read(number)
+                if (last.event, last.owner) == (key, owner):
+                    return None
+                states = self.states(last.event)
+                if states and states[-1].is_held(now) and states[-1].owner != owner:
+                    return states[-1]
+            if self._flights.create(number + 1, Flight(event=key, owner=owner, at=now.isoformat())):
+                return None
 
     def close(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.declared_columns import MISSING
 from components.errors import ConfigError
 from components.page import page, paragraph
 from components.profile import Profile
@@ -42,10 +43,20 @@ def evidently_html(profile: Path, current: Path, wanted: bool) -> str:
         ) from error
     reference = Profile.load(profile)
     frame = pd.read_parquet(current / "current.parquet")
-    numbers = [name for name in reference.numbers if name in frame]
-    categories = [name for name in reference.categories if name in frame]
-    now = frame[numbers + categories]
-    now = now.sample(min(len(now), SAMPLE_ROWS), random_state=0)
+    frame = frame.sample(min(len(frame), SAMPLE_ROWS), random_state=0)
+    # Evidently takes no column that is empty, or whose type changed, on one side.
+    numbers = [
+        name
+        for name, then in reference.numbers.items()
+        if then.rows
+        and name in frame
+        and pd.api.types.is_numeric_dtype(frame[name])
+        and np.isfinite(frame[name].to_numpy(np.float64)).any()
+    ]
+    categories = [name for name in reference.categories if name in frame and len(frame)]
+    if not numbers and not categories:
+        return page("Evidently's report", paragraph("No column has values on both sides."))
+    now = frame[numbers].join(frame[categories].fillna(MISSING).astype(str))
     then = _reference(reference, numbers, categories)
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
     sides = [Dataset.from_pandas(side, data_definition=definition) for side in (now, then)]
@@ -62,8 +73,7 @@ def _reference(profile: Profile, numbers: list[str], categories: list[str]) -> p
     shares = (np.arange(rows) + 0.5) / rows
     columns: dict[str, object] = {}
     for name in numbers:
-        values = profile.numbers[name].values
-        columns[name] = np.quantile(values, shares) if len(values) else np.full(rows, np.nan)
+        columns[name] = np.quantile(profile.numbers[name].values, shares)
     for name in categories:
         kinds, counts = zip(*profile.categories[name].items(), strict=True)
         edges = np.cumsum(counts) / sum(counts)

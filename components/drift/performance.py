@@ -8,6 +8,7 @@ tell, and therefore each estimate is laid beside what was measured once they com
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +41,8 @@ class Performance(Section):
     before: float
     guessing: float | None = None
     """Of always answering the commonest class, then; None where answers are no classes."""
+    is_guessing: bool = False
+    """Whether the champion was not shown, at 95 %, to be better than that."""
     now: float
     low: float
     high: float
@@ -52,11 +55,6 @@ class Performance(Section):
     hurts: bool | None
     """Whether the drop counts; None where the interval leaves it open, or nothing was there to be
     lost: a champion that was no better than guessing cannot get worse."""
-
-    @property
-    def is_guessing(self) -> bool:
-        """Whether the champion was no better than guessing when it was trained."""
-        return self.guessing is not None and self.before <= self.guessing
 
 
 class Reconciled(Section):
@@ -168,28 +166,32 @@ def _performance(
     then: Floats,
     since: Floats,
     max_drop: float,
-    guessing: float | None,
+    guessing: Floats | None,
 ) -> Performance:
     """Return the first of the values, with intervals from the others, which are resamples."""
     drops = (then - since) / np.maximum(then, 1e-9)
     low, high = np.quantile(since[1:], (0.025, 0.975))
     drop_low, drop_high = np.quantile(drops[1:], (0.025, 0.975))
-    hurts = _hurts(float(drops[0]), float(drop_low), float(drop_high), max_drop)
-    found = Performance(
+    judge = _estimate_hurts if source == "estimated" else _hurts
+    hurts = judge(float(drops[0]), float(drop_low), float(drop_high), max_drop)
+    is_guessing = guessing is not None and float(np.quantile(then[1:] - guessing[1:], 0.05)) <= 0
+    if len(np.unique(groups)) < MIN_GROUPS or (is_guessing and not hurts):
+        hurts = None
+    return Performance(
         source=source,
         score=score,
         rows=len(groups),
         before=float(then[0]),
-        guessing=guessing,
+        guessing=None if guessing is None else float(guessing[0]),
+        is_guessing=is_guessing,
         now=float(since[0]),
         low=float(min(low, since[0])),
         high=float(max(high, since[0])),
         drop=float(drops[0]),
         drop_low=float(drop_low),
         drop_high=float(drop_high),
-        hurts=hurts if len(np.unique(groups)) >= MIN_GROUPS else None,
+        hurts=hurts,
     )
-    return found.model_copy(update={"hurts": None}) if not hurts and found.is_guessing else found
 
 
 def _hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None:
@@ -199,14 +201,26 @@ def _hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None
     return False if high < max_drop or (high - low) / 2 <= max_drop else None
 
 
-def _guessing(before: Answers, score: Score) -> float | None:
-    """Return the score of always answering the commonest class; None where there is but one."""
+def _estimate_hurts(drop: float, low: float, high: float, max_drop: float) -> bool | None:
+    """Tell whether an estimated drop counts; None unless its interval lies on one side.
+
+    What inputs of another kind do to calibration is in no interval: an estimate of such a window
+    was wrong by up to 7 points (docs/drift.md), so that what is near the limit is not known.
+    """
+    return True if low >= max_drop else False if high < max_drop else None
+
+
+def _guessing(before: Answers, score: Score) -> Floats | None:
+    """Return the score of always answering the commonest class, of all rows and of resamples.
+
+    None where there is but one.
+    """
     truth = _truth(before)
     classes = truth.sum(0)
     if (classes > 0).sum() < 2:
         return None
     commonest = np.full(len(truth), int(classes.argmax()))
-    return float(_scores(_parts(truth, commonest).sum(0)[None], score)[0])
+    return _drawn(replace(before, decided=commonest), truth, score)
 
 
 def _truth(answers: Answers) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def ingest(
 
     The columns are those of every source, the further ones that this one declares, and
     ``window``. Order is that of the windows, then of the source, so that equal content gives
-    equal bytes. One window at a time is in memory.
+    equal bytes. One window is in memory, and the one before while it is written.
 
     Args:
         data: the plan's windows, earlier ones first.
@@ -159,6 +160,11 @@ class _Written:
         self.left_out: dict[str, int] = {}
         self.read = self.duplicates = self.near_duplicates = 0
 
+    def add(self, table: Any, writer: Any) -> None:
+        """Write rows, and let them count for the fingerprint."""
+        self.fingerprint.update(table)
+        writer.write_table(table)
+
 
 def _write_rows(
     source: Source, data: Data, path: Path, schema: Any, config: IngestConfig
@@ -173,7 +179,11 @@ def _write_rows(
         near = NearDuplicates(config.near_duplicates)
     part = path.with_name(f".{path.name}")
     repeated = ["source", "label", WINDOW, *data.source.metadata]
-    with pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer:
+    with (
+        pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        writing: Future[None] | None = None
         for planned in data.windows:
             table, left_out = source.table(planned.window)
             for reason, count in left_out.items():
@@ -181,8 +191,9 @@ def _write_rows(
             written.read += table.num_rows
             if config.drop_duplicates:
                 new = _first_of_each(table, seen)
-                written.duplicates += int(np.count_nonzero(~new))
-                table = table.filter(pa.array(new))
+                if twice := int(np.count_nonzero(~new)):
+                    written.duplicates += twice
+                    table = table.filter(pa.array(new))
             if near is not None:
                 texts, labels = (table[name].to_pylist() for name in ("text", "label"))
                 new = near.are_new([text or "" for text in texts], labels)
@@ -193,8 +204,12 @@ def _write_rows(
                 WINDOW, pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
             ).cast(schema)
             written.by_window[name] = table.num_rows
-            written.fingerprint.update(table)
-            writer.write_table(table)
+            if writing is not None:
+                writing.result()
+            # Hashing and packing need no Python: the next window is read meanwhile.
+            writing = thread.submit(written.add, table, writer)
+        if writing is not None:
+            writing.result()
     part.replace(path)
     return written
 

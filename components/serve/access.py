@@ -150,7 +150,8 @@ class Access:
                 except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError, jwt.InvalidKeyError):
                     continue
                 return float(claims["exp"]) + _LEEWAY_S
-        except jwt.PyJWTError:
+        # What is sent may be nested too deeply, or hold numbers that are too large.
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
             return None
         return None
 

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_MAX_KEY = 200
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -68,6 +66,7 @@ class Application:
     def __init__(self, service: Service, access: Access, server: dict[str, Any]) -> None:
         """Answer for ``service`` whoever ``access`` lets in; ``server`` describes the server."""
         self._service, self._access, self._server = service, access, server
+        self._room = body.Room()
         alone = {
             "/": self._live,
             "/v2/health/live": self._live,
@@ -106,7 +105,8 @@ class Application:
         try:
             if hot is not None and method == "POST":
                 self._access.check(asked.header("authorization"))
-                answer = await hot(asked)
+                with self._room.taken(asked.headers):
+                    answer = await hot(asked)
             else:
                 answer = await self._elsewhere(path, method, asked)
         except Refused as refused:
@@ -141,7 +141,10 @@ class Application:
             return _refusal(405, sentence, {"allow": ", ".join(routes)})
         if model != self._service.name:
             raise Refused(404, f"there is no model {model[:60]!r} here, only {self._service.name}")
-        return await route(asked)
+        if method != "POST":
+            return await route(asked)
+        with self._room.taken(asked.headers):
+            return await route(asked)
 
     async def _live(self, asked: Asked) -> Answer:
         return _json({"live": True, "status": "alive"})
@@ -189,15 +192,18 @@ class Application:
         return Answer(content, headers=_headers(service.name, answers.version, answers.generation))
 
     async def _explain(self, asked: Asked) -> Answer:
-        self._service.admit()
-        body.require_type(asked.headers, JSON)
-        given = protocol_v1.document(await self._body(asked))
-        return _json(
-            await self._service.explain(lambda model: protocol_v1.contents(given, model.content))
-        )
+        with self._service.explaining():
+            body.require_type(asked.headers, JSON)
+            given = protocol_v1.document(await self._body(asked))
+            return _json(
+                await self._service.explain(
+                    lambda model: protocol_v1.contents(given, model.content)
+                )
+            )
 
     async def _infer(self, asked: Asked) -> Answer:
         service = self._service
+        service.require_version(asked.version)
         service.admit()
         json_length = asked.header(protocol_v2.JSON_LENGTH)
         body.require_type(asked.headers, *([JSON] if json_length is None else [BINARY, JSON]))
@@ -267,7 +273,7 @@ def _version(answer: Answer, service: Service) -> str:
 
 
 def _key(asked: Asked) -> str:
-    return (asked.header("x-request-id") or "")[:_MAX_KEY]
+    return asked.header("x-request-id") or ""
 
 
 def _json(content: Any, status: int = 200) -> Answer:

@@ -2,7 +2,8 @@
 
 Rows gather while all workers are busy, so a batch costs no waiting where nothing is gained.
 What is measured of the work bounds the latency: a batch takes no more rows than are answered
-in ``max_batch_ms``, and who would wait longer than ``queue_ms`` is refused at once.
+in ``max_batch_ms``, and who does not fit into the next one and would wait longer than
+``queue_ms`` is refused at once.
 
 What a batch takes is what its rows take and what comes on top, such as waiting for a core that
 another process has. Both are learnt apart (``_Pace``): were a pause counted as work of the rows,
@@ -29,7 +30,7 @@ _REMEMBERED = 32
 """Batches from which is learnt how long others will take."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A request, until all of its rows are answered."""
 
@@ -115,10 +116,13 @@ class Batcher:
     def admit(self) -> None:
         """Refuse a request if too much waits; cheap, to be called before a body is read.
 
+        Who still fits into the next batch is not refused: coming again takes longer than that.
+
         Raises:
             Refused: with status 429.
         """
-        if self._rows >= self._limits.queue_rows or self.wait_s * 1000 > self._limits.queue_ms:
+        is_late = self._rows >= self._room() and self.wait_s * 1000 > self._limits.queue_ms
+        if self._rows >= self._limits.queue_rows or is_late:
             raise Refused(429, "too many requests wait; try again later", ceil(self.wait_s) or 1)
 
     async def respond(self, served: Served, contents: Sequence[str]) -> Predicted:
@@ -236,6 +240,9 @@ class Batcher:
                 job.answered.set_exception(error)
                 continue
             # Asked alone and whole, it is told of its own contents by their places.
+            if job.waiting:  # its other rows need not be asked about twice
+                self._jobs.remove(job)
+                self._rows -= job.waiting
             again = _Job(job.served, job.contents, job.answered, job.arrived_s)
             again.missing = again.begun = len(job.contents)
             again.predictions = [{}] * len(job.contents)

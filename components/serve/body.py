@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from components.serve.refusal import Refused
@@ -16,8 +17,37 @@ Headers = Mapping[bytes, bytes]
 MAX_BODY_BYTES = 16 * 2**20
 """Of a request: room for all texts that a request may carry, in ASCII or not."""
 
+MAX_BODIES_BYTES = 16 * MAX_BODY_BYTES
+"""Of all requests that are being read or answered: memory has an end, and clients may have many
+connections."""
+
 JSON = "application/json"
 BINARY = "application/octet-stream"
+
+
+class Room:
+    """Room for the bodies of all requests that are being read or answered."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._held = 0
+
+    @contextmanager
+    def taken(self, headers: Headers) -> Iterator[None]:
+        """Take room for a body of the length that its headers tell, or of any.
+
+        Raises:
+            Refused: there is not so much left.
+        """
+        length = headers.get(b"content-length", b"")
+        size = min(int(length), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
+        if self._held + size > MAX_BODIES_BYTES:
+            raise Refused(429, "too many large requests at once; try again later", 1)
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
 
 
 async def read(headers: Headers, receive: Receive, timeout_s: float) -> bytes:

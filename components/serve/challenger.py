@@ -152,10 +152,13 @@ class Challenger:
             raise Failure(REFUSED, str(content["refused"])[:200])
         if "error" in content:
             raise Failure("error", str(content["error"])[:200])
-        predictions = checked(content.get("predictions"), len(contents), self._form)
         cut = content.get("truncated", [])
-        if not isinstance(cut, list) or not set(cut) <= set(range(len(contents))):
-            raise Failure("not an answer", "truncated")
+        try:
+            predictions = checked(content.get("predictions"), len(contents), self._form)
+            if not isinstance(cut, list) or not set(cut) <= set(range(len(contents))):
+                raise Failure("not an answer", "truncated")
+        except (TypeError, OverflowError) as error:  # lists as keys, numbers beyond all floats
+            raise Failure("not an answer", str(error)) from error
         return Predicted(predictions, cut)
 
     async def stop(self) -> None:
@@ -187,7 +190,7 @@ class Challenger:
                 self._take(content)
         except (asyncio.IncompleteReadError, OSError):
             why = await self._cause_of_death()
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             why = f"wrong protocol: {error}"
         self._end(why)
         if self._process is not None and self._process.returncode is None:

@@ -32,6 +32,8 @@ from components.serve.refusal import Refused
 
 log = logging.getLogger(__name__)
 
+_FILE_BYTES = 32 * 2**20
+"""A file is full with so much of texts or images, too: what waits has to fit into memory."""
 _RETRY_S = 1.0
 """Between attempts to write while the store is away."""
 _KNOWN_FILES = 256
@@ -46,6 +48,7 @@ class _File:
         self.began_s = time.monotonic()
         self.rows: list[dict[str, object]] = []
         self.requests = 0
+        self.size = 0
 
 
 class Keeper:
@@ -79,7 +82,9 @@ class Keeper:
         request_id = f"{file.name}-{file.requests}"
         file.requests += 1
         file.rows += self._rows(request_id, key, contents, answers)
-        if len(file.rows) >= self._config.file_rows:
+        if self._config.inputs == "whole":
+            file.size += sum(map(len, contents))
+        if len(file.rows) >= self._config.file_rows or file.size >= _FILE_BYTES:
             self._turn_over()
         return request_id
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -24,6 +25,10 @@ from components.settings import Section
 
 MAX_EXPLAINED = 4
 """Contents of one request for explanations; each is answered up to 41 times."""
+MAX_EXPLAINING = 8
+"""Requests for explanations that may wait; they are answered one at a time."""
+MAX_KEY = 200
+"""Characters of a client's name for a request; what is longer is cut."""
 MAX_LABELS = 1000
 """Labels in one request."""
 
@@ -73,7 +78,7 @@ class Service:
             limits,
         )
         self._champion, self._batcher, self._keeper = champion, batcher, keeper
-        self._explaining = asyncio.Lock()
+        self._explaining, self._explained = asyncio.Lock(), 0
 
     @property
     def served(self) -> Served:
@@ -144,7 +149,7 @@ class Service:
         answerer = self.answerer if version is None else self._champion
         started_s = time.perf_counter()
         try:
-            answers = await answerer.answer(contents, key)
+            answers = await answerer.answer(contents, key := key[:MAX_KEY])
         except SourceError as error:
             raise Refused(400, str(error)) from error
         if version is not None and answers.version != version:
@@ -158,6 +163,22 @@ class Service:
         )
         return answers, request_id
 
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Be one of the requests for explanations.
+
+        Raises:
+            Refused: with status 429 or 503, see ``admit``.
+        """
+        self.admit()
+        if self._explained >= MAX_EXPLAINING:
+            raise Refused(429, "too many requests wait for explanations; try again later", 5)
+        self._explained += 1
+        try:
+            yield
+        finally:
+            self._explained -= 1
+
     async def explain(self, given: Callable[[BundleModel], list[object]]) -> dict[str, Any]:
         """Return what of each content made the champion answer as it did.
 
@@ -168,14 +189,16 @@ class Service:
         contents = self._checked(served.model, given)
         if len(contents) > MAX_EXPLAINED:
             raise Refused(413, f"one request may ask for {MAX_EXPLAINED} explanations")
-        # One at a time: predictions come first.
-        async with self._explaining:
-            try:
+        try:
+            # One at a time: predictions come first.
+            async with asyncio.timeout(self.limits.timeout_s), self._explaining:
                 found = [
                     await asyncio.to_thread(_explanation, served.model, each) for each in contents
                 ]
-            except SourceError as error:
-                raise Refused(400, str(error)) from error
+        except SourceError as error:
+            raise Refused(400, str(error)) from error
+        except TimeoutError as error:
+            raise Refused(504, "the model did not explain in time", 5) from error
         return {
             "explanations": found,
             "model_name": self.name,
@@ -203,7 +226,12 @@ class Service:
                 )
             if not known and not _is_number(each.label):
                 raise Refused(422, f"the label {each.label[:60]!r} is not a number")
-        await self._keeper.label(labels)
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                # Not broken off: others' labels are written with these.
+                await asyncio.shield(self._keeper.label(labels))
+        except TimeoutError as error:
+            raise Refused(503, "the store does not take labels in time", 5) from error
         return len(labels)
 
     def _checked(

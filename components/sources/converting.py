@@ -23,7 +23,7 @@ import pyarrow as pa
 from components.errors import ConfigError, SourceError
 from components.sources.columns import Part, TableConfig
 from components.sources.kept import PartWriter
-from components.sources.mapping import TABLE, Mapper
+from components.sources.mapping import TABLE, Mapper, wanted_columns
 from components.sources.tables import Block, Form, Unreadable
 
 READERS = 16
@@ -145,7 +145,7 @@ class Converter:
         if columns.image:
             form = replace(form, image=columns.image)
         with _explained(table):
-            yield from table.blocks(form, self._mapper(table).wanted)
+            yield from table.blocks(form, wanted_columns(columns))
         if not table.is_current():
             raise Changed(table.name)
 

@@ -50,6 +50,13 @@ def kept_schema(config: TableConfig) -> Any:
     )
 
 
+def wanted_columns(names: ColumnNames) -> list[str]:
+    """Return the columns of a table to read; empty is all of them."""
+    if names.pixels:
+        return []
+    return sorted({*names.wanted.values(), *(names.record or ())})
+
+
 class Mapper:
     """Makes rows of the blocks of one table, in order."""
 
@@ -73,13 +80,6 @@ class Mapper:
         self._last: Any = None
         self.columns: list[str] = []
         self.readable = 0
-
-    @property
-    def wanted(self) -> list[str]:
-        """The columns to read; empty is all of them."""
-        if self._names.pixels:
-            return []
-        return sorted({*self._names.wanted.values(), *(self._names.record or ())})
 
     def rows(self, block: Block) -> tuple[Any, list[tuple[Unreadable, Any]]]:
         """Return the rows of a block, and what cannot be one with the moment to file it under."""

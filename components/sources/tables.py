@@ -40,6 +40,8 @@ AHEAD = 3
 RAW_CHARACTERS = 2_000
 """Of an unreadable row, so many characters are kept for the one who mends it."""
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
+_TEXTS = {str, NoneType}
+_PLAIN = {*_TEXTS, int, bool}
 _MARK = "\ufdd0"
 """Stands for bytes that are no text; Unicode promises that it is never a character."""
 _QUOTED = re.compile(rb'(?:(?<=[,;|\t\r\n])|\A)"(?:[^"]++|"")*+("?)')
@@ -418,31 +420,60 @@ def _json_lines(chunks: Iterator[bytes], form: Form, wanted: Sequence[str]) -> I
     seen: dict[str, None] = {}
     number = 0
     for data, wrong in _records(chunks, lambda data: data.rfind(b"\n") + 1):
-        unreadable, records, rows = list[Unreadable](), list[dict[str, Any]](), list[int]()
-        for line in [data] if wrong else data.split(b"\n"):
-            if not line.strip():
-                continue
-            number += 1
-            try:
-                if wrong:
-                    raise ValueError("row-too-long")
-                records.append(_json_row(line, form, seen))
-                rows.append(number)
-            except ValueError as error:
-                unreadable.append(Unreadable(number, str(error), _shown(line)))
+        unreadable = list[Unreadable]()
+        plain = None if wrong else _plain_json_rows(data)
+        if plain is not None:
+            records = plain
+            rows = np.arange(number + 1, number + 1 + len(records), dtype=np.int64)
+            number += len(records)
+        else:
+            records, numbers = [], list[int]()
+            for line in [data] if wrong else data.split(b"\n"):
+                if not line.strip():
+                    continue
+                number += 1
+                try:
+                    if wrong:
+                        raise ValueError("row-too-long")
+                    records.append(_json_row(line, form))
+                    numbers.append(number)
+                except ValueError as error:
+                    unreadable.append(Unreadable(number, str(error), _shown(line)))
+            rows = np.array(numbers, np.int64)
+        for columns in dict.fromkeys(map(tuple, records)):
+            seen.update(dict.fromkeys(columns))
         names = wanted or list(seen)
-        table = pa.table(
-            {name: pa.array([row.get(name) for row in records], pa.string()) for name in names}
-        )
-        yield Block(table, np.array(rows, np.int64), list(seen), unreadable, False, False)
+        values = pa.array(records, pa.struct([(name, pa.string()) for name in names]))
+        table = pa.table(values.flatten(), names=names)
+        yield Block(table, rows, list(seen), unreadable, False, False)
 
 
-def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str | None]:
+def _plain_json_rows(data: bytes) -> list[dict[str, str | None]] | None:
+    """Return rows of strings and whole numbers; None if there are others, which take longer."""
+    if _MARK.encode() in data:
+        return None
+    rows = []
+    for line in data.split(b"\n"):
+        if not line or line.isspace():
+            continue
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return None
+        if type(record) is not dict:
+            return None
+        kinds = set(map(type, record.values()))
+        if not kinds <= _TEXTS:
+            # Other numbers are shown as they are written, and so is -0.
+            if not kinds <= _PLAIN or b"-0" in line:
+                return None
+            record = {name: _as_text(value) for name, value in record.items()}
+        rows.append(record)
+    return rows
+
+
+def _json_row(line: bytes, form: Form) -> dict[str, str | None]:
     """Return an object's values as strings; a ``ValueError`` is the reason why there is none."""
-    row = _plain_json_row(line)
-    if row is not None:
-        seen.update(dict.fromkeys(row))
-        return row
     try:
         text = line.decode("utf-8", form.encoding_errors)
         if _MARK in text:
@@ -466,27 +497,7 @@ def _json_row(line: bytes, form: Form, seen: dict[str, None]) -> dict[str, str |
                 row[name] = value.encode("utf-8", form.encoding_errors).decode()
     except UnicodeEncodeError as error:
         raise ValueError("bad-encoding") from error
-    seen.update(dict.fromkeys(row))
     return row
-
-
-def _plain_json_row(line: bytes) -> dict[str, str | None] | None:
-    """Return a row of strings and whole numbers, None of any other, which takes longer."""
-    if _MARK.encode() in line:
-        return None
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    if type(record) is not dict:
-        return None
-    kinds = set(map(type, record.values()))
-    if kinds <= {str, NoneType}:
-        return record
-    # Other numbers are shown as they are written, and so is -0.
-    if kinds <= {str, NoneType, int, bool} and b"-0" not in line:
-        return {name: _as_text(value) for name, value in record.items()}
-    return None
 
 
 def _as_text(value: Any) -> str | None:

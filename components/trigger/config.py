@@ -91,6 +91,8 @@ class GovernorConfig(Section):
     """``[k, n]``: drift or performance must have fired in k of the last n windows."""
     moved_unhurt: Literal["ignore", "label", "retrain"] = "ignore"
     """What to do when inputs moved and performance is known not to be hurt."""
+    moved_unknown: Literal["ignore", "label", "retrain"] = "retrain"
+    """What to do when inputs moved and nothing can tell whether performance is hurt."""
     min_labelled_rows: int = Field(default=0, ge=0)
     """So many labelled rows must have come that the champion was not trained on."""
     max_attempts: int = Field(default=3, ge=1)
@@ -122,7 +124,7 @@ class TriggerConfig(Section):
     on: tuple[Cause, ...] = ("manual", "drift", "performance", "schedule")
     """What may start a retrain; the first that fires names the cause. Empty for nothing."""
     relative_drop: float = Field(default=0.05, gt=0, lt=1)
-    """``performance`` fires when it fell by this share of what it was."""
+    """``performance`` fires when it fell by this share of what it was, and that hurts."""
     floor: float | None = Field(default=None, gt=0, le=1)
     """``performance`` fires when it is below this."""
     volume_rows: int = Field(default=1000, ge=1)

@@ -177,14 +177,10 @@ def _as_it_ended(decision: Decision, states: Mapping[str, EventState], now: date
     if (
         state is not None
         and state.owner == decision.run
-        and (state.state == "done" or _is_held(state, now))
+        and (state.state == "done" or state.is_held(now))
     ):
         return decision
     return decision.model_copy(update={"retrain": False})
-
-
-def _is_held(state: EventState, now: datetime) -> bool:
-    return state.state == "claimed" and now < datetime.fromisoformat(state.lease_until)
 
 
 def _in_flight(states: Mapping[str, EventState], event: str, run: str, now: datetime) -> list[str]:
@@ -192,7 +188,7 @@ def _in_flight(states: Mapping[str, EventState], event: str, run: str, now: date
     return [
         state.owner
         for key, state in states.items()
-        if key != event and state.owner != run and _is_held(state, now)
+        if key != event and state.owner != run and state.is_held(now)
     ]
 
 
@@ -239,27 +235,27 @@ def _claim(
 ) -> list[Rule]:
     """Claim the event; return the rules that refuse after all, because somebody was faster.
 
-    Whoever claims looks once more who else holds an event. Of two that claim two events at
-    the same moment at least one sees the other, and stands back: its event is free again.
+    Of those that claim different events at the same moment one departs; the others stand back,
+    and their events are free again.
     """
     claim = events.claim(event, run, lease_s=lease_hours * 3600, now=now, detail=detail)
     if not claim.is_mine:
         fate = "handled" if claim.outcome == "done" else "being handled"
         said = (False, f"already {fate} by run {claim.state.owner}", "each event once")
         return [as_rule("once", said, by_a_person=False)]
-    others = _in_flight(events.all(), event, run, now)
-    if not others:
+    other = events.depart(event, run, now=now)
+    if other is None:
         return []
     events.close(event, run, "failed", STOOD_BACK, now=now)
-    said = (False, f"run {', '.join(others)} retrains", "one at a time")
+    said = (False, f"run {other.owner} retrains", "one at a time")
     return [as_rule("single flight", said, by_a_person=False)]
 
 
 def _instead(refused: Sequence[Rule], finding: Finding, policy: GovernorConfig) -> Action:
     """Return what to do instead of a retrain: wait, or have rows labelled."""
     names = {rule.rule for rule in refused}
-    harmless = "harm" in names and policy.moved_unhurt == "label"
-    wanted = finding.moved and (harmless or "labels" in names)
+    instead = policy.moved_unknown if finding.hurts is None else policy.moved_unhurt
+    wanted = finding.moved and (("harm" in names and instead == "label") or "labels" in names)
     return "label" if wanted and "freeze" not in names else "wait"
 
 

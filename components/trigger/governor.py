@@ -120,7 +120,7 @@ def once(situation: Situation, policy: GovernorConfig) -> Said:
         return False, f"already handled by run {last.owner}", threshold
     if last.state == "claimed" and last.owner == situation.run:
         return True, "it is this run's own", threshold
-    if last.state == "claimed" and situation.now < datetime.fromisoformat(last.lease_until):
+    if last.is_held(situation.now):
         return False, f"already being handled by run {last.owner}", threshold
     measured = f"run {last.owner} left it, after {attempts} attempt{'s' * (attempts > 1)} in all"
     return attempts < policy.max_attempts, measured, threshold
@@ -133,20 +133,24 @@ def single_flight(situation: Situation, policy: GovernorConfig) -> Said:
 
 
 def harm(situation: Situation, policy: GovernorConfig) -> Said:
-    """Refuse when inputs moved and performance is known not to be hurt."""
+    """Refuse what only moved, as the policy says: known not to hurt, or not known to."""
+    found = situation.finding
     threshold = f"moved without harm: {policy.moved_unhurt}"
     if set(situation.fired) != {"drift"}:
         return None, "more than the inputs speaks for a retrain", threshold
-    found = situation.finding
-    if found.hurts is None:
-        return True, "whether performance is hurt cannot be told", threshold
     if found.hurts:
         return True, "inputs moved, and performance is hurt", threshold
-    measured = "inputs moved, but performance is not hurt"
+    instead, measured = policy.moved_unhurt, "inputs moved, but performance is not hurt"
+    if found.hurts is None:
+        instead, measured = (
+            policy.moved_unknown,
+            "inputs moved, and whether performance is hurt cannot be told",
+        )
+        threshold = f"moved, harm unknown: {instead}"
     if found.performance is not None and found.performance_before is not None:
         how = "measured" if found.measured else "estimated"
         measured += f" ({how} {found.performance:.3f}, was {found.performance_before:.3f})"
-    return policy.moved_unhurt == "retrain", measured, threshold
+    return instead == "retrain", measured, threshold
 
 
 def persistence(situation: Situation, policy: GovernorConfig) -> Said:

@@ -133,3 +133,42 @@ def test_what_no_tool_writes_is_refused_by_its_line(given, text, problem):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"cannot read .*none\.jsonl"):
         read(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_a_text_with_odd_ends_of_lines_comes_back_as_it_was_written(given, end):
+    asked = Asked("1", "w", f"one{end}two", "text", "good", None, "b" * 64)
+    (line,) = written([asked], "lines", numbers=False)
+    assert given(line.replace('"label": []', '"label": ["bad"]'))[0] == [Word("1", "ann", "bad")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"annotations": None},
+        {"annotations": ["good"]},
+        {"annotations": [{"result": None}]},
+        {"annotations": [{"result": [5]}]},
+        {"label": {"name": "good"}},
+        {"label": [None]},
+        {"label": [[0, 5, "good"]]},
+        {"label": True},
+        {"accept": [""], "answer": "accept"},
+    ],
+)
+def test_what_is_no_label_is_named_with_its_line(given, said):
+    with pytest.raises(BadInput, match=r"line 2: .*(list of objects|has the label)"):
+        given('{"row": "0", "label": "good"}\n' + json.dumps({"row": "1", **said}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"annotations": [{"result": [{"type": "choices", "value": None}]}]},
+        {"annotations": [{"result": [{"type": "number", "value": {}}]}]},
+        {"accept": None, "answer": "accept"},
+        {"label": None},
+    ],
+)
+def test_an_annotation_without_a_label_says_nothing(given, said):
+    assert given(json.dumps({"row": "1", **said})) == ([], 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.drift.detectors.chi_squared import contingency, p_value_of, total_variation
+from components.drift.detectors.contingency import contingency, p_value_of, total_variation
 from components.drift.detectors.detector import Comparison, Numbers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.drift.detectors.chi_squared import contingency, p_value_of
+from components.drift.detectors.contingency import contingency, p_value_of
 from components.drift.detectors.detector import Comparison, Numbers
 
 

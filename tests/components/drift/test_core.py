@@ -17,6 +17,9 @@ from components.drift.findings import benjamini_hochberg
 from components.drift.report import SHOWN_COMPONENTS, to_html, to_markdown
 from components.errors import BundleError
 from components.profile import Answers, Columns, Profile
+from components.trigger.config import TriggerConfig
+from components.trigger.triggers import TRIGGERS, Evidence
+from components.trigger.triggers import Finding as TriggerFinding
 
 WIDTH = 30
 COMPONENTS = [f"embedding_{number:03d}" for number in range(WIDTH)]
@@ -37,6 +40,7 @@ def look(tmp_path):
         change=None,
         answers=None,
         errors_by="page-hinkley",
+        groups=0,
         **config,
     ):
         generator = np.random.default_rng(seed)
@@ -68,9 +72,14 @@ def look(tmp_path):
             frame[name] = generator.normal(shift * (name in shifted), size=rows)
         frame = change(frame) if change else frame
         frame.to_parquet(tmp_path / "current.parquet")
-        stream = pd.DataFrame({"error": np.array(errors, np.float64)})
-        stream.insert(0, "window", "2026-01-12")
-        stream.insert(0, "group", np.arange(len(stream)).astype(str))
+        weeks = errors if isinstance(errors, dict) else {"2026-01-12": errors}
+        stream = pd.DataFrame(
+            {
+                "window": np.repeat(list(weeks), [len(each) for each in weeks.values()]),
+                "error": np.concatenate([np.array(each, np.float64) for each in weeks.values()]),
+            }
+        )
+        stream.insert(0, "group", np.arange(len(stream)) % (groups or len(stream) or 1))
         stream.to_parquet(tmp_path / "errors.parquet")
         return detect(tmp_path, tmp_path, DriftConfig(errors=(errors_by,), **config))
 
@@ -199,6 +208,140 @@ def test_errors_hurt_by_themselves(look):
     assert rising.labelled_rows == 300
     assert rising.level == 3 == found(rising, "error over time").level
     assert rising.alerts == {"error": 3, "performance": 3}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 99])
+def test_a_few_labels_are_no_verdict(look, rows):
+    # 1 of 3 is wrong, where 1 of 5 was.
+    report = look(errors=([1, 0, 0] * rows)[:rows])
+    assert (report.measured, report.hurts, report.level) == (None, None, 0)
+    assert report.labelled_rows == rows
+    assert look(errors=[1, 0, 0] * 100).hurts is True
+
+
+def test_labels_of_a_few_documents_are_no_verdict(look):
+    errors = [1, 0, 0] * 100
+    assert look(errors=errors, errors_by="ddm").measured.hurts is True
+    report = look(errors=errors, errors_by="ddm", groups=9)
+    assert report.measured.hurts is None
+    assert (report.hurts, report.headline[:20]) == (None, "quiet, harm unknown:")
+
+
+def test_labels_of_several_small_windows_are_measured_together(look):
+    weeks = {f"2026-02-{day:02d}": [1, 1, 0, 0, 0] * 8 for day in range(1, 8)}
+    report = look(errors={"2026-01-12": [1, 0, 0, 0, 0] * 200, **weeks})
+    assert (report.measured.rows, report.measured.window) == (120, "2026-02-05 to 2026-02-07")
+    assert report.measured.hurts
+
+
+GOOD, BAD = [1, 0, 0, 0, 0] * 100, [1, 1, 0] * 100
+
+
+def test_the_window_that_hurt_is_named_and_so_is_the_alarm(look):
+    report = look(errors={"2026-01-12": GOOD, "2026-01-19": BAD})
+    alarm = report.error_alarm_row
+    assert 500 < alarm < 800
+    assert report.harms == [
+        "measured 1 - mean error fell from 0.800 to 0.333 in window 2026-01-19",
+        f"errors rose, alarm at labelled row {alarm:,} in window 2026-01-19",
+    ]
+    assert report.headline.endswith("; ".join(report.harms))
+
+
+def test_an_alarm_is_outdated_by_what_was_measured_since(look):
+    report = look(errors={"2026-01-12": BAD, "2026-01-19": GOOD}, max_drop=0.1)
+    assert (report.error_alarm_row, report.rose, report.hurts) == (None, "", False)
+    assert (report.level, report.kind, report.harms) == (0, "none", [])
+    assert not found(report, "error over time").moved
+    # A window with too few labels outdates nothing.
+    assert look(errors={"2026-01-12": BAD, "2026-01-19": GOOD[:20]}).hurts is True
+
+
+def test_errors_that_rose_at_the_end_of_a_good_window_hurt(look, read):
+    report = look(errors={"2026-01-12": GOOD * 10 + [1] * 60})
+    assert (report.measured.hurts, report.hurts, report.level) == (False, True, 3)
+    assert report.harms == [report.rose]
+    said = TRIGGERS["performance"](Evidence(read(report)), TriggerConfig())
+    assert said == report.rose
+
+
+@pytest.fixture
+def read(tmp_path):
+    """What the trigger reads of a report."""
+
+    def run(report):
+        written = {"headline": report.headline, **report.model_dump(mode="json")}
+        (tmp_path / "report.json").write_text(json.dumps(written))
+        return TriggerFinding.read(tmp_path / "report.json")
+
+    return run
+
+
+def _answers(rows, right, *, said=None, seed=0, guess=0.5):
+    """Draw answers that are right so often, and say that they are, unless they say otherwise."""
+    generator = np.random.default_rng(seed)
+    targets = (generator.random(rows) < guess).astype(np.int64)
+    decided = np.where(generator.random(rows) < right, targets, 1 - targets)
+    sure = right if said is None else said
+    probabilities = np.where(np.eye(2)[decided] > 0, sure, 1 - sure)
+    return Answers(probabilities, decided, targets, np.arange(rows))
+
+
+def _columns(given, **more):
+    first, second = given.probabilities.T
+    columns = {"probability_0": first, "probability_1": second, "decided": given.decided}
+    return {**columns, **more}
+
+
+@pytest.fixture
+def watch(look, tmp_path, read):
+    """Look at a window of answers behind one whose labels have come."""
+
+    def run(before, labelled, now):
+        promised = float((before.decided != before.targets).mean())
+        look(
+            answers=before,
+            error_rate=promised,
+            rows=len(now.decided),
+            change=lambda frame: frame.assign(**_columns(now)),
+        )
+        wrong = (labelled.decided != labelled.targets).astype(float)
+        columns = _columns(labelled, target=labelled.targets, window="2026-01-12", error=wrong)
+        pd.DataFrame({"group": np.arange(len(wrong)), **columns}).to_parquet(
+            tmp_path / "errors.parquet"
+        )
+        report = detect(tmp_path, tmp_path, DriftConfig())
+        said = TRIGGERS["performance"](Evidence(read(report)), TriggerConfig())
+        return report, said
+
+    return run
+
+
+def test_harm_that_was_foreseen_and_is_estimated_no_more_has_passed(watch):
+    report, said = watch(_answers(400, 0.9), _answers(400, 0.7), _answers(300, 0.9))
+    assert (report.measured.hurts, report.estimated.hurts) == (True, False)
+    assert (report.hurts, report.kind, report.level, said) == (False, "none", 0, None)
+    assert "does not hurt" in report.headline
+    assert "as it was estimated to, and no more: measured accuracy fell" in report.headline
+
+
+def test_harm_that_was_a_surprise_stays_however_sure_the_answers_are(watch):
+    surprise = _answers(400, 0.7, said=0.9)
+    report, said = watch(_answers(400, 0.9), surprise, _answers(300, 0.9))
+    assert (report.measured.hurts, report.estimated.hurts) == (True, False)
+    assert (report.hurts, report.kind, report.level) == (True, "concept", 3)
+    assert said.startswith("measured performance fell by")
+    assert "in window 2026-01-12" in report.headline
+
+
+@pytest.mark.parametrize(("right", "guess"), [(0.5, 0.5), (0.85, 0.9)])
+def test_a_champion_that_was_no_better_than_guessing_is_never_unhurt(watch, right, guess):
+    given = [_answers(1000, right, guess=guess, seed=seed) for seed in range(3)]
+    report, said = watch(*given)
+    assert report.measured.is_guessing
+    assert report.hurts is None
+    assert "it was no better than guessing when it was trained" in report.headline
+    assert said is None
 
 
 def test_errors_are_judged_against_the_rate_that_was_promised(look):
@@ -410,3 +553,19 @@ def test_evidently_reports_the_same_rows_if_the_project_asks_for_it(look, tmp_pa
     page = evidently_html(tmp_path, tmp_path, wanted=True)
     assert "characters" in page
     assert "<script" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "is_empty"),
+    [
+        (lambda frame: frame.assign(characters=np.nan, answer=None), False),
+        (lambda frame: frame.assign(characters="many"), False),
+        (lambda frame: frame[:0], True),
+        (lambda frame: frame.drop(columns=["characters", "confidence", "answer"]), True),
+    ],
+)
+@pytest.mark.slow
+def test_evidently_is_spared_what_it_cannot_read(look, tmp_path, change, is_empty):
+    look(change=change)
+    page = evidently_html(tmp_path, tmp_path, wanted=True)
+    assert ("No column has values on both sides" in page) == is_empty

@@ -112,3 +112,32 @@ def test_errors_of_any_kind_are_measured_too():
     worse = of_errors(0.1, 500, errors, groups, 0.05)
     assert worse.hurts is True
     assert worse.drop == pytest.approx((errors.mean() - 0.1) / 0.9)
+
+
+@pytest.mark.parametrize("score", ["accuracy", "macro_f1"])
+def test_classes_that_a_window_lacks_do_not_hurt(score):
+    before, now = answered(3000, 0, classes=30), answered(3000, 1, classes=30)
+    few = (now.targets < 10) & (now.decided < 10)
+    some = Answers(now.probabilities[few], now.decided[few], now.targets[few], now.groups[few])
+    found = measured(before, some, score, 0.05)
+    peer = f1_score(some.targets, some.decided, average="macro")
+    assert found.now == pytest.approx(
+        {"accuracy": accuracy_score(some.targets, some.decided), "macro_f1": peer}[score]
+    )
+    assert found.hurts is False
+
+
+def test_resamples_are_the_same_however_they_are_batched(monkeypatch):
+    before, now = answered(300, 0), answered(200, 1)
+    whole = measured(before, now, "accuracy", 0.05)
+    monkeypatch.setattr("components.drift.performance.BATCH_VALUES", 1000)
+    assert measured(before, now, "accuracy", 0.05) == whole
+
+
+def test_an_estimate_that_is_right_is_said_to_have_held():
+    held = [
+        reconciled("w", answered(300, 2 * seed), answered(100, 2 * seed + 1), "accuracy").held
+        for seed in range(60)
+    ]
+    # At 95 %; one in a thousand has fewer by chance.
+    assert sum(held) >= 51

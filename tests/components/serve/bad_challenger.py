@@ -68,6 +68,14 @@ def main(way: str, channel: socket.socket) -> None:
                 answers = [{**GOOD, "confidence": nan} for _ in answers]
             case "answers garbage":
                 answers = [{"answer": 42} for _ in answers]
+            case "answers numbers beyond all":
+                answers = [{**GOOD, "confidence": 10**400} for _ in answers]
+            case "answers under odd ids":
+                send({"id": [asked["id"]], "predictions": answers})
+                continue
+            case "answers with odd places":
+                send({"id": asked["id"], "predictions": answers, "truncated": [[0]]})
+                continue
             case "answers too few":
                 answers = answers[:-1]
             case "answers unknown labels":

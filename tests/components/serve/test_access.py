@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import time
 
@@ -61,6 +62,9 @@ def test_files_that_would_let_nobody_or_anybody_in_are_refused(tmp_path, content
         Access(AccessConfig(tokens_file=str(tmp_path / "absent")))
 
 
+DEEP = base64.urlsafe_b64encode(b"[" * 100_000).decode()
+
+
 def key_set(*keys):
     public = []
     for name, key in keys:
@@ -95,6 +99,9 @@ def test_signed_tokens_are_checked_wholly(tmp_path):
         signed(key, kid="two"),
         good[:-4] + "AAAA",
         "Bearer a.b.c",
+        f"Bearer {DEEP}.{DEEP}.AAAA",
+        signed(key, exp=10**400),
+        signed(key, exp="soon"),
         "Bearer " + jwt.encode({"aud": "tokiwa"}, "", algorithm="none"),
         "Bearer "
         + jwt.encode(

@@ -90,6 +90,19 @@ def test_a_bad_text_at_the_end_of_a_large_request_is_told_by_its_place():
     assert said(answers[1]) == ["e"]
 
 
+def test_rows_of_a_request_that_failed_wait_no_more():
+    async def ask():
+        model, queue = Echo(), batcher(max_rows=2)
+        answers = await held(model, queue, ["bad", *"abcdef"], ["g"], ["h", "i", "bad"])
+        return model, queue, answers
+
+    model, queue, answers = asyncio.run(ask())
+    assert [str(answers[place]) for place in (0, 2)] == ["text 0 is bad", "text 2 is bad"]
+    assert said(answers[1]) == ["g"]
+    assert queue.wait_s == 0.0, "a leak here would refuse everybody some day"
+    assert [] not in model.batches
+
+
 def test_batches_never_mix_models():
     one, two = Echo(), Echo()
 
@@ -169,6 +182,17 @@ def test_as_many_batches_run_at_once_as_the_model_gains_from(threads):
         await asyncio.gather(*(queue.respond(one, ["a"]) for _ in range(threads)))
 
     asyncio.run(ask())
+
+
+def test_who_fits_into_the_next_batch_is_not_refused_for_its_slowness():
+    model = Echo()
+    queue = Batcher(BatchingConfig(max_batch_ms=50), LimitsConfig(), Metrics("test"), 1)
+    for _ in range(8):
+        queue._pace.learn(10, 2.0)  # a batch is mostly waiting for a core
+        queue._pace.learn(10, 0.1)
+    answers = asyncio.run(held(model, queue, ["a", "b", "c"], ["d", "e"], ["f"]))
+    assert [said(answers[place]) for place in (0, 1)] == [["a", "b", "c"], ["d", "e"]]
+    assert answers[2].status == 429, "five rows fill the next batch"
 
 
 def test_how_long_rows_take_bounds_the_batch_and_the_wait():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from components.errors import StoreError
 from components.request_log import Feedback, RequestLog, digest_of_content
+from components.serve import keeping
 from components.serve.answers import Answers
-from components.serve.config import RequestLogConfig, ServeConfig
+from components.serve.config import LimitsConfig, RequestLogConfig, ServeConfig
 from components.serve.keeping import Keeper
 from components.serve.metrics import Metrics
 from components.serve.refusal import Refused
@@ -109,6 +111,40 @@ def test_a_store_that_goes_away_costs_rows_and_no_answers(store):
     asyncio.run(kept.flush())
     assert kept.trouble == ""
     assert len(window(RequestLog(store, "p"))) == 4
+
+
+def test_what_waits_is_bounded_by_its_size_as_well(store, monkeypatch):
+    monkeypatch.setattr(keeping, "_FILE_BYTES", 100)
+    kept = keeper(store, queue_files=2)
+    large = ["x" * 60, "y" * 60]
+    ids = [kept.keep("", large, ANSWERS) for _ in range(4)]
+    assert [each is None for each in ids] == [False, False, True, True]
+    hashed = keeper(store, queue_files=2, inputs="hash")
+    assert None not in [hashed.keep("", large, ANSWERS) for _ in range(4)]
+
+
+def test_a_store_that_hangs_is_told_to_who_sends_labels(world, running, until, monkeypatch):
+    world.promote(world.publish(1), version="7")
+    requests = RequestLogConfig(sample=1.0, flush_s=0.1)
+    config = ServeConfig(requests=requests, limits=LimitsConfig(timeout_s=0.5))
+    go_on = threading.Event()
+    writes = world.store.create_if_absent
+
+    def hangs(key, data):
+        assert "/feedback/" not in key or go_on.wait(60)
+        return writes(key, data)
+
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        first = client.post(V1, json={"instances": ["good"]}).json()["request_id"]
+        monkeypatch.setattr(world.store, "create_if_absent", hangs)
+        label = {"feedback": [{"request_id": first, "label": "negative"}]}
+        refused = client.post(FEEDBACK, json=label)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert client.post(V1, json={"instances": ["good"]}).status_code == 200
+        go_on.set()
+        until(lambda: client.post(FEEDBACK, json=label).status_code == 200, "the store")
+    assert set(RequestLog(world.store, world.prefix).feedback().values()) == {"negative"}
 
 
 def test_a_label_is_kept_with_its_request_or_refused(store):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -19,6 +22,8 @@ from kserve.protocol.rest.v2_datamodels import (
 )
 
 from components.errors import StoreError
+from components.request_log import RequestLog
+from components.serve import service
 from components.serve.config import AccessConfig, LimitsConfig, RequestLogConfig, ServeConfig
 from components.serve.model import BundleModel
 
@@ -60,6 +65,44 @@ def test_explanations_tell_what_each_word_does(served):
     refused = served.post(EXPLAIN, json={"instances": ["a"] * 5})
     assert refused.status_code == 413
     assert served.post(EXPLAIN, json={"instances": [""]}).status_code == 200
+
+
+def test_only_so_many_wait_for_explanations(world, running, until, monkeypatch):
+    world.promote(world.publish(1))
+    monkeypatch.setattr(service, "MAX_EXPLAINING", 1)
+    asked, go_on = threading.Event(), threading.Event()
+    explained = service._explanation
+
+    def held(model, content):
+        asked.set()
+        assert go_on.wait(60)
+        return explained(model, content)
+
+    monkeypatch.setattr(service, "_explanation", held)
+    body = {"instances": ["good"]}
+    with running(world) as client, ThreadPoolExecutor() as pool:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        first = pool.submit(client.post, EXPLAIN, json=body)
+        assert asked.wait(60)
+        refused = client.post(EXPLAIN, json=body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        assert client.post(V1, json=body).status_code == 200
+        go_on.set()
+        assert first.result().status_code == 200
+        assert client.post(EXPLAIN, json=body).status_code == 200
+
+
+def test_a_clients_name_for_a_request_is_cut(world, running, until):
+    world.promote(world.publish(1))
+    config = ServeConfig(requests=RequestLogConfig(sample=1.0))
+    with running(world, config=config) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        asked = {"id": "x" * 10_000, "inputs": [tensor("good")]}
+        assert client.post(V2, json=asked).json()["id"] == asked["id"]
+        client.post(V1, json={"instances": ["bad"]}, headers={"x-request-id": "y" * 10_000})
+    now = datetime.now(UTC)
+    rows = RequestLog(world.store, world.prefix).read(now - timedelta(hours=1), now)
+    assert rows["key"].tolist() == ["x" * service.MAX_KEY, "y" * service.MAX_KEY]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from components.errors import SourceError
 from components.sources import open_source, parse_source, reading
+from components.sources.direct_get import DirectGet
 from components.store import LocalStore, open_store
 from components.windows import ALL_TIME
 
@@ -85,6 +86,31 @@ def test_an_object_that_changes_between_listing_and_reading_is_read_again(
     monkeypatch.setattr(S3Source, "_listed", changing)
     monkeypatch.setattr(reading, "PAUSE_S", 0)
     assert texts(opened(f"{s3_url}/in")) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a b+ü%2F~'(1)&=?.csv"])
+def test_an_object_is_got_past_boto3_at_its_etag_alone(bucket, s3_url, name):
+    bucket.put("in/plain.csv", csv("a"))
+    source = opened(f"{s3_url}/in")
+    place, prefix = source._config.place
+    key = f"{prefix}/{name}"
+    source._client.put_object(Bucket=place, Key=key, Body=b"content")
+    [etag] = [etag for known, etag, _ in source._listed(place, prefix) if known == key]
+    for _ in range(2):
+        assert source._direct.get(key, etag) == b"content"
+    assert source._direct.get(key, "0" * 32) is None
+    assert source._direct.get(f"{key}x", etag) is None
+
+
+def test_objects_are_read_through_boto3_where_the_short_way_is_closed(bucket, s3_url, monkeypatch):
+    bucket.put("in/a.csv", csv("a"))
+    bucket.put("in/b.csv", csv("b"))
+    source = opened(f"{s3_url}/in")
+    source._direct._address = "http://127.0.0.1:1/"
+    assert texts(source) == ["a", "b"]
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert DirectGet.of(source._client, source._config.place[0]) is None
 
 
 def test_an_object_that_changes_all_the_time_is_refused(bucket, s3_url, monkeypatch):

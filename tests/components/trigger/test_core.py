@@ -4,6 +4,8 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -204,6 +206,7 @@ def test_of_two_that_claim_at_once_one_stands_back(ask, events, monkeypatch):
     def late(self, key, owner, lease_s, **given):
         monkeypatch.setattr(Events, "claim", claim)
         claim(self, "another event", "run-9", lease_s, now=given["now"])
+        assert self.depart("another event", "run-9", now=given["now"]) is None
         return claim(self, key, owner, lease_s, **given)
 
     monkeypatch.setattr(Events, "claim", late)
@@ -213,12 +216,31 @@ def test_of_two_that_claim_at_once_one_stands_back(ask, events, monkeypatch):
     assert states == {"run-9": "claimed", "run-1": "failed"}
 
 
+@pytest.mark.parametrize("events_at_once", [2, 3, 6])
+def test_of_many_events_at_once_one_starts_a_retrain(disk, events_at_once):
+    """None is worse than two: what stands back for each other is lost until somebody looks."""
+    for attempt in range(5):
+        ledger = f"{LEDGER}/{attempt}"
+        together = threading.Barrier(12)
+
+        def look(number, ledger=ledger, together=together):
+            together.wait()
+            window = f"2026-01-{12 + number % events_at_once:02d}"
+            return _deliver(disk, f"run-{number}", window=window, ledger=ledger)
+
+        with ThreadPoolExecutor(12) as pool:
+            decisions = list(pool.map(look, range(12)))
+        held = [each for each in Events(disk, ledger).all().values() if each.state == "claimed"]
+        assert sum(each.retrain for each in decisions) == len(held) == 1
+
+
 def test_who_stood_back_did_not_try(ask, events, monkeypatch):
     """However often two events collide, neither is given up for it."""
     claim = Events.claim
 
     def late(self, key, owner, lease_s, **given):
         claim(self, "another event", "run-9", lease_s, now=given["now"])
+        assert self.depart("another event", "run-9", now=given["now"]) is None
         return claim(self, key, owner, lease_s, **given)
 
     for number in range(4):
@@ -285,16 +307,16 @@ class Mortal:
         return counted
 
 
-def _deliver(store, run):
+def _deliver(store, run, *, window="2026-01-12", ledger=LEDGER):
     return decide(
         MOVED,
         champion="c" * 64,
-        window="2026-01-12",
+        window=window,
         run=run,
         now=NOON,
         request="",
         store=store,
-        ledger=LEDGER,
+        ledger=ledger,
         config=TriggerConfig(),
         probe=lambda policy: (None, "", ""),
     )
