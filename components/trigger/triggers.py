@@ -43,10 +43,9 @@ class Finding(Section):
         """Read what matters from the drift step's report."""
         found = json.loads(report.read_text())
         seen = [each for each in (found["measured"], found["estimated"]) if each]
-        # What hurts is what counts; of two that do not, the one that rests on labels. Harm that
-        # has passed counts no more.
-        harmful = found["hurts"] is True
-        seen.sort(key=lambda each: bool(each["hurts"]) != harmful)
+        # What the verdict rests on is what counts; of two, the one that rests on labels. Harm
+        # that has passed counts no more.
+        seen.sort(key=lambda each: each["hurts"] != found["hurts"])
         worst = seen[0] if seen else None
         return cls(
             summary=found["headline"],
