@@ -112,3 +112,20 @@ def test_the_drift_report_is_read_for_what_matters(
     is_hurt = any(each["hurts"] for each in (measured, estimated) if each)
     assert finding.drop == (0.22 if is_hurt else None)
     assert (finding.labelled_rows, finding.summary) == (400, "moved, hurts")
+
+
+def test_where_an_estimate_leaves_harm_open_it_is_what_is_told(tmp_path):
+    report = {
+        "headline": "moved, harm unknown",
+        "enough": True,
+        "moved": True,
+        "moved_features": 3,
+        "hurts": None,
+        "measured": PERFORMANCE | {"hurts": False},
+        "estimated": PERFORMANCE | {"source": "estimated", "now": 0.86, "hurts": None},
+        "labelled_rows": 400,
+    }
+    (tmp_path / "report").write_text(json.dumps(report))
+    finding = Finding.read(tmp_path / "report")
+    assert (finding.hurts, finding.performance, finding.measured) == (None, 0.86, False)
+    assert finding.drop is None
