@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from components import bundle, home
 from components.erasures import By, Erasures, Forgotten, digest_of_name
+from components.errors import BadInput
 from components.ledger import Ledger
 from components.online.kept import KeptHead, digests_of
 from components.quarantine import Quarantine
@@ -92,7 +93,16 @@ def forget(
         names: ids or groups, as the rows have them.
         reason: for the record.
         dry_run: only say what would be done.
+
+    Raises:
+        BadInput: the rows of the project have no groups.
     """
+    source = project.source
+    if column == "group" and not (source.group_pattern or any(each.group for each in source.forms)):
+        raise BadInput(
+            f"{project.name} names no column of groups, so that no row has one; name it in "
+            "source.columns.group, or forget rows by --id"
+        )
     store = home.store()
     wanted = frozenset(map(digest_of_name, names))
     gone = Forgotten({column: wanted})

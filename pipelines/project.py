@@ -344,6 +344,8 @@ def load_policy(path: Path) -> TriggerConfig:
         raise ConfigError(f"there is no policy file {path}")
     problems: list[str] = []
     tree, lines = _parse(path, problems)
+    if set(tree) == {"trigger"}:
+        raise ConfigError(f"{path}: a policy is the section trigger itself; leave out its name")
     section = ("trigger",)
     origins = {(*section, *place): f"line {line}" for place, line in lines.items()}
     try:
@@ -373,7 +375,7 @@ def _parse(path: Path, problems: list[str]) -> tuple[dict[str, Any], dict[Place,
         loader = _Loader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path} holds no project: it should be a mapping of sections")
+            raise ConfigError(f"{path} is empty, or no mapping of keys to values")
         lines[()] = node.start_mark.line + 1
         _locate(node, (), lines, problems)
         tree = loader.construct_document(node)

@@ -146,14 +146,16 @@ def reject(project: ProjectConfig, version: str, reason: str) -> Rejection:
     return candidates.reject(version, getpass.getuser(), reason)
 
 
-def set_frozen(project: ProjectConfig, reason: str, *, frozen: bool) -> Freeze:
+def set_frozen(project: ProjectConfig, reason: str, *, frozen: bool) -> tuple[Freeze, bool]:
     """Stop all retrains and promotions of a project, or allow them again.
 
     Returns:
-        What holds now; the record of an earlier act if nothing had to be changed.
+        What holds now, and whether this act made it so; else it is the record of an earlier one.
     """
     freezes = Freezes(home.store(), project.ledger)
-    return freezes.set(frozen=frozen, by=getpass.getuser(), reason=reason, at=datetime.now(UTC))
+    before = len(freezes.all())
+    held = freezes.set(frozen=frozen, by=getpass.getuser(), reason=reason, at=datetime.now(UTC))
+    return held, held.number > before
 
 
 def _doubts(candidate: Candidate, generation: int, rejection: Rejection | None) -> list[str]:

@@ -147,8 +147,9 @@ class DriftReport(Section):
         for each in (self.measured, self.estimated):
             if each and each.hurts is None and each.is_guessing:
                 return (
-                    f"; it was no better than guessing when it was trained "
-                    f"({each.score.replace('_', ' ')} {each.before:.3f}, {each.guessing:.3f})"
+                    f"; it was not shown to be better than guessing when it was trained "
+                    f"({each.score.replace('_', ' ')} {each.before:.3f}, the commonest class "
+                    f"alone {each.guessing:.3f})"
                 )
         return ""
 

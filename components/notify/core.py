@@ -95,7 +95,9 @@ def conclude(
         result, version = "promoted", deployed["version"]
         reason = registered["reason"] if registered else ""
     elif state != "SUCCEEDED":
-        result, reason = "failed", error or "a step failed; its log says why"
+        # kfp names the group of steps that it made of the graph, and not the step.
+        unnamed = not error or error.startswith("Task exit-handler")
+        result, reason = "failed", "a step failed; its log says why" if unnamed else error
     elif "decline" in records:
         result, reason = "nothing to train on", records["decline"]["reason"]
     elif registered:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from components.errors import ConfigError
+from components.errors import BadInput, ConfigError
 from pipelines.project import ProjectConfig, load
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
@@ -21,7 +21,17 @@ Window = Annotated[
     str,
     typer.Option(help="First day of a window; latest: the last with rows; now: the last whole."),
 ]
-Reason = Annotated[str, typer.Option(help="One sentence for those who read the history.")]
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise BadInput("--reason is empty; say in one sentence why, for those who read the history")
+    return reason.strip()
+
+
+Reason = Annotated[
+    str, typer.Option(help="One sentence for those who read the history.", callback=_said)
+]
 Version = Annotated[str, typer.Argument(help="Of a challenger, see `tokiwa candidates`.")]
 
 

@@ -111,8 +111,9 @@ def _set_frozen(
     from pipelines.promotion import set_frozen
 
     config = load(project, overrides or ())
-    held = set_frozen(config, reason, frozen=frozen)
+    held, is_new = set_frozen(config, reason, frozen=frozen)
     if as_json:
         print_json(held.model_dump(mode="json"))
         return
-    out.print(f"{config.name} is {held.words}", markup=False, soft_wrap=True)
+    already = "" if is_new else "already, and nothing was changed: "
+    out.print(f"{config.name} is {already}{held.words}", markup=False, soft_wrap=True)

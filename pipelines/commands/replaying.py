@@ -41,16 +41,18 @@ def replay(
         Literal["abrupt", "gradual", "recurring", "none"] | None,
         typer.Option(help="Play a year resampled from the rows instead, which changes so."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the history.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the history; 0 by default.")] = None,
 ) -> None:
     """Play the project's windows in order: train, watch, retrain where the world moved."""
     from components import home
     from pipelines import replay as replays
 
+    if seed is not None and not history:
+        raise BadInput("--seed draws a history; name its shape with --history")
     config = ready(project, overrides)
     if policies or history:
         _compare_policies(
-            config, policies or [], history, seed, windows, not no_cache, verbose, as_json
+            config, policies or [], history, seed or 0, windows, not no_cache, verbose, as_json
         )
         return
 
@@ -103,6 +105,13 @@ def _compare_policies(
     page.parent.mkdir(parents=True, exist_ok=True)
     title = f"Policies of {config.name}"
     page.write_text(to_html(title, found, config.task.score_title), encoding="utf-8")
+    if history:
+        out.print(
+            "resampled from the project's rows: dates are made up, and a retrain counts as one "
+            "device-hour",
+            style="dim",
+            soft_wrap=True,
+        )
     print_table(HEADER, rows_of(found))
     out.print(
         f"saved and regret: beside the oracle, which retrains on every window\n"

@@ -294,7 +294,14 @@ def test_a_run_without_a_usable_row_says_why_and_where_the_rows_are(project):
 
 def test_json_on_an_empty_home(project, tokiwa, empty_home):
     expected: dict[str, Any] = {
-        "status": {"project": "demo", "champion": None, "frozen": None, "runs": [], "events": []},
+        "status": {
+            "project": "demo",
+            "champion": None,
+            "frozen": None,
+            "alerts": [],
+            "runs": [],
+            "events": [],
+        },
         "history": [],
         "check": [
             {
@@ -365,6 +372,12 @@ def test_a_check_without_a_window_says_so(project, tokiwa):
     code, out, _ = tokiwa("check", project, "--set", "resolve.start=2026-05-04")
     assert code == 0
     assert "no whole window has rows yet; see resolve.start" in out
+
+
+def test_a_seed_without_a_history_is_refused(project, tokiwa):
+    code, _, err = tokiwa("replay", project, "--seed", "3")
+    assert code == 2
+    assert "--seed draws a history; name its shape with --history" in err
 
 
 def test_status_and_history_tell_of_the_champion(champion, tokiwa):

@@ -491,7 +491,7 @@ def test_what_is_not_yaml_is_refused_with_its_line(project, text, what):
 @pytest.mark.parametrize("text", ["", "# a comment\n", "- name: demo\n", "demo\n", "null\n", "3"])
 def test_what_is_no_mapping_is_no_project(project, text):
     path = project(text=text)
-    with pytest.raises(ConfigError, match="holds no project: it should be a mapping of sections"):
+    with pytest.raises(ConfigError, match="is empty, or no mapping of keys to values"):
         load(path)
 
 
@@ -874,6 +874,9 @@ def test_all_problems_of_a_policy_come_at_once_with_their_lines(tmp_path):
         (6, "trigger.governor.device_hours_per_week"),
     ):
         assert any(f"line {line}: " in each and part in each for each in problems), (line, problems)
+    path.write_text("trigger:\n  on: [manual]\n")
+    with pytest.raises(ConfigError, match="a policy is the section trigger itself"):
+        load_policy(path)
     with pytest.raises(ConfigError, match="there is no policy file"):
         load_policy(tmp_path / "none.yaml")
 

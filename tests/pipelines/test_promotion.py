@@ -113,6 +113,20 @@ def test_what_was_turned_down_takes_force(world):
         reject(world.config, "1", "after all")
 
 
+def test_a_freeze_needs_a_reason_and_the_first_one_stands(world, capsys):
+    for empty in ("", "  "):
+        assert main(["freeze", "toy.yaml", "--reason", empty]) == 2
+        assert "--reason is empty; say in one sentence why" in capsys.readouterr().err
+    assert main(["status", "toy.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frozen"] is None
+    assert main(["freeze", "toy.yaml", "--reason", "an incident"]) == 0
+    capsys.readouterr()
+    assert main(["freeze", "toy.yaml", "--reason", "an audit"]) == 0
+    said = capsys.readouterr().out
+    assert "toy is already, and nothing was changed: frozen by" in said
+    assert "an incident" in said and "an audit" not in said
+
+
 def test_nobody_is_promoted_while_the_project_is_frozen(world, capsys):
     assert main(["freeze", "toy.yaml", "--reason", "an incident"]) == 0
     assert f"toy is frozen by {getpass.getuser()} at " in capsys.readouterr().out

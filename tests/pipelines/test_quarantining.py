@@ -282,6 +282,13 @@ def test_the_command_forgets(shop, tmp_path, capsys):
     assert "not reached: the source's own files" in said
 
 
+def test_rows_of_a_group_are_not_forgotten_where_rows_have_none(shop, tmp_path, capsys):
+    path = tmp_path / "shop.yaml"
+    path.write_text(path.read_text().replace("    group: customer\n", ""))
+    assert main(["forget", str(path), "--group", "ann", "--reason", "asked to"]) == 2
+    assert "shop names no column of groups" in capsys.readouterr().err
+
+
 # --- drafting ---
 
 
