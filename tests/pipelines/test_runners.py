@@ -82,7 +82,7 @@ def run_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[Run, list[Any]]]:
     """Run the small graph in place of a large one; return the run and what was watched."""
-    monkeypatch.setattr(runners, "graph_of", lambda name, workers: small)
+    monkeypatch.setattr(runners, "graph_of", lambda name, workers, partitions: small)
 
     def run(how: str, watch: Any = None) -> tuple[Run, list[tuple[str, str, str]]]:
         seen: list[tuple[str, str, str]] = []
