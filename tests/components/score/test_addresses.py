@@ -60,6 +60,7 @@ def bucket(s3_url, tmp_path, make_bundle, monkeypatch):
     return Bucket(s3_url, tmp_path, make_bundle(1))
 
 
+@pytest.mark.slow
 def test_rows_go_from_a_bucket_into_a_bucket(bucket, tmp_path):
     rows = bucket.rows(23)
     assert bucket.score().rows == 23
@@ -70,6 +71,7 @@ def test_rows_go_from_a_bucket_into_a_bucket(bucket, tmp_path):
     assert pd.read_parquet(tmp_path / "here.parquet").equals(answered)
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_off_carries_on_and_an_old_output_stays_until_then(bucket):
     bucket.rows(5)
     bucket.score()
@@ -87,6 +89,7 @@ def test_a_run_that_broke_off_carries_on_and_an_old_output_stays_until_then(buck
     assert bucket.answered()["id"].tolist() == list(range(35))
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_sent_costs_no_work(bucket, monkeypatch):
     bucket.rows(25)
 
@@ -101,6 +104,7 @@ def test_an_output_that_cannot_be_sent_costs_no_work(bucket, monkeypatch):
     assert bucket.answered()["id"].tolist() == list(range(25))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target", "says"),
     [

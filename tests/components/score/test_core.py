@@ -137,6 +137,7 @@ def test_rows_that_cannot_be_answered_say_why_and_keep_their_place(desk):
     assert answered["answer_label"].notna().tolist() == [True, False, True, True, False, True]
 
 
+@pytest.mark.slow
 def test_a_killed_run_carries_on_with_the_model_that_it_began_with(desk):
     rows = desk.rows(95)
     desk.score()

@@ -41,6 +41,7 @@ def noting(path, code=0):
     return [sys.executable, "-c", f"{script}; sys.exit({code})"]
 
 
+@pytest.mark.slow
 def test_the_alias_follows_the_ledger(world, champion, until, registry, tracking_uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     digests = [world.publish(seed) for seed in (1, 2)]

@@ -64,6 +64,7 @@ def test_a_damaged_file_hides_no_other(tmp_path, content):
     assert costs.by_version() == {"7": Spent(predictions=2, device_seconds=1.0)}
 
 
+@pytest.mark.slow
 def test_a_server_leaves_its_costs_when_it_ends(world, until, running):
     world.promote(world.publish(1), version="7")
     config = ServeConfig(cost=CostConfig(price_per_hour=36.0))
