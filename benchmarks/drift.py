@@ -344,12 +344,9 @@ def _peer_watchers() -> dict[str, Callable[[Floats], list[int]]]:
 
 
 def _level(name: str, alarms: int, windows: int, peer: float, level: float) -> Figure:
-    """Return a rate that must not be above its level by more than chance.
-
-    Some twenty rates are looked at, so that each may be that of one in a thousand.
-    """
+    """Return a rate that must not be above its level by more than chance."""
     share = alarms / windows
-    low = float(lower_bound(alarms, windows, 0.999))
+    low = float(lower_bound(alarms, windows, 0.975))
     return Figure(name, share, peer, None, f"at most {level:.0%}, within chance", low <= level)
 
 
