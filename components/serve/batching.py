@@ -69,15 +69,19 @@ class _Pace:
 
     def __init__(self) -> None:
         self.row_s = self.pause_s = 0.0
-        self._batches: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+        self._batches: deque[tuple[int, float]] = deque()
+        self._rows, self._seconds = 0, 0.0
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take in a batch."""
         self._batches.append((rows, seconds))
-        count, each_s = len(self._batches), sorted(took / many for many, took in self._batches)
-        self.row_s = each_s[count // 4]
-        above_s = sum(took - many * self.row_s for many, took in self._batches)
-        self.pause_s = max(0.0, above_s / count)
+        self._rows, self._seconds = self._rows + rows, self._seconds + seconds
+        if len(self._batches) > _REMEMBERED:
+            gone_rows, gone_s = self._batches.popleft()
+            self._rows, self._seconds = self._rows - gone_rows, self._seconds - gone_s
+        each_s = sorted([took / many for many, took in self._batches])
+        self.row_s = each_s[len(each_s) // 4]
+        self.pause_s = max(0.0, (self._seconds - self._rows * self.row_s) / len(each_s))
 
     def seconds(self, rows: int, room: int) -> float:
         """Return how long rows take, one batch of ``room`` after another."""
