@@ -111,6 +111,8 @@ class Keeper:
         if any(self._pending(file) for file in files):
             # A label without its request would be of no use to anybody.
             await self.flush()
+        if any(self._pending(file) for file in files):
+            raise Refused(503, f"the store does not take labels now: {self.trouble}", 5)
         try:
             known = await asyncio.to_thread(self._known, files)
             unknown = [each.row_id for each in labels if each.row_id not in known]
@@ -175,7 +177,7 @@ class Keeper:
     def _known(self, files: set[str | None]) -> set[str]:
         known: set[str] = set()
         for file in files:
-            if file and not self._pending(file):
+            if file:
                 rows = self._rows_of(file)
                 if not rows:  # another server may not have written it yet
                     self._rows_of.cache_clear()
