@@ -170,6 +170,21 @@ def test_a_label_is_kept_with_its_request_or_refused(store):
     assert caught.value.status == 503
 
 
+def test_ids_of_old_files_are_forgotten_and_found_again(store, monkeypatch):
+    monkeypatch.setattr(keeping, "_KNOWN_ROWS", 5)
+    kept = keeper(store, file_rows=2)
+    ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(4)]
+
+    async def label():
+        await kept.flush()
+        for each in [*ids, ids[0]]:
+            await kept.label([Feedback(request_id=each, label="positive")])
+
+    asyncio.run(label())
+    assert sum(map(len, kept._ids.values())) == 4
+    assert len(RequestLog(store, "p").feedback()) == 4
+
+
 def test_labels_that_come_together_are_written_together(store):
     kept = keeper(store)
     ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(50)]
