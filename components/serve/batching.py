@@ -26,6 +26,9 @@ from components.serve.metrics import Metrics
 from components.serve.model import Predicted, Prediction
 from components.serve.refusal import Refused
 
+WORKER = "predict"
+"""Begins the names of threads that ask models."""
+
 _REMEMBERED = 32
 """Batches from which is learnt how long others will take."""
 
@@ -103,7 +106,7 @@ class Batcher:
             threads: workers at most; a model may ask for fewer.
         """
         self._batching, self._limits, self._metrics = batching, limits, metrics
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=WORKER)
         self._threads = threads
         self._workers = threads
         self._jobs: deque[_Job] = deque()
