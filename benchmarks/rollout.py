@@ -3,7 +3,8 @@
 A server in a process of its own answers several clients without a pause while its champion
 changes again and again, by promotions and by rollbacks. The model is tiny: what is measured
 is the machinery. The sequential test is simulated beside a test of a fixed size at the same
-level, looked at after every request as people do.
+level, looked at after every request as people do; and beside itself with each row as a trial,
+where the rows of a request are alike.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.figures import Figure, out, run
@@ -36,6 +38,7 @@ VISIBLE_S = 2.0
 WAIT_S = 120.0
 ALPHA, LIMIT, STREAMS, LENGTH = 0.01, 0.01, 2000, 2000
 BAD_RATE = 0.05
+ROWS, DISAGREEMENT, LARGE_LENGTH = 256, 0.25, 500
 WORDS = ("the", "film", "was", "good", "bad")
 
 
@@ -167,6 +170,7 @@ def _alarms(streams: int) -> list[Figure]:
     """Look after every request, at challengers that fail as often as allowed, and more often."""
     ours, peer = _alarmed(LIMIT, streams)
     power, _ = _alarmed(BAD_RATE, max(20, streams // 10))
+    by_request, by_row = _alarmed_by_rows(streams // 2)
     return [
         Figure(
             figure=f"false alarms, looked at {LENGTH} times",
@@ -183,6 +187,14 @@ def _alarms(streams: int) -> list[Figure]:
             ratio=None,
             goal="at least 95 %",
             holds=power >= 0.95,
+        ),
+        Figure(
+            figure=f"false alarms of disagreement, requests of up to {ROWS} alike rows",
+            ours=by_request,
+            peer=by_row,
+            ratio=round(by_request / by_row, 3) if by_row else None,
+            goal=f"at most {ALPHA:.0%}; peer: the same test, each row a trial",
+            holds=by_request <= ALPHA,
         ),
     ]
 
@@ -203,6 +215,30 @@ def _alarmed(rate: float, streams: int) -> tuple[float, float]:
         )
         fixed += bool((binom.sf(counts - 1, places + 1, LIMIT) <= ALPHA).any())
     return sequential / streams, fixed / streams
+
+
+def _alarmed_by_rows(streams: int) -> tuple[float, float]:
+    """Return the share of streams with an alarm: each request a trial, and each row one.
+
+    In each of ``LARGE_LENGTH`` requests all rows are decided differently, or none, and that as
+    often as allowed.
+    """
+    draw = np.random.default_rng(7)
+    by_request = by_row = 0
+    for _ in range(streams):
+        rows = draw.integers(1, ROWS + 1, LARGE_LENGTH)
+        differ = draw.random(LARGE_LENGTH) < DISAGREEMENT
+        by_request += _is_alarmed(differ, np.ones_like(rows))
+        by_row += _is_alarmed(differ, rows)
+    return by_request / streams, by_row / streams
+
+
+def _is_alarmed(differ: NDArray[np.bool_], weights: NDArray[np.int64]) -> bool:
+    events, trials = np.cumsum(weights * differ), np.cumsum(weights)
+    return any(
+        is_alarm(share_evidence(int(events[place]), int(trials[place]), DISAGREEMENT), ALPHA)
+        for place in np.flatnonzero(differ)
+    )
 
 
 def _append(ledger: Ledger, action: Any, digest: str) -> Any:

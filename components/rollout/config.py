@@ -41,7 +41,8 @@ class RolloutConfig(Section):
     slack_ms: float = Field(default=5.0, ge=0)
     """Added to both latencies before they are compared, so that trifles are no slowdown."""
     max_disagreement: float = Field(default=0.25, gt=0, lt=1)
-    """Of the rows may be answered otherwise than by the champion."""
+    """Of a request's rows, on average over requests, may be answered otherwise than by the
+    champion; one request counts as one, however many rows it has."""
     deadline_ms: float = Field(default=1000.0, gt=0)
     """After so long the champion answers a request of the challenger."""
     start_s: float = Field(default=120.0, gt=0)

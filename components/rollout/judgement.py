@@ -89,7 +89,10 @@ def _latency(config: RolloutConfig, seen: Observations) -> Check:
 
 def _disagreement(config: RolloutConfig, seen: Observations) -> Check:
     evidence = share_evidence(seen.disagreeing, seen.compared, config.max_disagreement)
-    measured = _share(seen.disagreeing, seen.compared)
+    measured = "nothing seen yet"
+    if seen.compared:
+        share = seen.disagreeing / seen.compared
+        measured = f"{share:.1%} of a request's rows on average, in {seen.compared} requests"
     return _check("disagreement", measured, f"{config.max_disagreement:.1%}", evidence, config)
 
 

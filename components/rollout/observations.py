@@ -77,13 +77,14 @@ class Arm(Section):
 class Observations(Section):
     """Both versions, side by side."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     champion: Arm = Arm()
     challenger: Arm = Arm()
     compared: int = Field(default=0, ge=0)
-    """Rows that both answered."""
-    disagreeing: int = Field(default=0, ge=0)
-    """Rows of those on which they decide differently."""
+    """Requests that both answered."""
+    disagreeing: float = Field(default=0.0, ge=0)
+    """Sum over those of the share of a request's rows that they decide differently: rows of one
+    request are often alike, and so are what becomes of them."""
     broken: str = ""
     """Why the challenger cannot go on whatever the sums say; empty if it can."""
 
@@ -136,17 +137,19 @@ DIFFERENT_SHARE = 0.1
 """Numbers are answered otherwise if they differ by more than this share of their range."""
 
 
-def disagreements(
+def compared(
     ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], answer_range: float
-) -> int:
-    """Count the rows of two lists of predictions that are decided differently.
+) -> Observations:
+    """Return the observation of one request that both answered: one trial, however many rows.
 
     Args:
-        ours: predictions, see ``components.serve.model``.
+        ours: predictions, at least one, see ``components.serve.model``.
         theirs: of the same rows.
         answer_range: how far apart two numbers can be, for answers without a label.
     """
-    return sum(_differ(one, other, answer_range) for one, other in zip(ours, theirs, strict=True))
+    pairs = zip(ours, theirs, strict=True)
+    differing = sum(_differ(one, other, answer_range) for one, other in pairs)
+    return Observations(compared=1, disagreeing=differing / len(ours))
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any], answer_range: float) -> bool:

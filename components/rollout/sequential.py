@@ -29,16 +29,21 @@ def is_alarm(evidence: float, alpha: float) -> bool:
     return evidence >= -math.log(alpha) - 1e-12
 
 
-def share_evidence(count: int, total: int, limit: float) -> float:
+def share_evidence(count: float, total: int, limit: float) -> float:
     """Return the evidence that events are more frequent than ``limit``.
 
-    The hypothesis is that each of ``total`` independent trials is an event with a
-    probability of at most ``limit``; the mixture is Jeffreys' prior Beta(1/2, 1/2), cut to
+    The hypothesis is that each of ``total`` trials, whatever came before it, is an event with
+    a probability of at most ``limit``; the mixture is Jeffreys' prior Beta(1/2, 1/2), cut to
     what lies above. The ratio is exact for every number of trials: no approximation makes
     rare errors look like none.
 
+    A trial may also be a share of an event, such as the share of a request's rows, with a mean
+    of at most ``limit``. The likelihood ratio of an event's probability is convex in the share,
+    so for a given mean it is largest on average where shares are 0 and 1: the test holds for
+    shares of any distribution (Hoeffding 1963, J. Am. Statist. Assoc. 58, section 4).
+
     Args:
-        count: events, such as failed requests.
+        count: events, such as failed requests, or the sum of shares.
         total: trials.
         limit: what is allowed, in (0, 1).
 

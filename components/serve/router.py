@@ -35,7 +35,7 @@ from components.rollout.observations import (
     Observations,
     Tally,
     answered,
-    disagreements,
+    compared,
     failed,
 )
 from components.rollout.record import BEAT_S, Rollouts, Transition, advance
@@ -143,11 +143,8 @@ class Turn:
     async def _compare(
         self, trial: _Trial, move: Transition, ours: Answers, theirs: Answers, seconds: float
     ) -> None:
-        seen = Observations(
-            champion=answered(seconds * 1000, move.config.slack_ms),
-            compared=len(ours.predictions),
-            disagreeing=disagreements(ours.predictions, theirs.predictions, self._range),
-        )
+        seen = Observations(champion=answered(seconds * 1000, move.config.slack_ms))
+        seen += compared(ours.predictions, theirs.predictions, self._range)
         self._router.note(trial, move, seen)
 
     async def _ask(self, trial: _Trial, move: Transition, contents: Sequence[str]) -> Predicted:
@@ -174,8 +171,7 @@ class Turn:
                 trial.copies -= 1
             seen += Observations(challenger=arm or failed(REFUSED))
             if not isinstance(theirs, Failure):
-                differ = disagreements(theirs.predictions, predictions, self._range)
-                seen += Observations(compared=len(contents), disagreeing=differ)
+                seen += compared(theirs.predictions, predictions, self._range)
         self._router.note(trial, move, seen)
 
 

@@ -8,12 +8,13 @@ import pytest
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
+from components.rollout.judgement import judge
 from components.rollout.observations import (
     Arm,
     Observations,
     Tally,
     answered,
-    disagreements,
+    compared,
     failed,
 )
 from components.rollout.record import Rollouts, advance
@@ -190,8 +191,20 @@ def test_observations_are_sums():
 
 def test_rows_disagree_by_label_or_by_a_tenth_of_the_range():
     one, other = {"label": "a"}, {"label": "b"}
-    assert disagreements([one, one], [one, other], 1.0) == 1
-    assert disagreements([{"value": 1.0}] * 2, [{"value": 1.3}, {"value": 1.5}], 4.0) == 1
+    half = Observations(compared=1, disagreeing=0.5)
+    assert compared([one, one], [one, other], 1.0) == half
+    assert compared([{"value": 1.0}] * 2, [{"value": 1.3}, {"value": 1.5}], 4.0) == half
+
+
+def test_one_request_of_many_alike_rows_fails_no_stage_and_many_requests_do():
+    one, other = [{"label": "a"}] * 256, [{"label": "b"}] * 256
+    seen = compared(one, other, 1.0)
+    assert judge(CONFIG.stages[0], CONFIG, seen, 0.0).action == "stay"
+    for _ in range(9):
+        seen += compared(one, other, 1.0)
+    judged = judge(CONFIG.stages[0], CONFIG, seen, 0.0)
+    assert judged.action == "fail"
+    assert judged.reason.startswith("disagreement: 100.0% of a request's rows on average, in 10")
 
 
 @pytest.mark.parametrize(

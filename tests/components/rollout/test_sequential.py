@@ -87,6 +87,27 @@ def test_looking_after_every_request_keeps_false_alarms_of_errors_below_alpha():
     assert alarmed_share(LIMIT / 2, runs=250, length=800) <= ALPHA
 
 
+@pytest.mark.parametrize("spread", ["alike", "skewed", "narrow"])
+def test_requests_of_many_rows_keep_false_alarms_of_disagreement_below_alpha(spread):
+    limit, draw, alarms, runs, length = 0.25, np.random.default_rng(5), 0, 600, 150
+    looks = np.arange(1, length + 1)
+    for _ in range(runs):
+        rows = draw.integers(1, 257, length)
+        if spread == "alike":  # all rows of a request are answered otherwise, or none
+            shares = (draw.random(length) < limit).astype(float)
+        elif spread == "skewed":
+            shares = draw.binomial(rows, draw.beta(0.1, 0.3, length)) / rows
+        else:
+            shares = draw.binomial(rows, limit) / rows
+        sums = np.cumsum(shares)
+        # Only what grows and lies above the limit can be evidence.
+        alarms += any(
+            is_alarm(share_evidence(float(sums[each]), int(looks[each]), limit), ALPHA)
+            for each in np.flatnonzero((shares > limit) & (sums > limit * looks))
+        )
+    assert alarms / runs <= ALPHA
+
+
 def test_error_rates_above_the_limit_are_found():
     assert alarmed_share(2.5 * LIMIT, runs=60, length=1200) >= 0.95
     assert alarmed_share(10 * LIMIT, runs=60, length=150) >= 0.95

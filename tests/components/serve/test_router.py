@@ -61,7 +61,7 @@ def check_promotion(world, begun, versions):
     assert set(versions) == {"champion", "challenger"}
     # In the shadow nobody sees the challenger.
     assert versions.index("challenger") >= moves[1].seen.challenger.requests >= 20
-    assert moves[1].seen.compared == 2 * moves[1].seen.challenger.answered
+    assert moves[1].seen.compared == moves[1].seen.challenger.answered
     head = world.ledger.head()
     assert (head.bundle, head.key, head.by) == (begun.bundle, begun.rollout, "test")
     assert head.reason == "better"
@@ -180,6 +180,24 @@ def test_wrong_labels_are_found_in_the_shadow(world, champion, running, until):
         world.begin("bundle", Stage(kind="shadow", requests=10**6), max_slowdown=1000.0)
         assert set(ask_until(client, world, ended)) == {"champion"}
     assert world.rollouts.last().reason.startswith("disagreement: ")
+
+
+def test_one_large_request_of_alike_texts_fails_no_stage(world, champion, running, until):
+    way: list[str] = []
+    with running(world, command=lambda digest: acting(way[0])(digest)) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        label = ask(client)["predictions"][0]["label"]
+        way.append("answers the wrong labels" if label == "positive" else "well")
+        begun = world.begin("bundle", Stage(kind="shadow", requests=10**6), max_slowdown=1000.0)
+
+        def copied():
+            # A copy that was made before the challenger was ready leaves nothing.
+            texts = {"instances": [TEXTS[0]] * 100}
+            assert client.post("/v1/models/demo:predict", json=texts).status_code == 200
+            return world.rollouts.last() != begun or world.rollouts.observed(begun).compared
+
+        until(copied, "a copy")
+        assert world.rollouts.last() == begun
 
 
 def test_blue_green_compares_with_the_champion_too(world, champion, running, until):
