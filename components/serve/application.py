@@ -34,6 +34,7 @@ class Asked:
 
     headers: Headers
     receive: Receive
+    held: body.Held
     version: str | None = None
     """That has to answer; None for whichever serves."""
 
@@ -66,7 +67,6 @@ class Application:
     def __init__(self, service: Service, access: Access, server: dict[str, Any]) -> None:
         """Answer for ``service`` whoever ``access`` lets in; ``server`` describes the server."""
         self._service, self._access, self._server = service, access, server
-        self._room = body.Room()
         alone = {
             "/": self._live,
             "/v2/health/live": self._live,
@@ -101,11 +101,11 @@ class Application:
         """Answer one request (ASGI)."""
         path, method = scope["path"], scope["method"]
         hot = self._hot.get(path)
-        asked = Asked(dict(scope["headers"]), receive)
+        asked = Asked(dict(scope["headers"]), receive, body.Held(self._service.room))
         try:
             if hot is not None and method == "POST":
                 self._access.check(asked.header("authorization"))
-                with self._room.taken(asked.headers):
+                with asked.held:
                     answer = await hot(asked)
             else:
                 answer = await self._elsewhere(path, method, asked)
@@ -144,7 +144,7 @@ class Application:
             raise Refused(404, f"there is no model {model[:60]!r} here, only {self._service.name}")
         if method != "POST":
             return await route(asked)
-        with self._room.taken(asked.headers):
+        with asked.held:
             return await route(asked)
 
     async def _live(self, asked: Asked) -> Answer:
@@ -226,7 +226,8 @@ class Application:
         return _json({"kept": await self._service.label(document)})
 
     async def _body(self, asked: Asked) -> bytes:
-        return await body.read(asked.headers, asked.receive, self._service.limits.timeout_s)
+        timeout_s = self._service.limits.timeout_s
+        return await body.read(asked.headers, asked.receive, asked.held, timeout_s)
 
 
 def metadata(service: Service) -> dict[str, Any]:

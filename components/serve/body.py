@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from components.serve.refusal import Refused
@@ -26,47 +25,58 @@ BINARY = "application/octet-stream"
 
 
 class Room:
-    """Room for the bodies of all requests that are being read or answered."""
+    """Room for the bodies of all requests that are being read or answered; of one event loop."""
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._held = 0
+        self.held_bytes = 0
 
-    @contextmanager
-    def taken(self, headers: Headers) -> Iterator[None]:
-        """Take room for a body of the length that its headers tell, or of any.
+
+class Held:
+    """What the body of one request holds of the room; a context that gives it back."""
+
+    __slots__ = ("_bytes", "_room")
+
+    def __init__(self, room: Room) -> None:
+        """Hold nothing yet."""
+        self._room, self._bytes = room, 0
+
+    def __enter__(self) -> None:
+        """Begin; ``take`` is for within."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what was taken."""
+        self._room.held_bytes -= self._bytes
+
+    def take(self, size: int) -> None:
+        """Take room for bytes that came; what a client only announces takes none.
 
         Raises:
             Refused: there is not so much left.
         """
-        length = headers.get(b"content-length", b"")
-        size = min(int(length), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
-        if self._held + size > MAX_BODIES_BYTES:
+        if self._room.held_bytes + size > MAX_BODIES_BYTES:
             raise Refused(429, "too many large requests at once; try again later", 1)
-        self._held += size
-        try:
-            yield
-        finally:
-            self._held -= size
+        self._room.held_bytes += size
+        self._bytes += size
 
 
-async def read(headers: Headers, receive: Receive, timeout_s: float) -> bytes:
+async def read(headers: Headers, receive: Receive, held: Held, timeout_s: float) -> bytes:
     """Return the body of a request.
 
     Raises:
-        Refused: it is too large, breaks off or does not come in time.
+        Refused: it is too large, breaks off, does not come in time, or there is no room.
     """
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
     try:
         async with asyncio.timeout(timeout_s):
-            return await _whole(receive)
+            return await _whole(receive, held)
     except TimeoutError as error:
         raise Refused(408, f"the body did not come within {timeout_s:g} seconds") from error
 
 
-async def _whole(receive: Receive) -> bytes:
+async def _whole(receive: Receive, held: Held) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -76,6 +86,7 @@ async def _whole(receive: Receive) -> bytes:
         size += len(parts[-1])
         if size > MAX_BODY_BYTES:
             raise _too_large()
+        held.take(len(parts[-1]))
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 

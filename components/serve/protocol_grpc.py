@@ -2,16 +2,19 @@
 
 KServe's own gRPC server listens on every address, asks nobody for a token and lets anybody
 unload the model. This one listens where it is told to, asks for the same tokens as HTTP does
-(metadata ``authorization``), and has a closed model repository.
+(metadata ``authorization``) before it reads a message, shares the room for bodies with HTTP,
+and has a closed model repository.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
 from kserve.errors import InvalidInput, ModelNotFound
 from kserve.protocol.dataplane import DataPlane
@@ -20,17 +23,22 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.errors import WorldError
 from components.serve.access import Access
-from components.serve.body import MAX_BODY_BYTES
+from components.serve.body import MAX_BODY_BYTES, Held
 from components.serve.refusal import Refused
 from components.serve.service import Service
 
 log = logging.getLogger(__name__)
+
+MAX_CALLS = 256
+"""At once; the rest get RESOURCE_EXHAUSTED. gRPC tells nothing of a message before it is whole, so
+this is what bounds messages that are on their way."""
 
 _CODES = {
     500: StatusCode.INTERNAL,
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
     404: StatusCode.NOT_FOUND,
+    408: StatusCode.DEADLINE_EXCEEDED,
     413: StatusCode.INVALID_ARGUMENT,
     429: StatusCode.RESOURCE_EXHAUSTED,
     503: StatusCode.UNAVAILABLE,
@@ -73,19 +81,26 @@ class _Guard(aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
 
-        async def guarded(request: Any, context: Any) -> Any:
+        held = Held(self._service.room)
+
+        async def guarded(requests: Any, context: Any) -> Any:
             try:
                 if method in _CLOSED:
                     raise Refused(404, "the model repository is closed")
                 if method not in _OPEN:
                     self._access.check(dict(details.invocation_metadata).get("authorization"))
-                answer = await handler.unary_unary(request, context)
+                with held:
+                    data = await self._message(context)
+                    held.take(len(data))
+                    answer = await handler.unary_unary(handler.request_deserializer(data), context)
             except Refused as refused:
                 status, sentence = refused.status, str(refused)
             except InvalidInput as error:
                 status, sentence = 400, str(error)
             except ModelNotFound as error:
                 status, sentence = 404, str(error)
+            except DecodeError:
+                status, sentence = 400, "the message is none of the Open Inference Protocol"
             except Exception:
                 log.exception("%s failed", method)
                 status, sentence = 500, "the server failed; its log says why"
@@ -97,9 +112,21 @@ class _Guard(aio.ServerInterceptor):
                 self._service.metrics.request("grpc", status, self._service.version)
             await context.abort(_CODES.get(status, StatusCode.UNKNOWN), sentence)
 
-        return grpc.unary_unary_rpc_method_handler(
-            guarded, handler.request_deserializer, handler.response_serializer
-        )
+        # As of a stream of one message: of others gRPC reads and parses before anybody is asked.
+        return grpc.stream_unary_rpc_method_handler(guarded, None, handler.response_serializer)
+
+    async def _message(self, context: Any) -> bytes:
+        """Return the message of a call."""
+        timeout_s = self._service.limits.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                data = await context.read()
+        except TimeoutError as error:
+            said = f"the message did not come within {timeout_s:g} seconds"
+            raise Refused(408, said) from error
+        if data is aio.EOF:
+            raise Refused(400, "there is no message")
+        return bytes(data)
 
 
 async def listening(
@@ -112,6 +139,7 @@ async def listening(
     """
     server = aio.server(
         interceptors=[_Guard(access, service)],
+        maximum_concurrent_rpcs=MAX_CALLS,
         options=[
             ("grpc.max_receive_message_length", MAX_BODY_BYTES),
             ("grpc.max_send_message_length", MAX_BODY_BYTES),

@@ -15,6 +15,7 @@ from components.errors import SourceError
 from components.request_log import Feedback
 from components.serve.answers import Answerer, Answers
 from components.serve.batching import Batcher
+from components.serve.body import Room
 from components.serve.config import LimitsConfig
 from components.serve.follow import Follower, Served
 from components.serve.keeping import Keeper
@@ -47,6 +48,7 @@ class Service:
     Attributes:
         name: of the model in addresses.
         draining: the server is about to end, and should not be sent anything new.
+        room: for the bodies of requests, of all protocols together.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Service:
             metrics: told of everything.
             limits: of a request.
         """
-        self.name, self.draining = name, False
+        self.name, self.draining, self.room = name, False, Room()
         self.follower, self.answerer, self.metrics, self.limits = (
             follower,
             answerer,

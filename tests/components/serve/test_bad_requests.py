@@ -183,11 +183,13 @@ def test_cloud_event_headers_change_nothing(served):
     assert "predictions" in answer.json()
 
 
+HEAD = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
 def test_a_body_that_breaks_off_does_no_harm(served):
     url = served.base_url
     with socket.create_connection((url.host, url.port)) as connection:
-        head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        connection.sendall(f"{HEAD}Content-Length: 100\r\n\r\n{{".encode())
     assert served.post(V1, json={"instances": ["a"]}).status_code == 200
 
 
@@ -196,14 +198,26 @@ def test_many_large_bodies_at_once_are_refused_and_small_ones_are_not(served, mo
     whole = b'{"instances": ["a"]}'.ljust(MAX_BODY_BYTES)
     url = served.base_url
     with socket.create_connection((url.host, url.port)) as connection:
-        head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {MAX_BODY_BYTES}\r\nExpect: 100-continue\r\n\r\n"
-        connection.sendall(head.encode())
-        assert b" 100 " in connection.recv(100), "it was let in, and its body is waited for"
-        refused = served.post(EXPLAIN, content=whole, headers=AS_JSON)
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        connection.sendall(f"{HEAD}Content-Length: {MAX_BODY_BYTES}\r\n\r\n".encode() + whole[:-1])
+        until(lambda: _refused(served.post(EXPLAIN, content=whole, headers=AS_JSON)), "no room")
         assert served.post(V1, json={"instances": ["a"]}).status_code == 200
     until(lambda: served.post(V1, content=whole, headers=AS_JSON).status_code == 200, "room again")
+
+
+def _refused(answer):
+    return (answer.status_code, answer.headers.get("retry-after")) == (429, "1")
+
+
+@pytest.mark.parametrize("length", ["Transfer-Encoding: chunked", f"Content-Length: {2**24}"])
+def test_a_body_takes_no_more_room_than_has_come_of_it(served, monkeypatch, length):
+    monkeypatch.setattr(body, "MAX_BODIES_BYTES", MAX_BODY_BYTES)
+    url = served.base_url
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(f"{HEAD}{length}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert b" 100 " in connection.recv(100), "it was let in, and its body is waited for"
+        for content in (b'{"instances": ["a"]}', iter([b'{"instances": ', b'["a"]}'])):
+            answer = served.post(V1, content=content, headers=AS_JSON)
+            assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("act", ["load", "unload", "index"])

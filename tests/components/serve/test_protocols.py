@@ -23,7 +23,7 @@ from kserve.protocol.rest.v2_datamodels import (
 
 from components.errors import StoreError
 from components.request_log import RequestLog
-from components.serve import service
+from components.serve import body, service
 from components.serve.config import AccessConfig, LimitsConfig, RequestLogConfig, ServeConfig
 from components.serve.model import BundleModel
 
@@ -32,6 +32,7 @@ V2 = "/v2/models/demo/infer"
 EXPLAIN = "/v1/models/demo:explain"
 TOKEN = "a-token-of-good-length"
 LONG = "good " * 100
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 HALF = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -181,7 +182,9 @@ def guarded(world, running, until, tmp_path, port):
         yield client
 
 
-def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(guarded, port):
+def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(
+    guarded, port, monkeypatch
+):
     with_token = {"authorization": f"Bearer {TOKEN}"}
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
         assert guarded.get(path).status_code == 200, path
@@ -194,8 +197,11 @@ def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(guarded
         assert guarded.post(path, json={}, headers=with_token).status_code == 400
     assert guarded.post(V1, json={"instances": ["a"]}, headers=with_token).status_code == 200
     asyncio.run(_ask_grpc(f"127.0.0.1:{port}"))
+    monkeypatch.setattr(body, "MAX_BODIES_BYTES", 60)
+    asyncio.run(_ask_grpc_without_room(f"127.0.0.1:{port}"))
+    monkeypatch.undo()
     metrics = guarded.get("/metrics", headers=with_token).text
-    for status in (200, 400, 401, 404):
+    for status in (200, 400, 401, 404, 429):
         assert f'protocol="grpc",status="{status}",version="7"' in metrics, status
 
 
@@ -246,6 +252,10 @@ async def _ask_grpc(where):
             assert await _refused(stub.ModelInfer, raw, token) == StatusCode.INVALID_ARGUMENT
 
         assert await _refused(stub.ModelInfer, asked.to_grpc(), ()) == StatusCode.UNAUTHENTICATED
+        async with asyncio.timeout(20):  # nor is a message waited for
+            assert await channel.stream_unary(INFER)().code() == StatusCode.UNAUTHENTICATED
+        garbage = channel.unary_unary(INFER)
+        assert await _refused(garbage, b"\xff", token) == StatusCode.INVALID_ARGUMENT
         unload = messages.RepositoryModelUnloadRequest(model_name="demo")
         assert await _refused(stub.RepositoryModelUnload, unload, token) == StatusCode.NOT_FOUND
         other = InferRequest("other", asked.inputs).to_grpc()
@@ -254,6 +264,18 @@ async def _ask_grpc(where):
             wrong = InferRequest("demo", [InferInput("text", [len(data)], "BYTES", data)])
             code = await _refused(stub.ModelInfer, wrong.to_grpc(), token)
             assert code == StatusCode.INVALID_ARGUMENT, data
+
+
+async def _ask_grpc_without_room(where):
+    from grpc import StatusCode, aio
+
+    token = (("authorization", f"Bearer {TOKEN}"),)
+    async with aio.insecure_channel(where) as channel:
+        call = channel.unary_unary(INFER)
+        assert await _refused(call, b"a" * 61, token) == StatusCode.RESOURCE_EXHAUSTED
+        # What was refused or answered is held no more.
+        for _ in range(3):
+            assert await _refused(call, b"\xff" * 40, token) == StatusCode.INVALID_ARGUMENT
 
 
 async def _refused(call, request, metadata):
@@ -268,15 +290,24 @@ def _with_length(data):
     return len(data).to_bytes(4, "little") + data
 
 
-def test_a_body_that_does_not_come_is_given_up(world, running, until):
+def test_a_body_that_does_not_come_is_given_up(world, running, until, port):
     world.promote(world.publish(1))
-    with running(world, config=ServeConfig(limits=LimitsConfig(timeout_s=0.3))) as client:
+    config = ServeConfig(grpc_port=port, limits=LimitsConfig(timeout_s=0.3))
+    with running(world, config=config) as client:
         until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
         url = client.base_url
         with socket.create_connection((url.host, url.port), timeout=10) as connection:
             head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             assert b" 408 " in connection.recv(100)
+        asyncio.run(_send_nothing(f"127.0.0.1:{port}"))
+
+
+async def _send_nothing(where):
+    from grpc import StatusCode, aio
+
+    async with aio.insecure_channel(where) as channel, asyncio.timeout(20):
+        assert await channel.stream_unary(INFER)().code() == StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize(
