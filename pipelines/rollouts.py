@@ -13,7 +13,7 @@ from components import bundle, home, signature
 from components.candidates import Candidates
 from components.deploy.core import DeployReport, deploy
 from components.deploy.targets import TARGETS, Site, Target
-from components.errors import BadInput, NoChampion, TokiwaError
+from components.errors import BadInput, NoChampion, TokiwaError, WorldError
 from components.freeze import Freezes
 from components.ledger import Entry, Ledger
 from components.request_log import RequestLog
@@ -125,18 +125,33 @@ def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
 def stop(project: ProjectConfig, reason: str) -> Transition:
     """End the rollout that goes on; the champion stays.
 
+    May be done again: of a rollout that has ended, what serves is only seen to once more.
+
+    Returns:
+        How it ended.
+
     Raises:
-        BadInput: none goes on.
+        BadInput: none goes on, and the last one was not rolled back.
+        WorldError: what serves could not be changed; the record has the end all the same.
     """
     store = home.store()
     rollouts, by = Rollouts(store, project.ledger), getpass.getuser()
     while (live := rollouts.live()) is not None:  # else somebody moved it in between
-        moved = rollouts.move(live, "rolled back", f"stopped by {by}: {reason}", by=by)
-        if moved is not None:
-            ledger, freezes = Ledger(store, project.ledger), Freezes(store, project.ledger)
-            _target(project, ledger, freezes, rollouts).settle()
-            return moved
-    raise BadInput(f"{project.name} has no rollout that goes on")
+        rollouts.move(live, "rolled back", f"stopped by {by}: {reason}", by=by)
+    ended = rollouts.last()
+    if ended is None or ended.state != "rolled back":
+        last = f"; the last one is {ended.state}" if ended else ""
+        raise BadInput(f"{project.name} has no rollout that goes on{last}")
+    ledger, freezes = Ledger(store, project.ledger), Freezes(store, project.ledger)
+    try:
+        _target(project, ledger, freezes, rollouts).settle()
+    except TokiwaError as error:
+        raise WorldError(
+            f"done: the rollout of version {ended.version} is {ended.state} in the record. Not "
+            f"done: its canary may still answer, for the service could not be changed: {error}. "
+            "To do: when that is mended, give the same command again; doing it twice is safe"
+        ) from error
+    return ended
 
 
 def roll_back(project: ProjectConfig, version: str, reason: str) -> RolledBack:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
 from kserve.errors import InvalidInput, ModelNotFound
 from kserve.protocol.dataplane import DataPlane
@@ -92,15 +91,14 @@ class _Guard(aio.ServerInterceptor):
                 with held:
                     data = await self._message(context)
                     held.take(len(data))
-                    answer = await handler.unary_unary(handler.request_deserializer(data), context)
+                    request = _parsed(data, handler.request_deserializer)
+                    answer = await handler.unary_unary(request, context)
             except Refused as refused:
                 status, sentence = refused.status, str(refused)
             except InvalidInput as error:
                 status, sentence = 400, str(error)
             except ModelNotFound as error:
                 status, sentence = 404, str(error)
-            except DecodeError:
-                status, sentence = 400, "the message is none of the Open Inference Protocol"
             except Exception:
                 log.exception("%s failed", method)
                 status, sentence = 500, "the server failed; its log says why"
@@ -127,6 +125,13 @@ class _Guard(aio.ServerInterceptor):
         if data is aio.EOF:
             raise Refused(400, "there is no message")
         return bytes(data)
+
+
+def _parsed(data: bytes, parse: Callable[[bytes], Any]) -> Any:
+    try:
+        return parse(data)
+    except Exception as error:  # whatever protobuf may raise, it is about the data
+        raise Refused(400, "the message is none of the Open Inference Protocol") from error
 
 
 async def listening(

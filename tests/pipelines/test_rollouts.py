@@ -8,7 +8,7 @@ import pytest
 
 from components import bundle, home
 from components.deploy import targets
-from components.errors import BackendError, BadInput, BundleError, NoChampion
+from components.errors import BackendError, BundleError, NoChampion, Unauthorised
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts
@@ -172,8 +172,40 @@ def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
     assert main(["rollout", "demo.yaml", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert (content["state"], len(content["moves"])) == ("rolled back", 2)
-    with pytest.raises(BadInput, match="no rollout that goes on"):
-        rollouts.stop(project, "again")
+    assert rollouts.stop(project, "again") == record.last()
+    assert len(record.all()) == 2
+
+
+def test_a_rollout_is_stopped_though_what_serves_cannot_follow(
+    project, record, monkeypatch, capsys
+):
+    settled = []
+
+    class Place:
+        away = True
+
+        def settle(self):
+            if self.away:
+                raise Unauthorised("the Kubernetes API does not let this account")
+            settled.append(record.last().state)
+
+    monkeypatch.setitem(targets.TARGETS, "local", lambda site: Place())
+    words = ["rollout", "demo.yaml", "--stop", "--reason", "an incident"]
+    assert main(words) == 2
+    assert "has no rollout that could be stopped" in capsys.readouterr().err
+    begin(record)
+    for _ in range(2):
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert (
+            "done: the record says that the rollout of version 4 is rolled back. Not done" in said
+        )
+        assert "the Kubernetes API does not let this account" in said
+        assert "give the same command again" in said
+    assert (record.last().state, len(record.all())) == ("rolled back", 2)
+    monkeypatch.setattr(Place, "away", False)
+    assert main(words) == 0
+    assert (settled, len(record.all())) == (["rolled back"], 2)
 
 
 @pytest.mark.parametrize("words", [["4"], ["--stop"]])
