@@ -192,20 +192,21 @@ def test_a_rollout_is_stopped_though_what_serves_cannot_follow(
     monkeypatch.setitem(targets.TARGETS, "local", lambda site: Place())
     words = ["rollout", "demo.yaml", "--stop", "--reason", "an incident"]
     assert main(words) == 2
-    assert "has no rollout that could be stopped" in capsys.readouterr().err
+    assert "has no rollout that goes on" in capsys.readouterr().err
     begin(record)
     for _ in range(2):
         assert main(words) == 1
         said = capsys.readouterr().err
-        assert (
-            "done: the record says that the rollout of version 4 is rolled back. Not done" in said
-        )
+        assert "done: the rollout of version 4 is rolled back in the record. Not done" in said
         assert "the Kubernetes API does not let this account" in said
         assert "give the same command again" in said
     assert (record.last().state, len(record.all())) == ("rolled back", 2)
     monkeypatch.setattr(Place, "away", False)
     assert main(words) == 0
     assert (settled, len(record.all())) == (["rolled back"], 2)
+    record.move(begin(record, "run/5"), "promoted", "serves as generation 4", by="server")
+    assert main(words) == 2
+    assert "goes on; the last one is promoted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["4"], ["--stop"]])
