@@ -87,6 +87,12 @@ class Task(Section):
     def score(self, labels: Sequence[str], decisions: Sequence[str]) -> float:
         """Return how good decisions are, 1 for all right; see ``score_name``."""
 
+    def label_fault(self, label: str) -> str:
+        """Say why a single label is not ``known``; empty if it is."""
+        if label in self.label_names:
+            return ""
+        return f"there is no label {label[:60]!r}, only {', '.join(self.label_names)}"
+
     def known(self, labels: pd.Series[str]) -> NDArray[np.bool_]:
         """Tell which labels are there and good, ``[n]``."""
         good: NDArray[np.bool_] = labels.notna().to_numpy(bool)

@@ -58,6 +58,12 @@ class TextRegression(TextTask):
             ),
         }
 
+    def label_fault(self, label: str) -> str:
+        """Say that a label is no number of the range, if so."""
+        if self.low <= _number(label) <= self.high:
+            return ""
+        return f"the label {label[:60]!r} is no number from {self.low:g} to {self.high:g}"
+
     def lacking(self, labels: pd.Series[str], min_rows: int) -> str:
         """Say that all labels are one number, if so."""
         if _numbers(labels).nunique() > 1:

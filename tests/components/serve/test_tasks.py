@@ -68,6 +68,19 @@ def test_both_protocols_answer_for_every_kind_what_the_bundle_answers(
     assert described["parameters"].get("labels", []) == list(case.task.label_names)
 
 
+def test_a_number_that_nobody_could_learn_from_is_no_label(serving, case_of):
+    task = case_of("text-regression").task
+    with serving("text-regression") as client:
+        for label in (f"{task.high + 1:g}", f"{task.low - 1:g}", "nan", "inf", "good", "1,5"):
+            sent = {"feedback": [{"request_id": "20261122T013000Z-1a2b3c4d-1", "label": label}]}
+            refused = client.post("/v1/feedback", json=sent)
+            assert refused.status_code == 422, (label, refused.text)
+            said = f"{label!r} is no number from {task.low:g} to {task.high:g}"
+            assert said in refused.json()["error"]
+        sent["feedback"][0]["label"] = f"{task.high:g}"
+        assert client.post("/v1/feedback", json=sent).status_code == 404  # no such request
+
+
 def image(data, **changes):
     return {
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": data} | changes]
