@@ -207,6 +207,8 @@ class Prometheus:
         self._server.server_close()
 
     def answer(self, query: str) -> list[Json]:
+        if "min_over_time" in query:
+            return []  # all counters were there before
         found = re.search(r'version="([^"]*)"', query)
         assert found is not None
         requests, failures, seconds = self.versions.get(found[1], (0, 0, 0.0))

@@ -27,7 +27,8 @@ class KServeConfig(Section):
     service_account: str = "tokiwa-server"
     """Of pods of a service that the step has to create."""
     prometheus: str = ""
-    """Address whose ``/api/v1/query`` knows the metrics of the pods."""
+    """Address whose ``/api/v1/query`` knows the metrics of the pods; one that has those of
+    several clusters or namespaces must label them with ``namespace``, as its operator does."""
     ready_s: float = Field(default=600.0, gt=0)
     """Within so many seconds a canary has to be ready, and Prometheus to answer."""
     poll_s: float = Field(default=10.0, gt=0)

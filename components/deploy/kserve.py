@@ -132,7 +132,12 @@ class KServe:
         try:
             arms = [
                 arm_of(
-                    self._config.prometheus, self._name, version, elapsed_s, live.config.slack_ms
+                    self._config.prometheus,
+                    self._namespace,
+                    self._name,
+                    version,
+                    elapsed_s,
+                    live.config.slack_ms,
                 )
                 for version in (champion, live.version or live.bundle[:12])
             ]

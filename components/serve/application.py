@@ -157,6 +157,8 @@ class Application:
         return _json({"models": [self._service.name]})
 
     async def _metrics(self, asked: Asked) -> Answer:
+        if version := self._service.version:
+            self._service.metrics.begin(version)
         encoder, kind = exposition.choose_encoder(asked.header("accept") or "")
         return Answer(encoder(REGISTRY), headers={"content-type": kind})
 

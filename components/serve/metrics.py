@@ -69,6 +69,13 @@ class Metrics:
         self._kserve = PREDICT_HIST_TIME.labels(model_name=name)
         self._queue = _QUEUE.labels(name)
 
+    def begin(self, version: str) -> None:
+        """Show a version's counters at 0; of what a first look finds there is no increase."""
+        for protocol in ("v1", "v2", "grpc"):
+            for status in ("200", "500", "503", "504"):
+                self._requests(protocol, status, version)
+        self._latency(version)
+
     def request(self, protocol: str, status: int, version: str) -> None:
         """Count a request, under the champion's version if it got no answer."""
         self._requests(protocol, str(status), version).inc()

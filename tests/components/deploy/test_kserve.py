@@ -202,7 +202,7 @@ def test_a_prometheus_that_speaks_no_http_is_a_clear_error():
         thread = threading.Thread(target=babble)
         thread.start()
         with pytest.raises(BackendError, match="cannot be asked"):
-            arm_of(address, "demo", "1", 60.0, 5.0)
+            arm_of(address, "prod", "demo", "1", 60.0, 5.0)
         thread.join()
 
 

@@ -172,6 +172,17 @@ def test_waits_for_the_first_champion(world, running, until):
         assert content["model_version"] == world.ledger.head().bundle[:12]
 
 
+def test_counters_of_a_version_begin_at_0_before_anybody_asks_it(world, running, until):
+    world.promote(world.publish(1), version="asked by nobody")
+    with running(world) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        told = client.get("/metrics").text.splitlines()
+    about = 'model_name="demo",protocol="v1",status="503",version="asked by nobody"'
+    assert f"tokiwa_requests_total{{{about}}} 0.0" in told
+    about = 'le="0.05",model_name="demo",version="asked by nobody"'
+    assert f"tokiwa_request_seconds_bucket{{{about}}} 0.0" in told
+
+
 def test_an_altered_bundle_is_refused_while_the_old_one_answers(world, running, until):
     good, bad = world.publish(1), world.publish(2)
     world.promote(good)
