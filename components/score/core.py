@@ -3,7 +3,8 @@
 The file is read and answered part by part; a part is written whole or not at all, into a
 folder beside the output, and the last act makes the output of the parts. So memory stays
 bounded whatever the size, and a run that was killed carries on behind its last whole part,
-with the model that it began with, even if another one has been promoted meanwhile.
+with the model that it began with, even if another one has been promoted meanwhile. Two runs
+do not write one output at the same time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import BadInput, NoChampion, SourceError
 from components.ledger import Entry, Ledger, Name
 from components.score.addresses import local_files
+from components.score.lock import only_writer
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
 from components.signature import PublicKey
@@ -99,10 +101,13 @@ def score(
     Raises:
         BadInput: the input is no Parquet file, or lacks the column, or has answers already.
         NoChampion: nobody could answer.
+        WorldError: another run writes this output.
     """
+    _writable(output_file)
     parts = output_file.with_name(f"{output_file.name}.parts")
-    report = _scored(input_file, output_file, ledger, load, config, parts, progress)
-    shutil.rmtree(parts)
+    with only_writer(_lock_beside(output_file), str(output_file)):
+        report = _scored(input_file, output_file, ledger, load, config, parts, progress)
+        shutil.rmtree(parts)
     return report
 
 
@@ -117,7 +122,6 @@ def _scored(
 ) -> ScoreReport:
     """Answer all rows of a file, and leave the parts where they are."""
     source = _opened(input_file, config.column)
-    _writable(output_file)
     champion = ledger.head()
     if champion is None:
         raise NoChampion("there is no model in production yet that could answer")
@@ -166,15 +170,33 @@ def score_addresses(
         config: which column.
         home: Tokiwa's folder on this machine; keeps what a killed run leaves, by both addresses.
         progress: told of rows done, of how many, and what they are.
+
+    Raises:
+        WorldError: another run of this machine writes this output. Of those of other machines
+            each sends a whole file to a bucket, and the last one counts.
     """
-    both = canonical_json([input_address, output_address])
-    parts = home / "scores" / hashlib.sha256(both.encode()).hexdigest()[:16]
+    kept = home / "scores"
+    parts = kept / _digest(canonical_json([input_address, output_address]))
     load = partial(BundleModel.load, store, trusted=config.trusted_keys)
-    with local_files(input_address, output_address) as (source, target):
-        report = _scored(source, target, ledger, load, config, parts, progress)
-    # Only now has the output arrived, and the work need not be done again.
-    shutil.rmtree(parts)
+    if output_address.startswith("s3://"):
+        lock = kept / f"{_digest(output_address)}.lock"
+    else:
+        _writable(Path(output_address))
+        lock = _lock_beside(Path(output_address))
+    with only_writer(lock, output_address):
+        with local_files(input_address, output_address) as (source, target):
+            report = _scored(source, target, ledger, load, config, parts, progress)
+        # Only now has the output arrived, and the work need not be done again.
+        shutil.rmtree(parts)
     return report
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _lock_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _opened(path: Path, column: str) -> pq.ParquetFile:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import bundle
-from components.errors import BadInput, BundleError, NoChampion
+from components.errors import BadInput, BundleError, NoChampion, WorldError
 from components.ledger import Ledger
 from components.score import core
 from components.score.core import ERROR, ScoreConfig, score
@@ -35,6 +35,14 @@ def progress(done, total, what):
         os.kill(os.getpid(), signal.SIGKILL)
 core.score(Path(sys.argv[2]), Path(sys.argv[3]), Ledger(store, "demo"),
            lambda digest: BundleModel.load(store, digest), core.ScoreConfig(), progress=progress)
+"""
+
+LOCKED = """
+import os, signal, sys
+from pathlib import Path
+from components.score.lock import only_writer
+with only_writer(Path(sys.argv[1]), "y.parquet"):
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -231,6 +239,41 @@ def test_an_old_output_stays_until_the_new_one_is_whole(desk, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         desk.score()
     assert desk.target.read_bytes() == before
+
+
+def test_two_runs_do_not_write_one_output(desk, tmp_path):
+    desk.rows(25)
+    other = tmp_path / "other.parquet"
+    other.write_bytes(desk.source.read_bytes())
+    refused = []
+
+    def while_another(digest):
+        second = (
+            desk.score,
+            lambda: desk.score_addresses(tmp_path / "home"),
+            lambda: score(other, desk.target, desk.ledger, desk.load, ScoreConfig()),
+        )
+        for each in second:
+            with pytest.raises(WorldError, match=f"process {os.getpid()} on .* is writing"):
+                each()
+            refused.append(each)
+        return desk.load(digest)
+
+    report = score(desk.source, desk.target, desk.ledger, while_another, ScoreConfig())
+    assert (report.rows, len(refused)) == (25, 3)
+    assert len(desk.answered) == 25
+    assert desk.score().rows == 25
+    assert not list(tmp_path.glob(".y.parquet*"))
+
+
+def test_a_killed_run_locks_nobody_out(desk, tmp_path):
+    lock = tmp_path / ".y.parquet.lock"
+    command = [sys.executable, "-c", LOCKED, lock]
+    assert subprocess.run(list(map(str, command))).returncode == -signal.SIGKILL
+    assert "process" in lock.read_text()
+    desk.rows(3)
+    assert desk.score().rows == 3
+    assert not lock.exists()
 
 
 def test_only_a_signed_model_scores(desk, make_key, tmp_path):
