@@ -60,6 +60,9 @@ def main(way: str, channel: socket.socket) -> None:
             case "raises":
                 send({"id": asked["id"], "error": "RuntimeError: shapes do not match"})
                 continue
+            case "raises every other time after 20" if asked["id"] > 20 and asked["id"] % 2:
+                send({"id": asked["id"], "error": "RuntimeError: shapes do not match"})
+                continue
             case "leaks":
                 hoard.append(bytearray(os.urandom(1024)) * 20_000)
             case "hangs":

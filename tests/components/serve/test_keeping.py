@@ -124,7 +124,7 @@ def test_what_waits_is_bounded_by_its_size_as_well(store, monkeypatch):
 
 
 def test_a_store_that_hangs_is_told_to_who_sends_labels(world, running, until, monkeypatch):
-    world.promote(world.publish(1), version="7")
+    world.promote(world.publish(1), version="labelled")
     requests = RequestLogConfig(sample=1.0, flush_s=0.1)
     config = ServeConfig(requests=requests, limits=LimitsConfig(timeout_s=0.5))
     go_on = threading.Event()
@@ -146,6 +146,10 @@ def test_a_store_that_hangs_is_told_to_who_sends_labels(world, running, until, m
         assert refused.status_code == 503
         assert "too many labels wait" in refused.json()["error"]
         assert client.post(V1, json={"instances": ["good"]}).status_code == 200
+        # Whoever watches the model by its errors must not see the store's.
+        told = client.get("/metrics").text
+        assert 'model_name="demo",protocol="feedback",status="503",version="labelled"} 2.0' in told
+        assert 'model_name="demo",protocol="v1",status="503",version="labelled"} 0.0' in told
         go_on.set()
         until(lambda: client.post(FEEDBACK, json=label).status_code == 200, "the store")
     assert set(RequestLog(world.store, world.prefix).feedback().values()) == {"negative"}

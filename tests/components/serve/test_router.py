@@ -267,6 +267,30 @@ def test_a_store_that_goes_away_stops_no_request(world, champion, running, until
         until(lambda: world.rollouts.last().is_live, "the record")
 
 
+def test_what_fails_is_stopped_though_the_store_hangs(world, champion, running, until, monkeypatch):
+    stage = Stage(kind="canary", share=1.0, requests=10**6)
+    begun, go_on = world.begin("bundle", stage, **LENIENT), threading.Event()
+
+    def hanging(act):
+        def hang(*given):
+            assert go_on.wait(60)
+            return act(*given)
+
+        return hang
+
+    with running(world, command=acting("raises every other time after 20")) as client:
+        until(lambda: "challenger" in ask_versions(client, 2), "the challenger")
+        for name in ("list", "get", "put"):
+            monkeypatch.setattr(world.store, name, hanging(getattr(world.store, name)))
+        # Of two requests one would be the challenger's.
+        until(lambda: ask_versions(client, 10) == {"champion"}, "the champion alone")
+        assert not world.store.local_path("demo/rollouts/00000002.json").exists()
+        go_on.set()
+        until(lambda: ended(world.rollouts.last()), "the end")
+    assert world.rollouts.last().number == begun.number + 1
+    assert world.rollouts.last().reason.startswith("errors: ")
+
+
 def test_requests_at_once_are_told_apart(world, champion, running, until):
     world.begin("bundle", Stage(kind="canary", share=0.5, requests=10**6), **LENIENT)
     wrong = []
