@@ -194,11 +194,11 @@ def test_a_body_that_breaks_off_does_no_harm(served):
 
 
 def test_many_large_bodies_at_once_are_refused_and_small_ones_are_not(served, monkeypatch, until):
-    monkeypatch.setattr(body, "MAX_BODIES_BYTES", MAX_BODY_BYTES + 1000)
-    whole = b'{"instances": ["a"]}'.ljust(MAX_BODY_BYTES)
+    monkeypatch.setattr(body, "MAX_BODIES_BYTES", 1000)
+    whole = b'{"instances": ["a"]}'.ljust(900)
     url = served.base_url
     with socket.create_connection((url.host, url.port)) as connection:
-        connection.sendall(f"{HEAD}Content-Length: {MAX_BODY_BYTES}\r\n\r\n".encode() + whole[:-1])
+        connection.sendall(f"{HEAD}Content-Length: {len(whole)}\r\n\r\n".encode() + whole[:-1])
         until(lambda: _refused(served.post(EXPLAIN, content=whole, headers=AS_JSON)), "no room")
         assert served.post(V1, json={"instances": ["a"]}).status_code == 200
     until(lambda: served.post(V1, content=whole, headers=AS_JSON).status_code == 200, "room again")
