@@ -16,7 +16,7 @@ import hashlib
 import io
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -180,17 +180,27 @@ class RequestLog:
         Raises:
             SourceError: an object holds something else.
         """
-        labels: list[tuple[str, FeedbackFile]] = []
-        for key in self._store.list(f"{self._feedback}/"):
-            began = _began(key.removeprefix(f"{self._feedback}/").removesuffix(".json"))
-            if began is None or (since is not None and began < since - timedelta(seconds=1)):
-                continue
-            try:
-                labels.append((key, FeedbackFile.from_json(self._store.get(key).decode())))
-            except ValueError as error:
-                raise SourceError(f"{self._store.uri(key)} holds no labels: {error}") from error
-        labels.sort(key=lambda each: (datetime.fromisoformat(each[1].at), each[0]))
+        labels = sorted(
+            self._came(since), key=lambda each: (datetime.fromisoformat(each[1].at), each[0])
+        )
         return {one.row_id: one.label for _, file in labels for one in file.labels}
+
+    def withdraw(self, rows: Container[str]) -> int:
+        """Take the labels of rows out of what came back; return how many they were.
+
+        Args:
+            rows: their ids.
+
+        Raises:
+            SourceError: an object holds something else.
+        """
+        withdrawn = 0
+        for key, file in self._came():
+            left = [each for each in file.labels if each.row_id not in rows]
+            if len(left) < len(file.labels):
+                withdrawn += len(file.labels) - len(left)
+                self._store.put(key, file.model_copy(update={"labels": left}).to_json().encode())
+        return withdrawn
 
     def read(self, start: datetime, end: datetime) -> pd.DataFrame:
         """Return the rows that were answered in ``[start, end)``, in order of time.
@@ -220,6 +230,17 @@ class RequestLog:
         frame = frame[(moments >= start) & (moments < end)].sort_values(["time", "id"])
         labels = self.feedback(since=start)
         return frame.assign(label=[labels.get(each) for each in frame["id"]]).reset_index(drop=True)
+
+    def _came(self, since: datetime | None = None) -> Iterator[tuple[str, FeedbackFile]]:
+        """Yield the objects of labels by their keys."""
+        for key in self._store.list(f"{self._feedback}/"):
+            began = _began(key.removeprefix(f"{self._feedback}/").removesuffix(".json"))
+            if began is None or (since is not None and began < since - timedelta(seconds=1)):
+                continue
+            try:
+                yield key, FeedbackFile.from_json(self._store.get(key).decode())
+            except ValueError as error:
+                raise SourceError(f"{self._store.uri(key)} holds no labels: {error}") from error
 
 
 def _began(file: str) -> datetime | None:
