@@ -127,15 +127,25 @@ class RequestLog:
         pd.DataFrame(list(rows), columns=list(COLUMNS)).to_parquet(buffer, index=False)
         self._store.put(f"{self._requests}/{file}.parquet", buffer.getvalue())
 
-    def files(self) -> list[str]:
-        """Return the names of all files, in the order in which they began.
+    def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
+        """Return the names of files, in the order in which they began.
+
+        Args:
+            start: leave out files all of whose rows are of before.
+            end: leave out files that began then or later.
 
         Raises:
             StoreError: the store cannot be listed.
         """
         keys = self._store.list(f"{self._requests}/")
         names = [each.removeprefix(f"{self._requests}/").removesuffix(".parquet") for each in keys]
-        return [name for name in names if _began(name) is not None]
+        return [
+            name
+            for name in names
+            if (began := _began(name)) is not None
+            and (start is None or began + LONGEST_FILE >= start)
+            and (end is None or began < end)
+        ]
 
     def content(self, file: str) -> bytes:
         """Return a file as it is in the store: Parquet with ``COLUMNS``.
@@ -144,6 +154,22 @@ class RequestLog:
             StoreError: it is not there, or cannot be read.
         """
         return self._store.get(f"{self._requests}/{file}.parquet")
+
+    def rows(self, file: str) -> pd.DataFrame:
+        """Return the rows of a file, with ``COLUMNS`` and ``moment``, their time as such.
+
+        Raises:
+            SourceError: it holds something else.
+            StoreError: it is not there, or cannot be read.
+        """
+        import pandas as pd
+
+        try:
+            frame = pd.read_parquet(io.BytesIO(self.content(file)))
+        except ValueError as error:  # pyarrow's own is one
+            place = self._store.uri(f"{self._requests}/{file}.parquet")
+            raise SourceError(f"{place} holds no requests: {error}") from error
+        return frame.assign(moment=frame["time"].map(datetime.fromisoformat))
 
     def rows_of(self, file: str) -> frozenset[str]:
         """Return the ids of a file's rows; none if there is no such file.
@@ -213,21 +239,12 @@ class RequestLog:
         """
         import pandas as pd
 
-        parts = []
-        for file in self.files():
-            began = _began(file)
-            if began is None or not start - LONGEST_FILE <= began < end:
-                continue
-            try:
-                parts.append(pd.read_parquet(io.BytesIO(self.content(file))))
-            except ValueError as error:  # pyarrow's own is one
-                place = self._store.uri(f"{self._requests}/{file}.parquet")
-                raise SourceError(f"{place} holds no requests: {error}") from error
+        parts = [self.rows(file) for file in self.files(start, end)]
         if not parts:
             return pd.DataFrame(columns=[*COLUMNS, "label"])
         frame = pd.concat(parts, ignore_index=True)
-        moments = frame["time"].map(datetime.fromisoformat)
-        frame = frame[(moments >= start) & (moments < end)].sort_values(["time", "id"])
+        inside = (frame["moment"] >= start) & (frame["moment"] < end)
+        frame = frame[inside].drop(columns="moment").sort_values(["time", "id"])
         labels = self.feedback(since=start)
         return frame.assign(label=[labels.get(each) for each in frame["id"]]).reset_index(drop=True)
 

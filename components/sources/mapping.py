@@ -250,11 +250,17 @@ class Mapper:
             except pa.ArrowInvalid:
                 continue
             return some, read.to_numpy(zero_copy_only=False).astype("<M8[us]")
-        carried = pc.match_substring_regex(times, _OFFSET).drop_null()
-        some, every = pc.any(carried).as_py(), pc.all(carried).as_py()
-        if some != every:
+        carried = pc.fill_null(pc.match_substring_regex(times, _OFFSET), False)
+        aware, local = carried, pc.invert(carried)
+        found = [_leniently(times.filter(aware), utc=True), _leniently(times.filter(local), False)]
+        some = [not np.isnat(each).all() for each in found]
+        # What is no time at all is neither with an offset nor without.
+        if all(some):
             raise self._mixed_times()
-        return some, _leniently(times, utc=some)
+        values = np.full(len(times), "NaT", "<M8[us]")
+        for read, mask in zip(found, (aware, local), strict=True):
+            values[np.asarray(mask)] = read
+        return (some[0] if any(some) else None), values
 
     def _mixed_times(self) -> SourceError:
         return SourceError(

@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import tempfile
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 RUN_KEYS = 1 << 22
 """A run of so many keys, 48 MB, is merged no more and goes to a file."""
 
+KindT = TypeVar("KindT", np.uint64, np.uint32)
 Run = tuple[NDArray[np.uint64], NDArray[np.uint32]]
 """Sorted keys, each once, and how often each came."""
 
@@ -70,7 +72,7 @@ def _merged(one: Run, other: Run) -> Run:
     return keys[starts], np.add.reduceat(counts, starts, dtype=np.uint32)
 
 
-def _filed(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _filed(values: NDArray[KindT]) -> NDArray[KindT]:
     """Return the same values in a file without a name, which goes with them."""
     with tempfile.TemporaryFile(prefix="tokiwa-") as file:
         values.tofile(file)

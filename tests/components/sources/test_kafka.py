@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -200,7 +201,8 @@ def flood(put):
 def test_a_reader_that_retention_overtakes_begins_where_the_topic_does_now(
     put, opened, monkeypatch
 ):
-    listed, overtaken = kafka.KafkaSource.tables, []
+    listed = kafka.KafkaSource.tables
+    overtaken: list[Any] = []
 
     def tables(self, window):
         found = listed(self, window)
