@@ -253,14 +253,14 @@ class Mapper:
         carried = pc.fill_null(pc.match_substring_regex(times, _OFFSET), False)
         aware, local = carried, pc.invert(carried)
         found = [_leniently(times.filter(aware), utc=True), _leniently(times.filter(local), False)]
-        some = [not np.isnat(each).all() for each in found]
+        there = [not np.isnat(each).all() for each in found]
         # What is no time at all is neither with an offset nor without.
-        if all(some):
+        if all(there):
             raise self._mixed_times()
         values = np.full(len(times), "NaT", "<M8[us]")
         for read, mask in zip(found, (aware, local), strict=True):
             values[np.asarray(mask)] = read
-        return (some[0] if any(some) else None), values
+        return (there[0] if any(there) else None), values
 
     def _mixed_times(self) -> SourceError:
         return SourceError(
