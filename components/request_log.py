@@ -240,7 +240,8 @@ class RequestLog:
         """
         import pandas as pd
 
-        parts = [self.rows(file) for file in self.files(start, end)]
+        # An erasure may have left a file without any row.
+        parts = [rows for file in self.files(start, end) if len(rows := self.rows(file))]
         if not parts:
             return pd.DataFrame(columns=[*COLUMNS, "label"])
         frame = pd.concat(parts, ignore_index=True)
