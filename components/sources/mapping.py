@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.errors import ConfigError, SourceError
+from components.occurrences import Occurrences
 from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, TableConfig
-from components.sources.occurrences import Occurrences
 from components.sources.rows import COLUMNS
 from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
 from components.split import content_digests, unit_interval

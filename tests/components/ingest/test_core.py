@@ -49,8 +49,9 @@ def data_of(rows, folder):
 TEXTS = st.none() | st.sampled_from(["a", "A ", "b", "語", ""]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=5
 )  # fmt: skip
+# A label that is written like a missing value is none.
 ROWS_ = st.lists(
-    st.tuples(st.integers(0, 1), TEXTS, st.sampled_from(["x", "y", None])), max_size=12
+    st.tuples(st.integers(0, 1), TEXTS, st.sampled_from(["x", "NaN", None])), max_size=12
 )
 
 
@@ -197,6 +198,13 @@ def test_an_event_of_openlineage_names_what_was_read_and_what_came_of_it(tmp_pat
     assert written["outputFacets"]["outputStatistics"]["rowCount"] == 1
     names = [field["name"] for field in written["facets"]["schema"]["fields"]]
     assert names == list(pd.read_parquet(tmp_path / "snapshot" / ROWS))
+
+
+@pytest.mark.parametrize(("one", "other"), [(None, "NaN"), ("NaN", None), ("x", None)])
+def test_a_label_is_told_from_none(tmp_path, one, other):
+    rows = [(0, "a text", one), (1, "a text", other)]
+    report = ingest(data_of(rows, tmp_path), tmp_path / "snapshot", IngestConfig())
+    assert (report.rows, report.duplicates) == (2, 0)
 
 
 def test_near_duplicates_of_one_label_go_and_are_counted(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.sources import occurrences
-from components.sources.occurrences import Occurrences
+from components import occurrences
+from components.occurrences import Occurrences
 
 BATCHES = st.lists(st.lists(st.integers(0, 9) | st.integers(0, 2**64 - 1), max_size=20), max_size=9)
 
