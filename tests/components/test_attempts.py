@@ -35,6 +35,13 @@ def attempted(monkeypatch, node, error=None):
     return 0, ran
 
 
+def attempt_at(monkeypatch, node, run="run-7") -> Attempt:
+    monkeypatch.setenv(NODE, node)
+    found = Attempt.current(run)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
     ("mistake", "code"),
     [
@@ -90,11 +97,8 @@ def test_other_runs_steps_and_rounds_of_a_loop_have_notes_of_their_own(monkeypat
         ("run-7", "x.root.for-loop-1.iteration(0:1).search.executor(0)"),
         ("run-7", "x.root.for-loop-1.iteration(1:2).search.executor(0)"),
     ]
-    keys = []
-    for run, node in nodes:
-        monkeypatch.setenv(NODE, node)
-        keys.append(Attempt.current(run).key)
-    assert len(set(keys)) == len(nodes)
+    keys = {attempt_at(monkeypatch, node, run).key for run, node in nodes}
+    assert len(keys) == len(nodes)
 
 
 def test_a_round_of_a_loop_that_is_begun_anew_is_the_same_step(monkeypatch):
@@ -104,10 +108,7 @@ def test_a_round_of_a_loop_that_is_begun_anew_is_the_same_step(monkeypatch):
         "x.root.for-loop-1.iteration(0:1)(0).search.executor(1)",
         "x.root.for-loop-1.iteration(0:1)(1).search.executor(0)",
     ]
-    found = []
-    for node in nodes:
-        monkeypatch.setenv(NODE, node)
-        found.append(Attempt.current("run-7"))
+    found = [attempt_at(monkeypatch, node) for node in nodes]
     assert all(one.key == other.key for one, other in pairwise(found))
     assert [each.number for each in found] == [0, 1, 1]
 
