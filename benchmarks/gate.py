@@ -33,8 +33,9 @@ from components.evaluate.check import conclude
 from components.evaluate.checks import run_checks
 from components.evaluate.comparison import compare, non_inferiority, superiority
 from components.evaluate.config import EvaluateConfig
+from components.evaluate.curves import Floats
 from components.evaluate.exam import Exam
-from components.evaluate.metrics import Floats, Scored
+from components.evaluate.metrics import Scored
 
 PAIRS, QUICK_PAIRS = 2000, 200
 EXAMS, QUICK_EXAMS = 100, 20

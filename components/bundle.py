@@ -19,8 +19,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,11 @@ from components.tasks import TaskConfig
 MANIFEST = "manifest.json"
 DESCRIPTION = "bundle.json"
 SCHEMA_VERSION = 1
+
+KEPT_COPIES = 4
+"""Bundles that stay on this disk however long ago they were used."""
+COPY_S = 3600.0
+"""Others stay so long after their last use; whoever has just fetched one still reads it."""
 
 _MLFLOW_NOTE = "registered_model_meta"
 """MLflow leaves this file in a local folder that ``mlflow.pyfunc.load_model`` reads."""
@@ -140,22 +149,28 @@ def publish(store: Store, folder: Path) -> str:
 def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
     """Return a verified local folder with a bundle of the store.
 
-    Objects on local disk are used where they lie; others are downloaded once.
+    Objects on local disk are used where they lie; others are downloaded once, and deleted when
+    they have not been used for a while, so that the disk of a server does not fill up.
 
     Args:
         store: where bundles are published.
         digest: which one.
-        cache: where downloads are kept; a temporary folder of this machine by default.
+        cache: where downloads are kept; a temporary folder of this user by default.
 
     Raises:
         BundleError: the store has no such bundle, or it does not verify.
+        StoreError: the store cannot be reached.
     """
     local = store.local_path(key_of(digest))
     if local is not None:
         verify(local, digest)
         return local
-    cache = cache or Path(tempfile.gettempdir()) / "tokiwa-bundles"
+    if not store.exists(f"{key_of(digest)}/{MANIFEST}"):
+        raise BundleError(f"the store holds no bundle {digest[:12]}")
+    cache = cache or _own_cache()
     folder = cache / digest
+    with suppress(OSError):
+        os.utime(folder)  # used now: nobody deletes it meanwhile
     try:
         verify(folder, digest)
     except BundleError:
@@ -164,6 +179,7 @@ def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
     else:
         return folder
     cache.mkdir(parents=True, exist_ok=True)
+    _tidy(cache)
     arriving = Path(tempfile.mkdtemp(dir=cache))
     try:
         store.download_directory(key_of(digest), arriving)
@@ -177,6 +193,27 @@ def fetch(store: Store, digest: str, cache: Path | None = None) -> Path:
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
     return folder
+
+
+def _own_cache() -> Path:
+    """Return a folder that nobody else can write into, or a copy could change once verified."""
+    cache = Path(tempfile.gettempdir()) / f"tokiwa-bundles-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    about = cache.lstat()
+    if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode) or about.st_mode & 0o022:
+        raise BundleError(f"{cache} can be written by others; delete it, or set TMPDIR")
+    return cache
+
+
+def _tidy(cache: Path) -> None:
+    """Delete old copies, and what broken downloads left."""
+    used = {}
+    for path in cache.iterdir():
+        with suppress(OSError):  # another process may have deleted it
+            used[path] = path.stat().st_mtime
+    for path in sorted(used, key=lambda each: -used[each])[KEPT_COPIES:]:
+        if used[path] < time.time() - COPY_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def fetch_champion(store: Store, digest: str) -> Path | None:

@@ -49,8 +49,9 @@ COLUMNS = (
 and ``digest`` stands for it. ``answer`` is the label or the number; ``key`` the client's own
 id of its request."""
 
-LONGEST_FILE = timedelta(hours=1)
-"""A file holds requests of no longer a time."""
+LONGEST_FILE = timedelta(hours=2)
+"""A file holds requests of no longer a time: servers begin one every hour at least
+(``serve.requests.flush_s``), unless a slow store holds them up."""
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")

@@ -140,7 +140,8 @@ def take_in(project: ProjectConfig, paths: Sequence[Path]) -> ImportReport:
     """Read labels from the files of annotation tools, and keep those of the project's rows.
 
     Raises:
-        BadInput: a file cannot be read, or has lines that no tool writes.
+        BadInput: a file cannot be read, has lines that no tool writes, or none of the labels
+            is one of this project's rows.
     """
     words: list[Word] = []
     silent = 0
@@ -171,6 +172,8 @@ def take_in(project: ProjectConfig, paths: Sequence[Path]) -> ImportReport:
         else:
             said_of = {"the source": label, word.annotator: word.label}
             against.append(Conflict(row=word.row, said=said_of))
+    if not (kept or same or against):
+        raise BadInput(_why_useless(paths, silent, unknown_rows, unknown_labels, project))
     labels = Labels(home.store(), project.ledger)
     before = labels.resolved()
     if kept:
@@ -192,6 +195,31 @@ def take_in(project: ProjectConfig, paths: Sequence[Path]) -> ImportReport:
         conflicts=after.conflicts,
         agreements=agreements(labels.all()),
     )
+
+
+def _why_useless(
+    paths: Sequence[Path],
+    silent: int,
+    unknown_rows: Sequence[str],
+    unknown_labels: Counter[str],
+    project: ProjectConfig,
+) -> str:
+    """Say why none of the labels in some files can be kept, and what to do."""
+    said = []
+    if unknown_rows:
+        said.append(
+            f"{len(unknown_rows)} are about rows that are in no window of {project.name}, such as "
+            f"{unknown_rows[0]!r}: ids must be those that tokiwa label export writes"
+        )
+    if unknown_labels:
+        known = ", ".join(project.task.label_names) or "numbers"
+        said.append(
+            f"{unknown_labels.total()} are labels that the task does not know, such as "
+            f"{min(unknown_labels)!r}: it knows {known}"
+        )
+    if not said:
+        said.append(f"there is none on any of {silent} lines")
+    return f"no label of {', '.join(map(str, paths))} can be kept: {'; '.join(said)}"
 
 
 def _rows_of(project: ProjectConfig) -> dict[str, tuple[str, str | None]]:

@@ -13,7 +13,7 @@ from components import bundle, home, signature
 from components.candidates import Candidates
 from components.deploy.core import DeployReport, deploy
 from components.deploy.targets import TARGETS, Site, Target
-from components.errors import BadInput, NoChampion, WorldError
+from components.errors import BadInput, NoChampion, TokiwaError
 from components.freeze import Freezes
 from components.ledger import Entry, Ledger
 from components.request_log import RequestLog
@@ -23,6 +23,21 @@ from components.rollout.record import Rollouts, Transition
 from pipelines.project import ProjectConfig
 
 PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """A rollback, which holds from the moment at which the ledger has it.
+
+    Attributes:
+        entry: of the ledger.
+        alias_error: why MLflow's alias could not follow, empty if it did.
+        service_error: why a rollout that goes on, or the InferenceService, could not.
+    """
+
+    entry: Entry
+    alias_error: str
+    service_error: str
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def stop(project: ProjectConfig, reason: str) -> Transition:
     raise BadInput(f"{project.name} has no rollout that goes on")
 
 
-def roll_back(project: ProjectConfig, version: str, reason: str) -> tuple[Entry, str]:
+def roll_back(project: ProjectConfig, version: str, reason: str) -> RolledBack:
     """Make a former champion champion again; no training code is needed for it.
 
     A freeze does not forbid it: it is what a freeze is for. A rollout that goes on is ended.
@@ -133,9 +148,6 @@ def roll_back(project: ProjectConfig, version: str, reason: str) -> tuple[Entry,
         project: whose champion.
         version: one that has served, or ``previous``.
         reason: for the ledger.
-
-    Returns:
-        The ledger entry, and why MLflow's alias could not follow, empty if it did.
 
     Raises:
         BadInput: the version has never served, serves now, or there is no previous one.
@@ -157,16 +169,34 @@ def roll_back(project: ProjectConfig, version: str, reason: str) -> tuple[Entry,
         reason=reason,
         expected=head.number,
     )
+    # The ledger has spoken and servers follow it: were what comes after a failure of the whole,
+    # the command would be given again, and go back to the bad model.
+    service_error = _rollout_ended(project, ledger, entry)
+    return RolledBack(entry, _mirrored(project, entry), service_error)
+
+
+def _rollout_ended(project: ProjectConfig, ledger: Ledger, entry: Entry) -> str:
+    store = home.store()
     rollouts = Rollouts(store, project.ledger)
-    live = rollouts.live()
-    if live is not None:
-        rollouts.move(live, "rolled back", f"rollback to version {entry.version}", by=entry.by)
-    _target(project, ledger, Freezes(store, project.ledger), rollouts).settle()
+    try:
+        live = rollouts.live()
+        if live is not None:
+            why = f"rollback to version {entry.version}"
+            rollouts.move(live, "rolled back", why, by=entry.by)
+        _target(project, ledger, Freezes(store, project.ledger), rollouts).settle()
+    except TokiwaError as error:
+        return str(error)
+    return ""
+
+
+def _mirrored(project: ProjectConfig, entry: Entry) -> str:
+    if not (project.deploy.mirror_alias and entry.version):
+        return ""
     try:
         home.registry(project.name).mirror(entry.version)
-    except WorldError as error:
-        return entry, str(error)
-    return entry, ""
+    except (TokiwaError, ImportError) as error:  # MLflow's client need not be here
+        return str(error)
+    return ""
 
 
 def served_at(project: ProjectConfig, text: str) -> list[Entry]:
@@ -182,13 +212,14 @@ def served_at(project: ProjectConfig, text: str) -> list[Entry]:
     zone, ledger = ZoneInfo(project.resolve.timezone), Ledger(home.store(), project.ledger)
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        day_after = moment.date() + timedelta(days=1)
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"{text!r} is no day and no moment; write 2026-11-01T12:00") from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     first = ledger.at(moment)
     if len(text) > len("2026-11-01"):
         return [first] if first else []
-    end = datetime.combine(moment.date() + timedelta(days=1), time(), zone)
+    end = datetime.combine(day_after, time(), zone)
     last = ledger.at(end - timedelta(microseconds=1))
     numbers = range(first.number if first else 1, last.number + 1 if last else 1)
     return [each for each in ledger.entries() if each.number in numbers]

@@ -78,7 +78,8 @@ class KServe:
             BackendError: the API is away for long, or refuses a change.
         """
         while True:
-            self._reach(live)
+            # Where another rollout has taken its place, the canary is that one's.
+            self._reach(live if live.is_live else self._rollouts.live())
             if not live.is_live:
                 return live
             now = datetime.now(UTC)
@@ -108,7 +109,7 @@ class KServe:
                 wanted = desired(found or self._fresh(), move, self._config)
                 if found is None:
                     self._call("create", _as_model(wanted), namespace=self._namespace)
-                elif found["spec"] != wanted["spec"]:
+                elif not _is_asked(found["spec"], wanted["spec"]):
                     self._call("replace", self._name, _as_model(wanted), namespace=self._namespace)
                 return
             except _Again as error:
@@ -231,6 +232,29 @@ def desired(found: Json, move: Transition | None, config: KServeConfig) -> Json:
     pinned["name"] = canary_name(live)
     spec["canary"] = [{"trafficPercent": percent, "predictor": pinned}]
     return wanted
+
+
+def _is_asked(found: Json, wanted: Json) -> bool:
+    """Tell whether a service is as it should be; KServe fills in what we leave open."""
+    return _holds(found, wanted) and _ours(found) == _ours(wanted)
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(key in found and _holds(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(_holds, found, wanted))
+    return bool(found == wanted)
+
+
+def _ours(spec: Json) -> Json:
+    """Return what nobody fills in but us, and what has to be gone where we leave it out."""
+    predictor = spec["predictor"]
+    return {
+        "percent": predictor.get("canaryTrafficPercent"),
+        "args": predictor.get("model", {}).get("args") or [],
+        "canaries": len(spec.get("canary") or []),
+    }
 
 
 def canary_name(live: Transition) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from urllib.error import URLError
+from http.client import HTTPException
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -31,10 +31,11 @@ def arm_of(address: str, model: str, version: str, seconds: float, slack_ms: flo
         BackendError: Prometheus does not answer, or not what was asked.
     """
     labels = f"model_name={json.dumps(model)},version={json.dumps(version)}"
+    # A store that takes no labels is no fault of the model.
+    failed = f'{labels},protocol!="feedback",status=~"5.."'
     window = f"[{max(1, math.ceil(seconds))}s]"
     failures = _query(
-        address,
-        f'sum(increase(tokiwa_requests_total{{{labels},status=~"5.."}}{window})) by (status)',
+        address, f"sum(increase(tokiwa_requests_total{{{failed}}}{window})) by (status)"
     )
     buckets = _query(
         address, f"sum(increase(tokiwa_request_seconds_bucket{{{labels}}}{window})) by (le)"
@@ -70,6 +71,6 @@ def _query(address: str, query: str) -> list[tuple[dict[str, str], float]]:
         with urlopen(url, timeout=TIMEOUT_S) as response:
             content = json.load(response)
         found = [(each["metric"], float(each["value"][1])) for each in content["data"]["result"]]
-    except (URLError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
         raise BackendError(f"Prometheus at {address} cannot be asked: {error}") from error
     return [(labels, value) for labels, value in found if math.isfinite(value)]

@@ -27,17 +27,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluate.metrics import (
-    Counts,
-    Curve,
-    Floats,
-    LabelSums,
-    Measure,
-    Ranking,
-    Scored,
-    Sums,
-    find_metric,
-)
+from components.evaluate.curves import Counts, Curve, Floats
+from components.evaluate.metrics import LabelSums, Measure, Ranking, Scored, Sums, find_metric
 
 Verdict = Literal["passed", "failed", "undecided"]
 

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from components.evaluate.curves import Counts, Curve, Floats, ratio
+
 Kind = Literal["classification", "anomaly", "regression"]
-Floats = NDArray[np.floating[Any]]
 Finish = Callable[[Floats], Floats]
 
 CALIBRATION_BINS = 15
@@ -201,7 +202,7 @@ class Ranking:
         areas = np.stack([getattr(counted[curve], self._area) for curve in self._curves])
         known = ~np.isnan(areas)
         total = np.where(known, areas, 0).sum(0)
-        return _ratio(total, known.sum(0), np.nan)
+        return ratio(total, known.sum(0), np.nan)
 
     def contributions(self, other: Ranking) -> Floats:
         """Return what each row adds to the area of ``other`` minus this one ``[n]``.
@@ -215,117 +216,6 @@ class Ranking:
 
 
 Measure = Sums | Ranking
-
-
-class Curve:
-    """The rows of one class against all others, in the order of a score."""
-
-    def __init__(self, positive: NDArray[np.bool_], scores: Floats) -> None:
-        from scipy.sparse import csr_matrix
-        from scipy.stats import rankdata
-
-        self.positive = positive
-        self.ranks: Floats = rankdata(scores)
-        thresholds = np.unique(self.ranks[positive])[::-1]
-        count = len(thresholds)
-        # How many thresholds are above a row's rank: the first that lets it through.
-        place = np.searchsorted(-thresholds, -self.ranks)
-        tied = ~positive & np.isin(self.ranks, thresholds)
-        self.has_ties = bool(tied.any())
-        # Sums of positive rows by threshold, of negative rows between thresholds, and of
-        # negative rows that are tied with one.
-        row = place + np.where(positive, 0, count) + np.where(tied, count + 1, 0)
-        shape = ((3 if self.has_ties else 2) * count + 1, len(scores))
-        ones = np.ones(len(scores), dtype=np.float32)
-        self.sums = csr_matrix((ones, (row, np.arange(len(scores)))), shape=shape)
-        self.thresholds = count
-
-    def count(self, by_row: Floats) -> Counts:
-        """Return what each threshold lets through for weights ``[n, resamples]``."""
-        sums = self.sums @ by_row
-        ties = 2 * self.thresholds + 1
-        return Counts(
-            sums[: self.thresholds],
-            sums[self.thresholds : ties],
-            sums[ties:] if self.has_ties else None,
-        )
-
-    def contributions(self, other: Curve, kind: Literal["roc", "pr"]) -> Floats:
-        """Return the slope midway between two models, times what differs in each row ``[n]``."""
-        slopes = self._roc_slopes if kind == "roc" else self._pr_slopes
-        return np.asarray(slopes(other, other.ranks) - slopes(other, self.ranks))
-
-    def _roc_slopes(self, other: Curve, ranks: Floats) -> Floats:
-        """Return how often both models together put a row on its side of the other kind's."""
-        positive = self.positive
-        out = np.zeros(len(ranks))
-        if positive.all() or not positive.any():
-            return out
-        for kind, rivals, sign in ((positive, ~positive, 1.0), (~positive, positive, -1.0)):
-            pooled = np.sort(np.concatenate([self.ranks[rivals], other.ranks[rivals]]))
-            below = np.searchsorted(pooled, ranks[kind]) + np.searchsorted(
-                pooled, ranks[kind], side="right"
-            )
-            out[kind] = sign * below / (2 * len(pooled) * kind.sum())
-        return out
-
-    def _pr_slopes(self, other: Curve, ranks: Floats) -> Floats:
-        """Return how the area would grow with a row more at each rank, by both models' rows."""
-        positive = self.positive
-        if not positive.any():
-            return np.zeros(len(ranks))
-        theirs, none = (
-            np.sort(-np.concatenate([self.ranks[kind], other.ranks[kind]]))
-            for kind in (positive, ~positive)
-        )
-        places, here = np.unique(theirs, return_counts=True)
-        right = np.searchsorted(theirs, places, side="right") / 2
-        through = right + np.searchsorted(none, places, side="right") / 2
-        # What lies at or below a threshold loses or gains by all thresholds from there on.
-        gain = here / 2 * (through - right) / np.square(through)
-        loss = here / 2 * right / np.square(through)
-        onwards = [np.append(np.cumsum(each[::-1])[::-1], 0.0) for each in (gain, loss)]
-        at = np.searchsorted(places, -ranks)
-        precision = np.append(right / through, 0.0)[at]
-        slopes = np.where(positive, precision + onwards[0][at], -onwards[1][at])
-        return np.asarray(slopes / positive.sum())
-
-
-class Counts:
-    """How many rows of resamples lie at and between the thresholds of a curve.
-
-    Args:
-        positive: positive rows at each threshold, from the highest ``[t, resamples]``.
-        between: negative rows above each threshold and below the one before, and at last
-            those below all ``[t + 1, resamples]``.
-        tied: negative rows at each threshold ``[t, resamples]``, if there are any.
-    """
-
-    def __init__(self, positive: Floats, between: Floats, tied: Floats | None) -> None:
-        self._positive, self._tied = positive, tied
-        self._positives = positive.sum(0)
-        self._negatives = between.sum(0)
-        self._through = _running_sums(between[:-1])
-        if tied is not None:
-            self._negatives += tied.sum(0)
-            self._through += _running_sums(tied)
-
-    @property
-    def roc(self) -> Floats:
-        """The area under the ROC curve ``[resamples]``."""
-        beaten = self._negatives - self._through
-        if self._tied is not None:
-            beaten += self._tied / 2
-        won = np.einsum("tr,tr->r", self._positive, beaten)
-        return _ratio(won, self._positives * self._negatives, np.nan)
-
-    @property
-    def pr(self) -> Floats:
-        """The average precision ``[resamples]``."""
-        right = _running_sums(self._positive)
-        through = self._through + right
-        precision = np.divide(right, through, out=through, where=through > 0)
-        return _ratio(np.einsum("tr,tr->r", self._positive, precision), self._positives, np.nan)
 
 
 @dataclass(frozen=True)
@@ -404,46 +294,29 @@ def find_metric(name: str, kind: Kind, labels: Sequence[str] = ()) -> Metric:
     return found
 
 
-def _running_sums(rows: Floats, block: int = 50) -> Floats:
-    """Return ``np.cumsum(rows, axis=0)`` in a third of its time: sums of blocks, by a product."""
-    whole = len(rows) // block * block
-    if not whole:
-        return np.cumsum(rows, axis=0)
-    triangle = np.tril(np.ones((block, block), dtype=rows.dtype))
-    sums = triangle @ rows[:whole].reshape(-1, block, rows.shape[1])
-    sums[1:] += np.cumsum(sums[:-1, -1], axis=0)[:, None]
-    sums = sums.reshape(whole, -1)
-    return np.concatenate([sums, sums[-1] + np.cumsum(rows[whole:], axis=0)])
-
-
 # --- functions of sums ---
 
 
-def _ratio(above: Floats, below: Floats, otherwise: float | Floats = 0.0) -> Floats:
-    out = np.full(np.broadcast(above, below).shape, otherwise, dtype=np.float64)
-    return np.divide(above, below, out=out, where=below > 0)
-
-
 def _accuracy(true: Floats, given: Floats, right: Floats) -> Floats:
-    return _ratio(right.sum(-1), true.sum(-1), np.nan)
+    return ratio(right.sum(-1), true.sum(-1), np.nan)
 
 
 def _balanced_accuracy(true: Floats, given: Floats, right: Floats) -> Floats:
     """Return the mean recall of the classes that there are."""
-    return _ratio(_ratio(right, true).sum(-1), (true > 0).sum(-1), np.nan)
+    return ratio(ratio(right, true).sum(-1), (true > 0).sum(-1), np.nan)
 
 
 def _precision(true: Floats, given: Floats, right: Floats, otherwise: float = 0.0) -> Floats:
     """Return 0 for a class that is there and never given, ``otherwise`` if it is not there."""
-    return _ratio(right, given, np.where(true > 0, 0.0, otherwise))
+    return ratio(right, given, np.where(true > 0, 0.0, otherwise))
 
 
 def _recall(true: Floats, given: Floats, right: Floats, otherwise: float = 0.0) -> Floats:
-    return _ratio(right, true, otherwise)
+    return ratio(right, true, otherwise)
 
 
 def _f1(true: Floats, given: Floats, right: Floats, otherwise: float = 0.0) -> Floats:
-    return _ratio(2 * right, true + given, otherwise)
+    return ratio(2 * right, true + given, otherwise)
 
 
 _BY_CLASS: dict[str, Callable[..., Floats]] = {
@@ -459,7 +332,7 @@ def _macro(of: Callable[..., Floats], true: Floats, given: Floats, right: Floats
 
 
 def _weighted(of: Callable[..., Floats], true: Floats, given: Floats, right: Floats) -> Floats:
-    return _ratio((of(true, given, right) * true).sum(-1), true.sum(-1), np.nan)
+    return ratio((of(true, given, right) * true).sum(-1), true.sum(-1), np.nan)
 
 
 def _micro(of: Callable[..., Floats], true: Floats, given: Floats, right: Floats) -> Floats:
@@ -494,7 +367,7 @@ def _mean(of: Callable[[Scored], Floats]) -> Callable[[Scored], Sums]:
         values = of(scored)
         return Sums(
             np.stack([values, np.ones(len(values))], axis=1),
-            lambda sums: _ratio(sums[..., 0], sums[..., 1], np.nan),
+            lambda sums: ratio(sums[..., 0], sums[..., 1], np.nan),
         )
 
     return measure
@@ -532,7 +405,7 @@ def _calibration(scored: Scored) -> Sums:
     columns = np.zeros((len(rows), CALIBRATION_BINS + 1))
     columns[rows, bins] = excess
     columns[:, -1] = 1
-    return Sums(columns, lambda sums: _ratio(np.abs(sums[..., :-1]).sum(-1), sums[..., -1], np.nan))
+    return Sums(columns, lambda sums: ratio(np.abs(sums[..., :-1]).sum(-1), sums[..., -1], np.nan))
 
 
 def _answered(scored: Scored) -> NDArray[np.bool_]:
@@ -543,7 +416,7 @@ def _answered_accuracy(scored: Scored) -> Sums:
     """Prepare the share of the answered rows that is right; it has no value without any."""
     answered = _answered(scored)
     columns = np.stack([answered & (scored.decisions == scored.targets), answered], axis=1)
-    return Sums(columns.astype(np.float64), lambda sums: _ratio(sums[..., 0], sums[..., 1], np.nan))
+    return Sums(columns.astype(np.float64), lambda sums: ratio(sums[..., 0], sums[..., 1], np.nan))
 
 
 def _r2(scored: Scored) -> Sums:
@@ -557,7 +430,7 @@ def _r2(scored: Scored) -> Sums:
         spread = squares - np.square(total) / rows
         # What rounding leaves of a spread of nothing.
         varies = spread > 1e-6 * np.maximum(squares, np.finfo(np.float32).tiny)
-        explained = 1 - _ratio(errors, np.where(varies, spread, 0))
+        explained = 1 - ratio(errors, np.where(varies, spread, 0))
         return np.where(varies, explained, (errors == 0) * 1.0)
 
     return Sums(np.stack(columns, axis=1), finish)

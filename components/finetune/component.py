@@ -29,6 +29,7 @@ def finetune(
     from components import bundle, home, step
     from components.finetune import core, launch
     from components.finetune.fulfil import fulfil
+    from components.finetune.report import to_html, to_metrics
     from components.finetune.watcher import LiveWatcher
     from components.plan import Bases
     from components.tasks import parse_task
@@ -58,7 +59,7 @@ def finetune(
             )
             result = fulfil(order, watcher)
         made = {"bundle": result.bundle, "training_run": run.run_id}
-        model.metadata.update(made, **core.to_metrics(result))
-        Path(curves.path).write_text(core.to_html(result), encoding="utf-8")
+        model.metadata.update(made, **to_metrics(result))
+        Path(curves.path).write_text(to_html(result), encoding="utf-8")
         log.hand_over(result, report.path)
     return result.bundle, run.run_id

@@ -6,9 +6,10 @@ from components.errors import WorldError
 from components.finetune import core
 from components.finetune.history import Watcher
 from components.finetune.launch import Order, processes_of, together
+from components.finetune.report import FinetuneReport
 
 
-def fulfil(order: Order, watcher: Watcher) -> core.FinetuneReport:
+def fulfil(order: Order, watcher: Watcher) -> FinetuneReport:
     """Fine-tune on as many machines and in as many processes as the order wants.
 
     Returns:
@@ -29,7 +30,7 @@ def fulfil(order: Order, watcher: Watcher) -> core.FinetuneReport:
     return report
 
 
-def _here(order: Order, watcher: Watcher) -> core.FinetuneReport:
+def _here(order: Order, watcher: Watcher) -> FinetuneReport:
     return core.finetune(
         order.prepared,
         order.start,

@@ -29,6 +29,7 @@ from components.finetune import core
 from components.finetune.checkpoint import Checkpoints
 from components.finetune.config import FinetuneConfig
 from components.finetune.history import Silent, Watcher
+from components.finetune.report import FinetuneReport
 from components.settings import Section, digest_of
 from components.store import open_store
 from components.tasks import TaskConfig
@@ -91,7 +92,7 @@ def processes_of(config: FinetuneConfig) -> int:
 
 def together(
     order: Order, watcher: Watcher, count: int, *, alone: bool = True
-) -> core.FinetuneReport | None:
+) -> FinetuneReport | None:
     """Run torchrun, pass on what its first process says, and end with its end.
 
     Args:
@@ -152,9 +153,9 @@ def _environment(alone: bool) -> dict[str, str]:
     return environment
 
 
-def _result(said: dict[str, Any]) -> core.FinetuneReport:
+def _result(said: dict[str, Any]) -> FinetuneReport:
     if "report" in said:
-        return core.FinetuneReport.model_validate(said["report"])
+        return FinetuneReport.model_validate(said["report"])
     raise error_of(said["error"], said["exit_code"])
 
 

@@ -42,9 +42,9 @@ from components.errors import (
 from components.finetune import launch
 from components.finetune.cluster import LAST_LINES, NODE, Cluster, Unreachable
 from components.finetune.config import TrainJobConfig
-from components.finetune.core import FinetuneReport
 from components.finetune.history import Watcher
 from components.finetune.job_order import JobOrder, is_in_image
+from components.finetune.report import FinetuneReport
 from components.finetune.sigterm import told_to_stop
 from components.store import ObjectMissing, Store, open_store
 

@@ -19,8 +19,8 @@ class Stage(Section):
     """``shadow``: the champion answers, copies of requests go to the challenger. ``canary``:
     the challenger answers its share. ``ab``: likewise, but to its end, and then people decide."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Of the requests that the challenger gets. In a canary as many again are copied to it,
-    so that answers go on being compared."""
+    """Of the requests that the challenger gets. In a canary as many again are answered by
+    both, in the background, so that answers and latencies go on being compared."""
     requests: int = Field(default=500, ge=1)
     """So many have to be seen by the challenger."""
     minutes: float = Field(default=0.0, ge=0)

@@ -193,6 +193,8 @@ def _opened(path: Path, column: str) -> pq.ParquetFile:
             f"{path} has no column {column!r}, only {', '.join(names) or 'none at all'}; "
             "name the one to be answered with --column"
         )
+    if names.count(column) > 1:
+        raise BadInput(f"{path} has {names.count(column)} columns {column!r}; leave one only")
     kind = source.schema_arrow.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

@@ -127,19 +127,32 @@ def serve(
             def invite(served: Served) -> None:
                 log.info("try: %s", example(host, server.port, name, served.model.content))
 
-            routing: AbstractContextManager[threading.Thread | None]
+            routing: AbstractContextManager[object]
             routing = nullcontext() if pinned else router.following()
             aliasing: AbstractContextManager[None] = nullcontext()
             if alias_of and not pinned:
                 mirror = alias.command_of(store_url, prefix, alias_of)
                 aliasing = alias.AliasKeeper(lambda: follower.state.served, mirror).following()
-            with follower.following(invite) as thread, routing as routing_thread, aliasing:
+            with follower.following(invite), routing, aliasing:
                 server.start()
-        left = thread.is_alive() or (routing_thread is not None and routing_thread.is_alive())
-        if left and threading.current_thread() is threading.main_thread():
-            # An interpreter that ends beneath native code, such as torch being loaded, aborts.
+        if threading.current_thread() is threading.main_thread() and _are_left():
+            # An interpreter that ends beneath native code, such as torch being loaded, aborts,
+            # and it waits for threads that ask a store which hangs.
             logging.shutdown()
             os._exit(0)
+
+
+def _are_left() -> bool:
+    """Tell whether threads of the server are still at work."""
+    from components.serve.batching import WORKER
+    from components.serve.follow import FOLLOWER
+    from components.serve.server import BACKGROUND
+
+    ours = (WORKER, FOLLOWER, BACKGROUND)
+    left = [each for each in threading.enumerate() if each.name.startswith(ours)]
+    for each in left:
+        each.join(0.2)  # those that have nothing to do end at once
+    return any(each.is_alive() for each in left)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ _LOOK_S = 1.0
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 """Signatures with a key pair; one with a shared secret could be made from the public keys."""
 _LEEWAY_S = 30
+_NOTE = re.compile(r"(^|\s)#.*")
+"""In a file of tokens; within a token, ``#`` is part of it."""
 _MIN_TOKEN = 16
 _REMEMBERED = 1024
 
@@ -38,7 +41,7 @@ class _Followed(Generic[Content]):
     def __init__(self, path: Path, read: Callable[[str], Content]) -> None:
         self._path, self._read = path, read
         self._looked_s = time.monotonic()
-        self._stamp = self._stamped()
+        self._stamp, self._trouble = self._stamped(), ""
         try:
             self.content = read(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -55,9 +58,11 @@ class _Followed(Generic[Content]):
         try:
             self.content = self._read(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            log.warning("%s cannot be used, its last content goes on: %s", self._path, error)
+            if str(error) != self._trouble:
+                log.warning("%s cannot be used, its last content goes on: %s", self._path, error)
+            self._trouble = str(error)
             return False
-        self._stamp = stamp
+        self._stamp, self._trouble = stamp, ""
         log.info("read %s again", self._path)
         return True
 
@@ -157,12 +162,14 @@ class Access:
 
 
 def _token_digests(text: str) -> list[bytes]:
-    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    lines = [_NOTE.sub("", line).strip() for line in text.splitlines()]
     tokens = [line for line in lines if line]
     if not tokens:
         raise ValueError("it holds no token")
     if short := [number for number, token in enumerate(tokens, 1) if len(token) < _MIN_TOKEN]:
         raise ValueError(f"token {short[0]} has fewer than {_MIN_TOKEN} characters")
+    if strange := [number for number, token in enumerate(tokens, 1) if not token.isascii()]:
+        raise ValueError(f"token {strange[0]} has other characters than ASCII")
     return [hashlib.sha256(token.encode()).digest() for token in tokens]
 
 

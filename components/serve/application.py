@@ -116,7 +116,8 @@ class Application:
             answer = _refusal(500, "the server failed; its log says why")
         if method == "POST" and path.startswith(("/v1/", "/v2/")):
             version = _version(answer, self._service)
-            self._service.metrics.request(path[1:3], answer.status, version)
+            protocol = path[1:3] if path != "/v1/feedback" else "feedback"
+            self._service.metrics.request(protocol, answer.status, version)
         headers = {"content-type": JSON, **(answer.headers or {})}
         if self._service.draining:
             headers["connection"] = "close"
@@ -268,8 +269,7 @@ def _headers(name: str, version: str, generation: int) -> dict[str, str]:
 def _version(answer: Answer, service: Service) -> str:
     """Return which version answered, or would have."""
     said = (answer.headers or {}).get("x-model-version")
-    served = service.follower.state.served
-    return unquote(said) if said else served.version if served else ""
+    return unquote(said) if said else service.version
 
 
 def _key(asked: Asked) -> str:

@@ -26,6 +26,9 @@ from components.serve.metrics import Metrics
 from components.serve.model import Predicted, Prediction
 from components.serve.refusal import Refused
 
+WORKER = "predict"
+"""Begins the names of threads that ask models."""
+
 _REMEMBERED = 32
 """Batches from which is learnt how long others will take."""
 
@@ -69,15 +72,19 @@ class _Pace:
 
     def __init__(self) -> None:
         self.row_s = self.pause_s = 0.0
-        self._batches: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+        self._batches: deque[tuple[int, float]] = deque()
+        self._rows, self._seconds = 0, 0.0
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take in a batch."""
         self._batches.append((rows, seconds))
-        count, each_s = len(self._batches), sorted(took / many for many, took in self._batches)
-        self.row_s = each_s[count // 4]
-        above_s = sum(took - many * self.row_s for many, took in self._batches)
-        self.pause_s = max(0.0, above_s / count)
+        self._rows, self._seconds = self._rows + rows, self._seconds + seconds
+        if len(self._batches) > _REMEMBERED:
+            gone_rows, gone_s = self._batches.popleft()
+            self._rows, self._seconds = self._rows - gone_rows, self._seconds - gone_s
+        each_s = sorted([took / many for many, took in self._batches])
+        self.row_s = each_s[len(each_s) // 4]
+        self.pause_s = max(0.0, (self._seconds - self._rows * self.row_s) / len(each_s))
 
     def seconds(self, rows: int, room: int) -> float:
         """Return how long rows take, one batch of ``room`` after another."""
@@ -99,7 +106,7 @@ class Batcher:
             threads: workers at most; a model may ask for fewer.
         """
         self._batching, self._limits, self._metrics = batching, limits, metrics
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=WORKER)
         self._threads = threads
         self._workers = threads
         self._jobs: deque[_Job] = deque()

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from components.errors import SourceError
+from components.errors import SourceError, StoreError
 from components.serve.model import MAX_CONTENTS, BundleModel, Predicted, Prediction, loader
 
 MAX_FRAME_BYTES = 64 * 2**20
@@ -35,6 +35,8 @@ STOP_S = 2.0
 MEMORY_EVERY_S = 0.1
 REFUSED = "refused"
 """Of a failure that is the client's, if the champion refuses the request as well."""
+STORE_AWAY = "cannot be fetched"
+"""Of a process that could not load because of the store: no fault of the challenger."""
 _LENGTH = struct.Struct(">I")
 _SUM_TOLERANCE = 1e-2
 
@@ -203,7 +205,8 @@ class Challenger:
                 if content["ready"] is True:
                     self._ready.set_result(None)
                 else:
-                    self._ready.set_exception(Failure("does not load", str(content["ready"])[:300]))
+                    kind = STORE_AWAY if content.get("away") else "does not load"
+                    self._ready.set_exception(Failure(kind, str(content["ready"])[:300]))
             return
         answer = self._pending.get(content.get("id", 0))
         if answer is not None and not answer.done():
@@ -329,7 +332,8 @@ def main() -> None:
         model = loader(given.form)(open_store(given.store), given.bundle)
         model.warm_up()
     except Exception as error:  # whatever it is: the server wants to know why
-        _send(replies, {"ready": f"{type(error).__name__}: {error}"})
+        away = isinstance(error, StoreError)
+        _send(replies, {"ready": f"{type(error).__name__}: {error}", "away": away})
         sys.exit(1)
     _send(replies, {"ready": True})
     while True:

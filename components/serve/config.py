@@ -55,7 +55,8 @@ class AccessConfig(Section):
     """Who may ask; everybody who can reach the port, if nothing is said."""
 
     tokens_file: str = ""
-    """A file with one bearer token a line, read again when it changes; ``#`` begins a note."""
+    """A file with one bearer token a line, read again when it changes; ``#`` after a space
+    begins a note."""
     jwks_file: str = ""
     """The keys of an OpenID provider as JSON (RFC 7517), read again when it changes: tokens
     that it signed are let in."""

@@ -34,7 +34,7 @@ class CostKeeper:
 
     async def flush(self) -> None:
         """Write what is new; while the store is away, it is tried again the next time."""
-        spent = dict(self._metrics.spent)
+        spent = self._metrics.spent
         if spent == self._kept:
             return
         try:

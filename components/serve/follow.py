@@ -22,6 +22,8 @@ from components.store import Store
 log = logging.getLogger(__name__)
 
 NO_CHAMPION = "no champion yet"
+FOLLOWER = "follow"
+"""Begins the names of threads that follow the store."""
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0
 """Between attempts to load the same champion: hashing a large bundle is not free."""
@@ -137,7 +139,7 @@ class Follower:
         """
         # A daemon, because a store that hangs must not keep the process from ending.
         thread = threading.Thread(
-            target=self._follow, args=(ready,), name="follow-ledger", daemon=True
+            target=self._follow, args=(ready,), name=f"{FOLLOWER}-ledger", daemon=True
         )
         thread.start()
         try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from components.errors import StoreError
 from components.request_log import (
@@ -36,8 +36,8 @@ _FILE_BYTES = 32 * 2**20
 """A file is full with so much of texts or images, too: what waits has to fit into memory."""
 _RETRY_S = 1.0
 """Between attempts to write while the store is away."""
-_KNOWN_FILES = 256
-"""Files whose ids are remembered, for labels."""
+_KNOWN_ROWS = 200_000
+"""Rows whose ids are remembered, for labels: about 25 MB."""
 
 
 class _File:
@@ -67,8 +67,8 @@ class Keeper:
         self._writing = asyncio.Lock()
         self._labelling: list[tuple[list[Feedback], asyncio.Future[None]]] = []
         self._labels_go = asyncio.Lock()
-        # Files in the store never change.
-        self._rows_of = lru_cache(_KNOWN_FILES)(kept.rows_of)
+        self._ids: dict[str, frozenset[str]] = {}
+        self._ids_go = threading.Lock()
 
     def keep(self, key: str, contents: Sequence[str], answers: Answers) -> str | None:
         """Take a request into the sample, perhaps; return the id under which it is kept."""
@@ -111,6 +111,8 @@ class Keeper:
         if any(self._pending(file) for file in files):
             # A label without its request would be of no use to anybody.
             await self.flush()
+        if any(self._pending(file) for file in files):
+            raise Refused(503, f"the store does not take labels now: {self.trouble}", 5)
         try:
             known = await asyncio.to_thread(self._known, files)
             unknown = [each.row_id for each in labels if each.row_id not in known]
@@ -173,14 +175,19 @@ class Keeper:
                 self._full.popleft()
 
     def _known(self, files: set[str | None]) -> set[str]:
-        known: set[str] = set()
-        for file in files:
-            if file and not self._pending(file):
-                rows = self._rows_of(file)
-                if not rows:  # another server may not have written it yet
-                    self._rows_of.cache_clear()
-                known |= rows
-        return known
+        return {row for file in files if file for row in self._rows_of(file)}
+
+    def _rows_of(self, file: str) -> frozenset[str]:
+        """Return the ids of a file's rows; of the last used files they are remembered."""
+        with self._ids_go:
+            rows = self._ids.pop(file, None)
+        rows = rows or self._log.rows_of(file)
+        with self._ids_go:
+            if rows:  # else another server may not have written it yet; files never change
+                self._ids[file] = rows
+            while sum(map(len, self._ids.values())) > _KNOWN_ROWS and len(self._ids) > 1:
+                del self._ids[next(iter(self._ids))]
+        return rows
 
     async def _together(self, labels: list[Feedback]) -> None:
         """Write labels with all others that come while the store is busy."""

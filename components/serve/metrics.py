@@ -6,6 +6,7 @@ Beside KServe's own ``request_predict_seconds``, which its dashboards read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from kserve.metrics import PREDICT_HIST_TIME
@@ -42,18 +43,24 @@ _COST = Gauge("tokiwa_cost_per_1000_predictions", "At the price of the project",
 _LOG_DROPPED = Counter("tokiwa_request_log_dropped", "Rows that could not be kept", ["model_name"])
 
 
-class Metrics:
-    """The figures of one served model.
+@dataclass
+class _Batches:
+    """The batches of one version."""
 
-    Attributes:
-        spent: what the answers of each version have cost.
-    """
+    of_rows: Histogram
+    device: Counter
+    rows: int = 0
+    seconds: float = 0.0
+
+
+class Metrics:
+    """The figures of one served model."""
 
     def __init__(self, name: str, price_per_hour: float = 0.0) -> None:
         """Count for the model called ``name``, whose device costs so much an hour."""
         self._name = name
         self._price_per_s = price_per_hour / 3600
-        self.spent: dict[str, Spent] = {}
+        self._batches: dict[str, _Batches] = {}
         # Looking a labelled child up costs more than counting in it.
         self._latency = lru_cache(64)(lambda version: _LATENCY.labels(name, version))
         self._confidence = lru_cache(64)(lambda version: _CONFIDENCE.labels(name, version))
@@ -83,17 +90,34 @@ class Metrics:
 
     def batch(self, version: str, rows: int, seconds: float) -> None:
         """Count a batch and what it costs."""
-        _BATCH.labels(self._name, version).observe(rows)
-        _DEVICE.labels(self._name, version).inc(seconds)
-        before, money = self.spent.get(version), seconds * self._price_per_s
-        spent = Spent(
-            predictions=rows,
-            device_seconds=seconds,
-            money=money if self._price_per_s else None,
+        batches = self._batches.get(version) or self._first_batch(version)
+        batches.of_rows.observe(rows)
+        batches.device.inc(seconds)
+        batches.rows += rows
+        batches.seconds += seconds
+
+    @property
+    def spent(self) -> dict[str, Spent]:
+        """What the answers of each version have cost."""
+        return {version: self._spent(batches) for version, batches in self._batches.items()}
+
+    def _first_batch(self, version: str) -> _Batches:
+        key = self._name, version
+        batches = _Batches(_BATCH.labels(*key), _DEVICE.labels(*key))
+        self._batches[version] = batches
+        # Shares are worked out when somebody looks.
+        _DEVICE_SHARE.labels(*key).set_function(
+            lambda: self._spent(batches).device_seconds_per_1000
         )
-        self.spent[version] = spent = before + spent if before else spent
-        _DEVICE_SHARE.labels(self._name, version).set(spent.device_seconds_per_1000)
-        _COST.labels(self._name, version).set(spent.money_per_1000 or 0.0)
+        _COST.labels(*key).set_function(lambda: self._spent(batches).money_per_1000 or 0.0)
+        return batches
+
+    def _spent(self, batches: _Batches) -> Spent:
+        return Spent(
+            predictions=batches.rows,
+            device_seconds=batches.seconds,
+            money=batches.seconds * self._price_per_s if self._price_per_s else None,
+        )
 
     def queue(self, rows: int) -> None:
         """Show how many rows wait."""

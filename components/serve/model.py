@@ -108,13 +108,22 @@ def checked_images(values: Sequence[object]) -> list[str]:
     return images
 
 
-def _strings(values: Sequence[object], content: Content) -> list[str]:
-    if not values:
-        raise ValueError(f"there is no {content} to answer")
+def require_few(values: Sequence[object], content: Content) -> None:
+    """Refuse more contents than one request may carry, before anything is done with them.
+
+    Raises:
+        TooMuch: there are more.
+    """
     if len(values) > MAX_CONTENTS:
         raise TooMuch(
             f"{len(values)} {content}s are too many; one request may carry {MAX_CONTENTS}"
         )
+
+
+def _strings(values: Sequence[object], content: Content) -> list[str]:
+    if not values:
+        raise ValueError(f"there is no {content} to answer")
+    require_few(values, content)
     strings = []
     for place, value in enumerate(values):
         if not isinstance(value, str):

@@ -22,10 +22,12 @@ from components.errors import WorldError
 from components.serve.access import Access
 from components.serve.body import MAX_BODY_BYTES
 from components.serve.refusal import Refused
+from components.serve.service import Service
 
 log = logging.getLogger(__name__)
 
 _CODES = {
+    500: StatusCode.INTERNAL,
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
     404: StatusCode.NOT_FOUND,
@@ -38,11 +40,30 @@ _OPEN = ("ServerLive", "ServerReady")
 _CLOSED = ("RepositoryModelLoad", "RepositoryModelUnload", "RepositoryIndex")
 
 
+class _Servicer(InferenceServicer):
+    """KServe's, which knows of no versions."""
+
+    def __init__(self, dataplane: DataPlane, service: Service) -> None:
+        super().__init__(dataplane, None)
+        self._service = service
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        self._service.require_version(request.version or None)
+        return await super().ModelReady(request, context)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        self._service.require_version(request.version or None)
+        about = await super().ModelMetadata(request, context)
+        if served := self._service.follower.state.served:
+            about.versions.append(served.version)
+        return about
+
+
 class _Guard(aio.ServerInterceptor):
     """Checks the token, and turns what was raised into a status and one sentence."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, access: Access, service: Service) -> None:
+        self._access, self._service = access, service
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
@@ -58,31 +79,39 @@ class _Guard(aio.ServerInterceptor):
                     raise Refused(404, "the model repository is closed")
                 if method not in _OPEN:
                     self._access.check(dict(details.invocation_metadata).get("authorization"))
-                return await handler.unary_unary(request, context)
+                answer = await handler.unary_unary(request, context)
             except Refused as refused:
-                code, sentence = _CODES.get(refused.status, StatusCode.UNKNOWN), str(refused)
+                status, sentence = refused.status, str(refused)
             except InvalidInput as error:
-                code, sentence = StatusCode.INVALID_ARGUMENT, str(error)
+                status, sentence = 400, str(error)
             except ModelNotFound as error:
-                code, sentence = StatusCode.NOT_FOUND, str(error)
+                status, sentence = 404, str(error)
             except Exception:
                 log.exception("%s failed", method)
-                code, sentence = StatusCode.INTERNAL, "the server failed; its log says why"
-            await context.abort(code, sentence)
+                status, sentence = 500, "the server failed; its log says why"
+            else:
+                if method == "ModelInfer":
+                    self._service.metrics.request("grpc", 200, answer.model_version)
+                return answer
+            if method == "ModelInfer":
+                self._service.metrics.request("grpc", status, self._service.version)
+            await context.abort(_CODES.get(status, StatusCode.UNKNOWN), sentence)
 
         return grpc.unary_unary_rpc_method_handler(
             guarded, handler.request_deserializer, handler.response_serializer
         )
 
 
-async def listening(dataplane: DataPlane, access: Access, host: str, port: int) -> aio.Server:
+async def listening(
+    dataplane: DataPlane, service: Service, access: Access, host: str, port: int
+) -> aio.Server:
     """Return a server that answers on ``host`` and ``port``.
 
     Raises:
         WorldError: they cannot be listened on.
     """
     server = aio.server(
-        interceptors=[_Guard(access)],
+        interceptors=[_Guard(access, service)],
         options=[
             ("grpc.max_receive_message_length", MAX_BODY_BYTES),
             ("grpc.max_send_message_length", MAX_BODY_BYTES),
@@ -91,7 +120,7 @@ async def listening(dataplane: DataPlane, access: Access, host: str, port: int) 
         ],
     )
     grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(dataplane, None), server
+        _Servicer(dataplane, service), server
     )
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from components.serve.answers import Answers
+from components.serve.model import require_few
 from components.serve.refusal import Refused
 from components.tasks.model import Content
 
@@ -35,6 +36,7 @@ def contents(asked: object, content: Content) -> list[object]:
     instances = asked["instances"]
     if not isinstance(instances, list):
         raise ValueError(f'"instances" must be a list of {content}s')
+    require_few(instances, content)
     values = [_within(instance, content) for instance in instances]
     return [_within(value, "b64") for value in values] if content == "image" else values
 

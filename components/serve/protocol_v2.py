@@ -19,12 +19,16 @@ from pydantic_core import from_json
 
 from components.serve.answers import Answers
 from components.serve.body import BINARY, JSON
-from components.serve.model import BundleModel, Prediction
+from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.serve.refusal import Refused
 from components.tasks.model import Content
 
 JSON_LENGTH = "inference-header-content-length"
 """A header: how much of a body is JSON; binary tensors follow."""
+
+_LARGE_BYTES = 64 * 1024
+"""Of a request; in a smaller one there is no room for masses of anything."""
+_MAX_TENSORS = 64
 
 _DATATYPES = {str: "BYTES", type(None): "BYTES", bool: "BOOL", float: "FP64"}
 
@@ -55,7 +59,9 @@ def contents(asked: InferRequest, content: Content) -> list[object]:
     (tensor,) = asked.inputs
     if tensor.datatype != "BYTES":
         raise ValueError(f'the input "{content}" must have the datatype BYTES')
-    shape, values = list(tensor.shape), list(tensor.data or [])
+    # Over gRPC, they may come as one string of bytes.
+    raw: bytes | None = tensor._raw_data
+    shape, values = list(tensor.shape), list(tensor.data or []) if raw is None else _values(raw)
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
         raise ValueError(
             f'the input "{content}" must have the shape [n] or [n, 1], not {shape[:5]}'
@@ -93,10 +99,14 @@ def response(
         about["truncated"] = json.dumps(answers.truncated)
     if request_id:
         about["request_id"] = request_id
+    outputs = tensors(answers.predictions)
+    if asked.request_outputs:  # KServe leaves out the others in JSON only
+        wanted = {each.name for each in asked.request_outputs}
+        outputs = [each for each in outputs if each.name in wanted]
     return InferResponse(
         response_id=asked.id or str(uuid4()),
         model_name=name,
-        infer_outputs=tensors(answers.predictions),
+        infer_outputs=outputs,
         model_version=answers.version,
         parameters=about,
         use_binary_outputs=bool(asked.use_binary_outputs),
@@ -129,12 +139,35 @@ def tensors(predictions: Sequence[Prediction]) -> list[InferOutput]:
     return found
 
 
+def _values(data: bytes) -> list[bytes]:
+    """Return binary values: each is four bytes of its length, least first, and then itself.
+
+    Raises:
+        TooMuch: more than one request may carry; millions of empty ones would stop the server
+            for seconds.
+        ValueError: they break off.
+    """
+    values: list[bytes] = []
+    place = 0
+    while place < len(data):
+        if len(values) == MAX_CONTENTS:
+            raise TooMuch(f"one request may carry {MAX_CONTENTS} contents, and there are more")
+        end = place + 4 + int.from_bytes(data[place : place + 4], "little")
+        if end > len(data):
+            raise ValueError("the binary values break off")
+        values.append(data[place + 4 : end])
+        place = end
+    return values
+
+
 def _decoded(value: object) -> object:
     """Return the text of what gRPC carries as bytes; ``ValueError`` if it is not UTF-8."""
     return value.decode() if isinstance(value, bytes) else value
 
 
 def _json_request(body: bytes, model_name: str) -> InferRequest:
+    if len(body) > _LARGE_BYTES:
+        _refuse_masses(body)
     try:
         document = InferenceRequest.model_validate_json(body)
     except ValidationError as error:
@@ -148,19 +181,46 @@ def _binary_request(body: bytes, json_length: str, model_name: str) -> InferRequ
         raise Refused(
             400, f"{JSON_LENGTH} is {json_length[:20]!r}, not the length of the JSON part"
         )
+    if int(json_length) > _LARGE_BYTES:
+        _refuse_masses(body[: int(json_length)])
     try:
         head = from_json(body[: int(json_length)], allow_inf_nan=False)
         # KServe trusts this part; what its own model of it refuses must not get there.
         for tensor in head["inputs"]:
             tensor.setdefault("data", [])
         InferenceRequest.model_validate(head)
+        _values(body[int(json_length) :])
         return InferRequest.from_bytes(body, int(json_length), model_name)
     except ValidationError as error:
         raise Refused(400, _first_problem(error)) from error
+    except TooMuch as error:
+        raise Refused(413, str(error)) from error
     # Any error: all that happens here is that KServe takes the client's bytes apart.
     except Exception as error:
         sentence = f"the binary request cannot be read: {type(error).__name__}: {error}"
         raise Refused(400, sentence) from error
+
+
+def _refuse_masses(head: bytes) -> None:
+    """Refuse lists that no good request has, before pydantic tells of each item what is wrong.
+
+    It would take minutes, and gigabytes, for what fits into one body.
+
+    Raises:
+        Refused: with status 413, or 400 for what is not JSON.
+    """
+    try:
+        document = orjson.loads(head)
+    except orjson.JSONDecodeError as error:
+        raise Refused(400, f"the request is not of protocol V2: {error}") from error
+    if not isinstance(document, dict):
+        return
+    tensors = document.get("inputs")
+    lists = [tensors, document.get("outputs")]
+    if isinstance(tensors, list):
+        lists += [each.get("shape") for each in tensors[:_MAX_TENSORS] if isinstance(each, dict)]
+    if any(isinstance(each, list) and len(each) > _MAX_TENSORS for each in lists):
+        raise Refused(413, f"inputs, outputs and shapes may have {_MAX_TENSORS} items")
 
 
 def _first_problem(error: ValidationError) -> str:

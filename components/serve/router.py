@@ -40,8 +40,8 @@ from components.rollout.observations import (
 )
 from components.rollout.record import BEAT_S, Rollouts, Transition, advance
 from components.serve.answers import Answerer, Answers
-from components.serve.challenger import REFUSED, Challenger, Failure
-from components.serve.follow import Served
+from components.serve.challenger import REFUSED, STORE_AWAY, Challenger, Failure
+from components.serve.follow import FOLLOWER, Served
 from components.serve.model import Predicted, Prediction
 from components.store import Store
 
@@ -88,8 +88,14 @@ class Turn:
         place = _place(key, trial.move.rollout) if trial and key else random.random()
         stage = trial.move.stage if trial and trial.is_open else None
         self._is_challenged = bool(stage and stage.kind != "shadow" and place < stage.share)
-        self._is_copied = bool(stage and not self._is_challenged and _copied(stage))
+        self._is_copied = bool(stage and _copied(stage))
         self._refused: Transition | None = None
+        self._answered_under: Transition | None = None
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the champion is asked as well, in the background, to be compared with."""
+        return self._is_copied and self._answered_under is not None
 
     async def challenge(self, contents: Sequence[str]) -> Answers | None:
         """Return the challenger's answer, None if the champion is to answer."""
@@ -109,6 +115,7 @@ class Turn:
         except Exception:
             log.warning("a request could not be handed to the challenger", exc_info=True)
             return None
+        self._answered_under = move
         return Answers(
             predictions=predicted.predictions,
             version=move.version or move.bundle[:12],
@@ -126,6 +133,23 @@ class Turn:
             return
         self._router.soon(self._after(trial, list(contents), list(predictions), seconds))
 
+    def checked(self, ours: Answers, theirs: Answers, seconds: float) -> None:
+        """Tell what the challenger and then the champion answered, and how long that one took."""
+        trial, move = self._trial, self._answered_under
+        if trial is None or move is None or theirs.generation != move.generation:
+            return  # the champion has moved meanwhile
+        self._router.soon(self._compare(trial, move, ours, theirs, seconds))
+
+    async def _compare(
+        self, trial: _Trial, move: Transition, ours: Answers, theirs: Answers, seconds: float
+    ) -> None:
+        seen = Observations(
+            champion=answered(seconds * 1000, move.config.slack_ms),
+            compared=len(ours.predictions),
+            disagreeing=disagreements(ours.predictions, theirs.predictions, self._range),
+        )
+        self._router.note(trial, move, seen)
+
     async def _ask(self, trial: _Trial, move: Transition, contents: Sequence[str]) -> Predicted:
         said, arm = await _asked(trial, contents)
         if arm is not None:
@@ -141,7 +165,8 @@ class Turn:
         seen = Observations(champion=answered(seconds * 1000, slack))
         if self._refused is move:
             seen += Observations(challenger=failed(REFUSED))
-        if self._is_copied and trial.is_open and trial.copies < MAX_COPIES:
+        copied = self._is_copied and not self._is_challenged
+        if copied and trial.is_open and trial.copies < MAX_COPIES:
             trial.copies += 1
             try:
                 theirs, arm = await _asked(trial, contents)
@@ -160,17 +185,31 @@ class Routed:
     def __init__(self, router: Router, champion: Answerer) -> None:
         """Put ``router`` before ``champion``."""
         self._router, self._champion = router, champion
+        self._checking: set[asyncio.Task[None]] = set()
 
     async def answer(self, contents: Sequence[str], key: str) -> Answers:
         """Return the answers of one of the two, see ``Answerer``."""
         turn = self._router.turn(key)
         challenged = await turn.challenge(contents)
         if challenged is not None:
+            if turn.is_checked and len(self._checking) < MAX_COPIES:
+                checking = asyncio.create_task(self._check(turn, contents, key, challenged))
+                self._checking.add(checking)
+                checking.add_done_callback(self._checking.discard)
             return challenged
         begun_s = time.monotonic()
         answers = await self._champion.answer(contents, key)
         turn.answered(contents, answers.predictions, time.monotonic() - begun_s)
         return answers
+
+    async def _check(
+        self, turn: Turn, contents: Sequence[str], key: str, challenged: Answers
+    ) -> None:
+        begun_s = time.monotonic()
+        # A champion that is too busy, or cannot read this, leaves nothing to compare with.
+        with suppress(Exception):
+            answers = await self._champion.answer(contents, key)
+            turn.checked(challenged, answers, time.monotonic() - begun_s)
 
 
 class Router:
@@ -217,7 +256,7 @@ class Router:
             The thread that follows; after the context it may still wait for the store.
         """
         self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._run, name="follow-rollout", daemon=True)
+        thread = threading.Thread(target=self._run, name=f"{FOLLOWER}-rollout", daemon=True)
         thread.start()
         try:
             yield thread
@@ -257,6 +296,7 @@ class Router:
         challenger = trial.challenger
         died = challenger is not None and not challenger.is_ready
         if (seen.challenger.errors or died) and not trial.stopped:
+            self._stop_what_fails(trial)  # at once: a look may wait for the store
             self._wake.set()
 
     def _run(self) -> None:
@@ -357,7 +397,6 @@ class Router:
                 return
         served = self._served()
         if served is not None:
-            trial.starts += 1
             trial.starting = asyncio.create_task(self._start(trial, served))
 
     async def _start(self, trial: _Trial, served: Served) -> None:
@@ -372,6 +411,7 @@ class Router:
             await asyncio.to_thread(
                 signature.require, self._store, trial.move.bundle, self._trusted
             )
+            trial.starts += 1
             await challenger.start(config.start_s)
         except BundleError as error:
             self._break(trial, f"may not serve: {error}")
@@ -379,7 +419,10 @@ class Router:
         except StoreError:
             return  # each look tries again
         except Failure as failure:
-            self._break(trial, str(failure))
+            if failure.kind == STORE_AWAY:
+                trial.starts -= 1  # as above
+            else:
+                self._break(trial, str(failure))
             return
         if self._trial is trial:
             trial.challenger = challenger
@@ -421,7 +464,7 @@ async def _asked(trial: _Trial, contents: Sequence[str]) -> tuple[Predicted | Fa
 
 
 def _copied(stage: Stage) -> bool:
-    """Draw whether a request that the champion answers is copied to the challenger."""
+    """Draw whether a request goes to the other version, too: as large a share as its own."""
     return stage.kind != "ab" and random.random() < stage.share
 
 

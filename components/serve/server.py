@@ -30,11 +30,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import kserve
+import uvicorn
 from kserve.protocol.infer_type import InferRequest, InferResponse
 from kserve.protocol.rest.server import RESTServer
 
@@ -45,7 +48,7 @@ from components.serve.access import Access
 from components.serve.answers import Answerer, Champion
 from components.serve.application import Application, metadata
 from components.serve.batching import Batcher
-from components.serve.config import ServeConfig
+from components.serve.config import LimitsConfig, ServeConfig
 from components.serve.cost import CostKeeper
 from components.serve.follow import Follower
 from components.serve.keeping import Keeper
@@ -60,6 +63,12 @@ GRACE_S = 20
 """How long requests in flight may take to finish; Kubernetes kills after 30."""
 FLUSH_S = 5.0
 """How long the last requests may take to be written at the end."""
+
+SWEEP_S = 5.0
+"""Between looks for connections that ask nothing."""
+
+BACKGROUND = "background"
+"""Begins the names of threads that ask the store, which may outlast the server."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -202,7 +211,14 @@ class ChampionServer(kserve.ModelServer):
         log.info("listening on http://%s:%d", self.host, self.port)
         loops = self._rest_server.config.get_loop_factory()
         with asyncio.Runner(loop_factory=loops) as runner:
-            runner.run(self._run())
+            loop, background = runner.get_loop(), ThreadPoolExecutor(thread_name_prefix=BACKGROUND)
+            loop.set_default_executor(background)
+            try:
+                runner.run(self._run())
+            finally:
+                # A loop that closes waits for its executor, and a store may hang for minutes.
+                background.shutdown(wait=False, cancel_futures=True)
+                loop.set_default_executor(ThreadPoolExecutor(1))
         log.info("stopped")
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
@@ -224,15 +240,19 @@ class ChampionServer(kserve.ModelServer):
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         grpc = None
-        keeping = [asyncio.create_task(each.run()) for each in (self._keeper, self._costs)]
+        sweep = self._rest_server.sweep(self._config.limits)
+        acts = (self._keeper.run(), self._costs.run(), sweep)
+        besides = [asyncio.create_task(each) for each in acts]
         try:
             if port := self._config.grpc_port:
-                grpc = await protocol_grpc.listening(self.dataplane, self._access, self.host, port)
+                grpc = await protocol_grpc.listening(
+                    self.dataplane, self.service, self._access, self.host, port
+                )
             await self._rest_server.start()
         finally:
             if grpc is not None:
                 await grpc.stop(GRACE_S)
-            for task in keeping:
+            for task in besides:
                 task.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_S):
@@ -241,21 +261,55 @@ class ChampionServer(kserve.ModelServer):
             self._batcher.close()
 
 
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us: its own handlers would end the server before it has drained."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 class _RestServer(RESTServer):
     """KServe's REST server with our socket and our application."""
 
     def __init__(self, application: Application, listener: socket.socket, port: int) -> None:
         super().__init__(application, None, None, port, grace_period=GRACE_S)
+        # A line for each request costs a tenth of what the server can do; it takes effect only
+        # when logging is configured again.
         self.config.access_log = False
+        self.config.configure_logging()
         # Nothing here asks for the client's address, which a proxy would tell.
         self.config.proxy_headers = False
         self.config.ws = "none"
         # We have none, and a second Ctrl-C would break it off with a traceback.
         self.config.lifespan = "off"
         self._listener = listener
+        self._server = _Uvicorn(self.config)
 
     async def start(self) -> None:
         await self._server.serve(sockets=[self._listener])
+
+    async def sweep(self, limits: LimitsConfig) -> None:
+        """Close connections on which no request comes in time, until cancelled.
+
+        Uvicorn waits for ever for the first byte, and for the end of a header; and each
+        connection holds one of the files that a process may open.
+        """
+        waiting: dict[Any, float] = {}
+        connections: set[Any] = self._server.server_state.connections
+        while True:
+            await asyncio.sleep(min(SWEEP_S, limits.timeout_s / 4))
+            now_s = time.monotonic()
+            waiting = {
+                each: waiting.get(each, now_s)
+                for each in connections
+                if (each.cycle is None or each.cycle.response_complete)
+                # Between two requests uvicorn's own time-out holds.
+                and each.timeout_keep_alive_task is None
+            }
+            for each, since_s in waiting.items():
+                if now_s - since_s > limits.timeout_s:
+                    each.transport.close()
 
     def stop(self) -> None:
         self._server.should_exit = True

@@ -31,6 +31,8 @@ MAX_KEY = 200
 """Characters of a client's name for a request; what is longer is cut."""
 MAX_LABELS = 1000
 """Labels in one request."""
+MAX_LABELLING = 128
+"""Requests with labels that may wait for the store."""
 
 
 class Labels(Section):
@@ -79,6 +81,7 @@ class Service:
         )
         self._champion, self._batcher, self._keeper = champion, batcher, keeper
         self._explaining, self._explained = asyncio.Lock(), 0
+        self._labelling: set[asyncio.Task[None]] = set()
 
     @property
     def served(self) -> Served:
@@ -91,6 +94,12 @@ class Service:
         if state.served is None:
             raise Refused(503, f"the model {self.name!r} is not ready: {state.trouble}")
         return state.served
+
+    @property
+    def version(self) -> str:
+        """The champion's; empty if there is none yet."""
+        served = self.follower.state.served
+        return served.version if served else ""
 
     @property
     def is_ready(self) -> bool:
@@ -226,13 +235,23 @@ class Service:
                 )
             if not known and not _is_number(each.label):
                 raise Refused(422, f"the label {each.label[:60]!r} is not a number")
+        if len(self._labelling) >= MAX_LABELLING:
+            raise Refused(503, "too many labels wait for the store; send them again later", 5)
+        keeping = asyncio.create_task(self._keeper.label(labels))
+        self._labelling.add(keeping)
+        keeping.add_done_callback(self._labelled)
         try:
             async with asyncio.timeout(self.limits.timeout_s):
                 # Not broken off: others' labels are written with these.
-                await asyncio.shield(self._keeper.label(labels))
+                await asyncio.shield(keeping)
         except TimeoutError as error:
             raise Refused(503, "the store does not take labels in time", 5) from error
         return len(labels)
+
+    def _labelled(self, keeping: asyncio.Task[None]) -> None:
+        self._labelling.discard(keeping)
+        if not keeping.cancelled():
+            keeping.exception()  # perhaps nobody waits any more
 
     def _checked(
         self, model: BundleModel, given: Callable[[BundleModel], list[object]]

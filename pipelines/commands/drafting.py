@@ -49,7 +49,9 @@ def init(
     content, columns, others = draft(data, path, named, separator or "")
     path.write_text(content, encoding="utf-8")
     load(str(path))
-    found = f"text is {columns.text!r}, label is {columns.label!r}"
+    roles = {"text": columns.text, "label": columns.label, "id": columns.id}
+    roles |= {"group": columns.group, "time": columns.time}
+    found = ", ".join(f"{role} is {column!r}" for role, column in roles.items() if column)
     out.print(f"wrote {path}: {found}", markup=False, soft_wrap=True)
     for role, candidates in others.items():
         could = f"{role} could also be: {', '.join(candidates)}; choose with --{role}"

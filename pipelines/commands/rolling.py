@@ -82,17 +82,21 @@ def rollback(
     """Make a former champion champion again; servers follow within seconds."""
     from pipelines.rollouts import roll_back
 
-    entry, alias_error = roll_back(load(project, overrides or ()), version, reason)
+    done = roll_back(load(project, overrides or ()), version, reason)
+    entry, errors = done.entry, (done.alias_error, done.service_error)
     if as_json:
-        print_json({**entry.model_dump(mode="json"), "alias_error": alias_error})
+        alias_error, service_error = errors
+        said = entry.model_dump(mode="json")
+        print_json({**said, "alias_error": alias_error, "service_error": service_error})
         return
     out.print(
         f"version {entry.version or entry.bundle[:12]} is the champion again, "
         f"generation {entry.number}",
         markup=False,
     )
-    if alias_error:
-        out.print(f"MLflow's alias could not follow: {alias_error}", style="yellow", markup=False)
+    for what, error in zip(("MLflow's alias", "the rollout beside it"), errors, strict=True):
+        if error:
+            out.print(f"{what} could not follow: {error}", style="yellow", markup=False)
 
 
 def score(

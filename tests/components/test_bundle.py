@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 
 import pytest
 
@@ -172,6 +174,42 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(s3_url, make_bundle, tmp_pa
     (fetched / "model.safetensors").unlink()
     bundle.verify(bundle.fetch(store, digest, cache), digest)
     assert [path.name for path in cache.iterdir()] == [digest]
+
+
+def test_a_copy_of_a_bundle_that_is_gone_from_the_store_is_not_used(
+    s3_url, make_bundle, tmp_path, monkeypatch
+):
+    from components.store import open_store
+
+    store, cache = open_store(s3_url), tmp_path / "cache"
+    digest = bundle.publish(store, make_bundle(1))
+    bundle.fetch(store, digest, cache)
+    monkeypatch.setattr(store, "exists", lambda key: False)
+    with pytest.raises(BundleError, match="the store holds no bundle"):
+        bundle.fetch(store, digest, cache)
+
+
+def test_copies_do_not_fill_the_disk(s3_url, make_bundle, tmp_path):
+    from components.store import open_store
+
+    store, cache = open_store(s3_url), tmp_path / "cache"
+    for number in range(8):
+        (cache / f"old-{number}").mkdir(parents=True)
+        os.utime(cache / f"old-{number}", (number, number))
+    (cache / "new").mkdir()
+    digest = bundle.publish(store, make_bundle(1))
+    for _ in range(2):
+        bundle.fetch(store, digest, cache)
+    assert {path.name for path in cache.iterdir()} == {digest, "new", "old-5", "old-6", "old-7"}
+
+
+def test_a_folder_for_copies_that_others_can_write_into_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = bundle._own_cache()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(BundleError, match="can be written by others"):
+        bundle._own_cache()
 
 
 def test_no_champion_is_none_but_a_lost_one_is_an_error(tmp_path, make_bundle):

@@ -40,7 +40,14 @@ def test_a_window_is_half_open_and_looks_into_files_that_began_before(store):
     log.write(file, [*rows(file, 1), *rows(file, 2, later)[1:]])
     assert log.read(later, later + timedelta(minutes=1))["text"].tolist() == ["t1"]
     assert log.read(START, later)["text"].tolist() == ["t0"]
-    assert log.read(later + timedelta(hours=2), later + timedelta(hours=3)).empty
+    assert log.read(later + timedelta(hours=3), later + timedelta(hours=4)).empty
+
+
+def test_the_last_requests_of_a_file_that_took_an_hour_are_found(store):
+    log, file = RequestLog(store), new_file(START)
+    last = START + timedelta(seconds=3601)  # servers look at the clock once a second
+    log.write(file, rows(file, 1, last))
+    assert log.read(last, last + timedelta(minutes=1))["text"].tolist() == ["t0"]
 
 
 def test_ids_lead_to_their_file():

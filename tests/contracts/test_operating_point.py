@@ -13,8 +13,9 @@ from components.calibration import calibration_error, confidences
 from components.collect.core import CollectConfig, collect
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.core import PREDICTIONS, evaluate
-from components.finetune.core import finetune, fit_rule, to_html
+from components.finetune.core import finetune, fit_rule
 from components.finetune.history import Silent
+from components.finetune.report import to_html
 from components.mlmodel import _load_pyfunc
 from components.operating_point import OperatingPointConfig
 from components.plan import Live

@@ -385,7 +385,7 @@ def test_other_columns_are_named_beside_the_guess(tmp_path, monkeypatch, capsys)
     Path("data.csv").write_bytes(as_csv(TICKETS))
     assert main(["init", "data.csv"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "wrote data.yaml: text is 'text', label is 'label'"
+    assert said[0] == "wrote data.yaml: text is 'text', label is 'label', time is 'day'"
     assert "label could also be: queue (3 values); choose with --label" in said
     assert "text could also be: subject (15 characters); choose with --text" in said
 

@@ -143,6 +143,28 @@ def test_what_cannot_be_asked_or_read_is_said_in_a_sentence(desk, tokiwa, make_b
     assert code == 2 and "there is no folder nowhere" in err
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (
+            [{"row": "x1", "label": ["positive"]}, {"row": "r30", "label": ["strange"]}],
+            "1 are about rows that are in no window of demo, such as 'x1'",
+        ),
+        (
+            [{"row": "r30", "label": ["strange"]}],
+            "1 are labels that the task does not know, such as 'strange': it knows negative, p",
+        ),
+        ([{"row": "r30", "label": []}], "there is none on any of 1 lines"),
+    ],
+)
+def test_files_of_which_no_label_can_be_kept_are_refused(desk, tokiwa, lines, why):
+    (desk / "ann.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, _, err = tokiwa("label", "import", "demo.yaml", "ann.jsonl")
+    assert code == 2
+    assert "no label of ann.jsonl can be kept" in err and why in " ".join(err.split())
+    assert not Labels(home.store(), load("demo.yaml").ledger).all()
+
+
 def test_a_window_in_which_every_row_has_a_label_has_none_to_ask(desk, champion, tokiwa):
     code, _, err = tokiwa("label", "export", "demo.yaml", "--window", "2026-01-05")
     assert code == 2 and "every row of window 2026-01-05 has a label" in err

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from components import bundle, home
-from components.errors import BadInput, BundleError, NoChampion
+from components.deploy import targets
+from components.errors import BackendError, BadInput, BundleError, NoChampion
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts
@@ -76,10 +77,10 @@ def begin(record, key="run/4"):
 
 
 def test_previous_is_the_champion_before(project, ledger):
-    entry, _ = rollouts.roll_back(project, "previous", "it was better")
+    entry = rollouts.roll_back(project, "previous", "it was better").entry
     assert (entry.action, entry.version, entry.number) == ("rollback", "2", 4)
     assert entry.reason == "it was better"
-    assert rollouts.roll_back(project, "previous", "no, it was not")[0].version == "3"
+    assert rollouts.roll_back(project, "previous", "no, it was not").entry.version == "3"
 
 
 def test_a_version_is_named_as_the_registry_does(project, ledger):
@@ -135,7 +136,19 @@ def test_only_a_signed_champion_is_gone_back_to(project, ledger, make_key):
         rollouts.roll_back(trusting, "previous", "it was better")
     assert ledger.generation == 3
     SigningKey(private, "ours").sign(home.store(), ledger.entries()[1].bundle)
-    assert rollouts.roll_back(trusting, "previous", "it was better")[0].version == "2"
+    assert rollouts.roll_back(trusting, "previous", "it was better").entry.version == "2"
+
+
+def test_a_rollback_holds_though_what_follows_it_cannot(project, ledger, monkeypatch, capsys):
+    class Away:
+        def settle(self):
+            raise BackendError("the Kubernetes API answers 503")
+
+    monkeypatch.setitem(targets.TARGETS, "local", lambda site: Away())
+    # An error would make people give the command again, which goes back to where they came from.
+    assert main(["rollback", "demo.yaml", "--reason", "x"]) == 0
+    assert "could not follow: the Kubernetes API answers 503" in capsys.readouterr().out
+    assert (ledger.head().version, ledger.generation) == ("2", 4)
 
 
 def test_a_rollback_ends_the_rollout_that_goes_on(project, record):
@@ -181,7 +194,8 @@ def test_history_says_who_served_at_a_moment_and_on_a_day(project, capsys):
     assert served("2027-01-01") == ["3"]
     assert main(["history", "demo.yaml", "--at", "2026-11-02T03:00Z", "--json"]) == 0
     assert [each["version"] for each in json.loads(capsys.readouterr().out)] == ["2"]
-    assert main(["history", "demo.yaml", "--at", "yesterday"]) == 2
+    for wrong in ("yesterday", "9999-12-31"):
+        assert main(["history", "demo.yaml", "--at", wrong]) == 2
     assert main(["history", "demo.yaml", "--at", "2020-01-01"]) == 0
     assert "nobody served" in capsys.readouterr().out
 

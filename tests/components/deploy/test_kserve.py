@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 
 import pytest
 
 from components.deploy import kserve
 from components.deploy.config import DeployConfig, KServeConfig
 from components.deploy.kserve import KServe
+from components.deploy.prometheus import arm_of
 from components.errors import BackendError, Unauthorised
 from components.freeze import Freezes
 from components.ledger import Ledger
@@ -150,6 +153,57 @@ def test_a_controller_that_sleeps_is_waited_for_and_then_given_up(tmp_path, kser
     end = cluster.roll_out()
     assert "the controller has not seen the change" in end.reason
     cluster.check_only_the_champion_is_served()
+
+
+def test_a_rollout_that_was_replaced_leaves_the_next_ones_canary_alone(cluster):
+    first = cluster.begin()
+    second = cluster.rollouts.begin(
+        rollout="run/c",
+        bundle="c" * 64,
+        version="3",
+        generation=1,
+        config=RolloutConfig(stages=STAGES),
+        by="run",
+        why="better",
+    )
+    cluster.target()._reach(second)
+    changes = len(cluster.api.changes)
+    ended = cluster.rollouts.all()[first.number]
+    assert cluster.target().follow(ended).state == "rolled back"
+    assert "c" * 64 in json.dumps(cluster.spec["canary"])
+    assert len(cluster.api.changes) == changes
+
+
+def test_what_kserve_fills_in_is_no_reason_to_change_it_again(tmp_path, kserve_api, prometheus):
+    cluster = Cluster(tmp_path, kserve_api, prometheus)
+    live = cluster.begin()
+    cluster.target()._reach(live)
+    cluster.api.edit(
+        "demo",
+        lambda service: service["spec"]["canary"][0]["predictor"]["model"].update(name="", env=[]),
+    )
+    changes = len(cluster.api.changes)
+    cluster.target()._reach(live)
+    assert len(cluster.api.changes) == changes
+    cluster.target().settle()
+    cluster.check_only_the_champion_is_served()
+
+
+def test_a_prometheus_that_speaks_no_http_is_a_clear_error():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def babble():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        with pytest.raises(BackendError, match="cannot be asked"):
+            arm_of(address, "demo", "1", 60.0, 5.0)
+        thread.join()
 
 
 def test_without_prometheus_nobody_watches_and_the_canary_goes(tmp_path, kserve_api, prometheus):

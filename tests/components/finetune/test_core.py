@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from components import bundle
 from components.errors import BundleError, ConfigError
 from components.finetune.config import ScheduleConfig
-from components.finetune.core import to_html
+from components.finetune.report import to_html
 from components.finetune.start import fitting_champion
 from components.profile import Profile
 from components.tasks.text_classification import TextClassification, TextClassifier

@@ -14,8 +14,8 @@ from components import bundle
 from components.errors import BundleError, ConfigError
 from components.finetune.batches import Examples
 from components.finetune.config import ChooseBaseConfig, FinetuneConfig
-from components.finetune.core import to_html
 from components.finetune.history import Silent
+from components.finetune.report import to_html
 from components.finetune.start import (
     Candidate,
     choose,

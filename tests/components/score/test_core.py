@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -200,6 +201,10 @@ def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
         desk.score(column="body")
     with pytest.raises(BadInput, match="holds int64 and no strings"):
         desk.score(column="id")
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"])
+    pq.write_table(twice, desk.source)
+    with pytest.raises(BadInput, match="has 2 columns 'text'"):
+        desk.score()
     desk.rows(3, answer_label="good")
     with pytest.raises(BadInput, match="a column answer_label already"):
         desk.score()

@@ -39,6 +39,9 @@ def main(way: str, channel: socket.socket) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     if way == "never loads":
         time.sleep(3600)
+    if way == "finds no store":
+        send({"ready": "StoreError: gone", "away": True})
+        sys.exit(1)
     if way == "is too big":
         hoard.append(bytearray(os.urandom(1024)) * 400_000)
     send({"ready": True})

@@ -52,7 +52,21 @@ def test_several_tokens_are_let_in_and_rotated_under_way(tmp_path):
     refused(guard, f"Bearer {TOKEN}")
 
 
-@pytest.mark.parametrize(("content", "says"), [("# none\n", "no token"), ("short\n", "16")])
+def test_a_file_that_stays_bad_is_told_once(tmp_path, caplog):
+    file = tmp_path / "tokens"
+    file.write_text(f"{TOKEN}#1  # of the shop\n")
+    guard = Access(AccessConfig(tokens_file=str(file)))
+    refused(guard, f"Bearer {TOKEN}")
+    file.write_text("")
+    for _ in range(3):
+        guard.check(f"Bearer {TOKEN}#1")
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("# none\n", "no token"), ("short\n", "16"), ("schlüssel-mit-umlaut\n", "ASCII")],
+)
 def test_files_that_would_let_nobody_or_anybody_in_are_refused(tmp_path, content, says):
     file = tmp_path / "tokens"
     file.write_text(content)

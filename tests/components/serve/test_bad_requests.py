@@ -137,6 +137,29 @@ MALFORMED = {
     "v2 binary endless": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "9" * 5000}, 400, "length"),
     "v2 binary no inputs": (V2, b"{}", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
     "v2 binary list": (V2, b"[]", {**AS_JSON, JSON_LENGTH: "2"}, 400, "binary"),
+    "v2 masses of inputs": (
+        V2,
+        b'{"inputs": [' + b"{}, " * 20_000 + b"{}]}",
+        AS_JSON,
+        413,
+        "may have 64 items",
+    ),
+    "v2 masses of outputs": (
+        V2,
+        {"inputs": [tensor(["a"])], "outputs": [{}] * 20_000},
+        AS_JSON,
+        413,
+        "may have 64 items",
+    ),
+    "v2 masses of a shape": (
+        V2,
+        {"inputs": [tensor(["a"], shape=["x"] * 20_000)]},
+        AS_JSON,
+        413,
+        "may have 64 items",
+    ),
+    "v2 large and broken": (V2, b"[" * 70_000, AS_JSON, 400, "protocol V2"),
+    "v2 binary many": (V2, *binary([b""] * (MAX_CONTENTS + 1)), 413, "there are more"),
     "v2 binary none": (V2, *binary([]), 400, "no text"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from components.errors import StoreError
 from components.request_log import Feedback, RequestLog, digest_of_content
-from components.serve import keeping
+from components.serve import keeping, service
 from components.serve.answers import Answers
 from components.serve.config import LimitsConfig, RequestLogConfig, ServeConfig
 from components.serve.keeping import Keeper
@@ -141,6 +141,10 @@ def test_a_store_that_hangs_is_told_to_who_sends_labels(world, running, until, m
         label = {"feedback": [{"request_id": first, "label": "negative"}]}
         refused = client.post(FEEDBACK, json=label)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        monkeypatch.setattr(service, "MAX_LABELLING", 1)
+        refused = client.post(FEEDBACK, json=label)
+        assert refused.status_code == 503
+        assert "too many labels wait" in refused.json()["error"]
         assert client.post(V1, json={"instances": ["good"]}).status_code == 200
         go_on.set()
         until(lambda: client.post(FEEDBACK, json=label).status_code == 200, "the store")
@@ -154,7 +158,8 @@ def test_a_label_is_kept_with_its_request_or_refused(store):
     store.away = True
     with pytest.raises(Refused) as caught:
         asyncio.run(kept.label([label]))
-    assert caught.value.status in (404, 503)
+    # Not 404: the client would believe that the id is wrong, and never send the label again.
+    assert caught.value.status == 503
     assert log.feedback() == {}
     store.away = False
     asyncio.run(kept.label([label]))
@@ -163,6 +168,21 @@ def test_a_label_is_kept_with_its_request_or_refused(store):
     with pytest.raises(Refused) as caught:
         asyncio.run(kept.label([label]))
     assert caught.value.status == 503
+
+
+def test_ids_of_old_files_are_forgotten_and_found_again(store, monkeypatch):
+    monkeypatch.setattr(keeping, "_KNOWN_ROWS", 5)
+    kept = keeper(store, file_rows=2)
+    ids = [kept.keep("", ["good", "odd"], ANSWERS) for _ in range(4)]
+
+    async def label():
+        await kept.flush()
+        for each in [*ids, ids[0]]:
+            await kept.label([Feedback(request_id=each, label="positive")])
+
+    asyncio.run(label())
+    assert sum(map(len, kept._ids.values())) == 4
+    assert len(RequestLog(store, "p").feedback()) == 4
 
 
 def test_labels_that_come_together_are_written_together(store):

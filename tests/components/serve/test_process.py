@@ -16,13 +16,18 @@ import pytest
 from components.request_log import RequestLog, row_id
 
 
-@contextmanager
 def process(world, *more):
-    """Run the container's entry; give it and its log, and end it whatever happens."""
+    """Run the container's entry."""
     command = [sys.executable, "-W", "error", "-m", "components.serve", "--port", "0"]
     place = ["--store", str(world.store.root), "--prefix", world.prefix, "--poll-s", "0.05"]
+    return running([*command, *place, *more])
+
+
+@contextmanager
+def running(command):
+    """Run a server's process; give it and its log, and end it whatever happens."""
     with subprocess.Popen(
-        [*command, *place, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         lines: list[str] = []
         reader = threading.Thread(target=lambda: lines.extend(server.stderr or ()))
@@ -65,6 +70,48 @@ def test_sigterm_ends_a_serving_server_cleanly(world, until):
         # The client's connection is still open: it must not hold up the end.
         server.terminate()
         assert server.wait(20) == 0
+    check_log(lines)
+
+
+def test_a_server_drains_on_sigterm_and_ends_at_once_on_the_next(world, until):
+    with (
+        process(world, "--config", '{"limits": {"drain_s": 600}}') as (server, lines),
+        client_of(lines, until) as client,
+    ):
+        server.terminate()
+        until(lambda: client.get("/v2/health/ready").json()["state"] == "draining", "the news")
+        server.terminate()
+        assert server.wait(20) == 0
+    check_log(lines)
+
+
+HANGING = """
+import sys, threading
+from components.store import LocalStore
+put = LocalStore.put
+def hang(self, key, data):
+    if "/requests/" in key:
+        print("hangs", file=sys.stderr, flush=True)
+        threading.Event().wait()
+    return put(self, key, data)
+LocalStore.put = hang
+from components.serve.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_store_that_hangs_does_not_hold_up_the_end(world, until):
+    world.promote(world.publish(1))
+    config = '{"requests": {"sample": 1.0, "flush_s": 0.1}}'
+    command = [sys.executable, "-c", HANGING, "--port", "0", "--config", config]
+    place = ["--store", str(world.store.root), "--prefix", world.prefix, "--poll-s", "0.05"]
+    with running([*command, *place]) as (server, lines), client_of(lines, until) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        client.post("/v1/models/demo:predict", json={"instances": ["good"]})
+        until(lambda: "hangs\n" in lines, "a write")
+        server.terminate()
+        assert server.wait(120) == 0
     check_log(lines)
 
 

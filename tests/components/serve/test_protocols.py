@@ -32,6 +32,7 @@ V2 = "/v2/models/demo/infer"
 EXPLAIN = "/v1/models/demo:explain"
 TOKEN = "a-token-of-good-length"
 LONG = "good " * 100
+HALF = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
 def tensor(*texts):
@@ -193,6 +194,9 @@ def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(guarded
         assert guarded.post(path, json={}, headers=with_token).status_code == 400
     assert guarded.post(V1, json={"instances": ["a"]}, headers=with_token).status_code == 200
     asyncio.run(_ask_grpc(f"127.0.0.1:{port}"))
+    metrics = guarded.get("/metrics", headers=with_token).text
+    for status in (200, 400, 401, 404):
+        assert f'protocol="grpc",status="{status}",version="7"' in metrics, status
 
 
 async def _ask_grpc(where):
@@ -215,20 +219,53 @@ async def _ask_grpc(where):
         about = await stub.ModelMetadata(messages.ModelMetadataRequest(name="demo"), metadata=token)
         assert [each.name for each in about.inputs] == ["text"]
 
-        async def refused(call, request, metadata=token):
-            with pytest.raises(aio.AioRpcError) as caught:
-                await call(request, metadata=metadata)
-            return caught.value.code()
+        # As Triton's clients send it.
+        texts = b"".join(map(_with_length, (b"good", LONG.encode())))
+        form = {"name": "text", "datatype": "BYTES", "shape": [2]}
+        raw = messages.ModelInferRequest(
+            model_name="demo",
+            inputs=[form],
+            outputs=[{"name": "label"}],
+            raw_input_contents=[texts],
+        )
+        answered = InferResponse.from_grpc(await stub.ModelInfer(raw, metadata=token))
+        assert [each.name for each in answered.outputs] == ["label"]
+        assert answered.outputs[0].as_numpy().shape == (2,)
+        for version, good in (("7", True), ("8", False)):
+            for call, asks in (
+                (stub.ModelReady, messages.ModelReadyRequest(name="demo", version=version)),
+                (stub.ModelMetadata, messages.ModelMetadataRequest(name="demo", version=version)),
+            ):
+                if good:
+                    await call(asks, metadata=token)
+                else:
+                    assert await _refused(call, asks, token) == StatusCode.NOT_FOUND
+        assert list(about.versions) == ["7"]
+        for broken in (_with_length(b"good")[:-1], b"\0" * 2000):
+            raw.raw_input_contents[:] = [broken]
+            assert await _refused(stub.ModelInfer, raw, token) == StatusCode.INVALID_ARGUMENT
 
-        assert await refused(stub.ModelInfer, asked.to_grpc(), ()) == StatusCode.UNAUTHENTICATED
+        assert await _refused(stub.ModelInfer, asked.to_grpc(), ()) == StatusCode.UNAUTHENTICATED
         unload = messages.RepositoryModelUnloadRequest(model_name="demo")
-        assert await refused(stub.RepositoryModelUnload, unload) == StatusCode.NOT_FOUND
+        assert await _refused(stub.RepositoryModelUnload, unload, token) == StatusCode.NOT_FOUND
         other = InferRequest("other", asked.inputs).to_grpc()
-        assert await refused(stub.ModelInfer, other) == StatusCode.NOT_FOUND
+        assert await _refused(stub.ModelInfer, other, token) == StatusCode.NOT_FOUND
         for data in ([b"\xff"], []):
             wrong = InferRequest("demo", [InferInput("text", [len(data)], "BYTES", data)])
-            code = await refused(stub.ModelInfer, wrong.to_grpc())
+            code = await _refused(stub.ModelInfer, wrong.to_grpc(), token)
             assert code == StatusCode.INVALID_ARGUMENT, data
+
+
+async def _refused(call, request, metadata):
+    from grpc import aio
+
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call(request, metadata=metadata)
+    return caught.value.code()
+
+
+def _with_length(data):
+    return len(data).to_bytes(4, "little") + data
 
 
 def test_a_body_that_does_not_come_is_given_up(world, running, until):
@@ -240,6 +277,24 @@ def test_a_body_that_does_not_come_is_given_up(world, running, until):
             head = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             assert b" 408 " in connection.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [(b"", b""), (b"", HALF), (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HALF)],
+    ids=["nothing", "half a header", "half of another"],
+)
+def test_a_connection_on_which_no_request_comes_is_closed(world, running, before, sent):
+    with running(world, config=ServeConfig(limits=LimitsConfig(timeout_s=0.2))) as client:
+        url = client.base_url
+        with socket.create_connection((url.host, url.port), timeout=60) as connection:
+            connection.sendall(before)
+            if before:
+                assert b" 200 " in connection.recv(1000)
+            connection.sendall(sent)
+            while connection.recv(1000):
+                pass
+        assert client.get("/").status_code == 200
 
 
 def test_a_draining_server_answers_and_says_that_it_goes(world, running, until):

@@ -182,6 +182,31 @@ def test_wrong_labels_are_found_in_the_shadow(world, champion, running, until):
     assert world.rollouts.last().reason.startswith("disagreement: ")
 
 
+def test_blue_green_compares_with_the_champion_too(world, champion, running, until):
+    way: list[str] = []
+    with running(world, command=lambda digest: acting(way[0])(digest)) as client:
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        labels = [each["label"] for each in ask(client)["predictions"]]
+        way.append("answers the wrong labels" if labels[0] == "positive" else "well")
+        all_at_once = Stage(kind="canary", share=1.0, requests=10**6)
+        world.begin("bundle", all_at_once, max_slowdown=1000.0)
+        ask_until(client, world, ended)
+    last = world.rollouts.last()
+    assert last.reason.startswith("disagreement: ")
+    assert last.seen.champion.requests > 0
+
+
+def test_a_challenger_is_not_to_blame_for_the_store(world, champion, running, until):
+    ways = ["finds no store"] * 3
+    with running(world, command=lambda digest: acting(ways.pop() if ways else "well")(digest)) as (
+        client
+    ):
+        until(lambda: client.get("/v2/health/ready").status_code == 200, "a champion")
+        world.begin("bundle", Stage(kind="canary", share=0.5, requests=10**6), **LENIENT)
+        until(lambda: "challenger" in ask_versions(client, 10), "the challenger")
+    assert world.rollouts.last().is_live
+
+
 def test_somebody_elses_promotion_ends_the_rollout(world, champion, running, until):
     world.begin("bundle", Stage(kind="shadow", requests=10**6), **LENIENT)
     with running(world, command=acting("well")) as client:
