@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sysconfig
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,7 +88,7 @@ TOO_STRICT = "positive_data_acceptance,negative_data_rejection"
 def test_schemathesis_finds_nothing_wrong_in_five_thousand_cases(served, tmp_path):
     """Good and bad requests made from our own OpenAPI document, and answers held to it."""
     command = [
-        Path(sysconfig.get_path("scripts")) / "schemathesis",
+        f"{sysconfig.get_path('scripts')}/schemathesis",
         *("run", f"{served.base_url}/openapi.json", "--exclude-checks", TOO_STRICT),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "720", "--seed", "6"),
         *("--continue-on-failure", "--no-color"),
