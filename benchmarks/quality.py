@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from components.sources import open_source
 from components.tasks.text_classification import TextClassification
 from components.validate.checks.balance import balance
 from components.validate.checks.row_count import row_count
+from components.validate.checks.skew import skew
 from components.validate.config import ValidateConfig
 from components.validate.sample import Sample
 from components.windows import ALL_TIME
@@ -99,14 +100,14 @@ def windows(draws: int) -> list[Figure]:
         ("counts that vary by a third, as it comes", 0.33, ValidateConfig()),
     ):
         rate = _rate(row_count, draws, config, spread=spread)
-        figures.append(_false_alarms(name, rate, config, draws))
+        figures.append(_false_alarms(name, rate, config.row_count.max_p_value, draws))
     for name, group_rows, config in (
         ("labels of independent rows, any change", 1, at_level),
         ("labels alike in groups of ten, any change", 10, at_level),
         ("labels alike in groups of ten, as it comes", 10, ValidateConfig()),
     ):
         rate = _rate(balance, draws, config, group_rows=group_rows)
-        figures.append(_false_alarms(name, rate, config, draws))
+        figures.append(_false_alarms(name, rate, config.balance.max_p_value, draws))
     half = _rate(row_count, draws, ValidateConfig(), spread=0.1, current=0.33)
     figures.append(
         Figure(
@@ -125,12 +126,11 @@ def windows(draws: int) -> list[Figure]:
     return figures
 
 
-def _false_alarms(name: str, rate: float, config: ValidateConfig, draws: int) -> Figure:
+def _false_alarms(name: str, rate: float, level: float, draws: int) -> Figure:
     """Return the figure of a rate of false alarms beside the level of its test."""
-    level = config.balance.max_p_value
     limit = level + 3 * np.sqrt(level * (1 - level) / draws)
     return Figure(
-        f"false alarms: {name}", rate, level, rate / level, f"≤ {limit:.4f}", rate <= limit
+        f"false alarms: {name}", rate, level, rate / level, f"≤ {limit:.4f}", bool(rate <= limit)
     )
 
 
@@ -168,11 +168,45 @@ def _rate(
     return spoke / draws
 
 
+def skews(draws: int) -> list[Figure]:
+    """Return how often real sentences are said to be unlike others of their kind, and cut ones."""
+    source = load("sentiment", ["source.max_rows_per_window=null"]).source
+    frame = open_source(source).read(ALL_TIME).frame
+    frame = frame[frame["id"].str.startswith("movies")].drop_duplicates("text")
+    any_change = ValidateConfig.model_validate({"skew": {"max_p_value": LEVEL, "min_change": 1e-9}})
+    figures = []
+    for name, config in (("any change", any_change), ("as it comes", ValidateConfig())):
+        rate = _skewed(frame, draws, config, lambda text: text)
+        level = config.skew.max_p_value
+        figures.append(_false_alarms(f"sentences beside others, {name}", rate, level, draws))
+    for name, change in (
+        ("sentences cut to a half", lambda text: text[: len(text) // 2]),
+        ("sentences in small letters", str.lower),
+    ):
+        rate = _skewed(frame, draws, ValidateConfig(), change)
+        figures.append(Figure(f"found: {name}", rate, 1, rate, "≥ 0.95", rate >= 0.95))
+    return figures
+
+
+def _skewed(
+    frame: pd.DataFrame, draws: int, config: ValidateConfig, change: Callable[[str], str]
+) -> float:
+    """Return the share of draws in which rows are said to be unlike what the server was asked."""
+    spoke = 0
+    for draw in range(draws):
+        rows = frame.sample(2 * WINDOW_ROWS, random_state=draw)
+        learnt, served = rows.iloc[:WINDOW_ROWS], rows.iloc[WINDOW_ROWS:]
+        given = learnt.assign(text=learnt["text"].map(change), window="w")
+        spoke += bool(skew(Sample(given, "w", TASK, {}, served=served["text"].tolist()), config))
+    return spoke / draws
+
+
 def measure(quick: bool) -> list[Figure]:
     """Return all figures."""
     return [
         *label_errors(*((QUICK_ROWS, QUICK_SEEDS) if quick else (ROWS, SEEDS))),
         *windows(QUICK_DRAWS if quick else DRAWS),
+        *skews(QUICK_DRAWS if quick else DRAWS),
     ]
 
 

@@ -10,7 +10,7 @@ that it was forgotten, and so can every later run; nobody can read it from there
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -25,6 +25,8 @@ from components.store import Store
 
 By = Literal["id", "group"]
 """The column that names what is to be forgotten."""
+LINE = "raw"
+"""Column of what a source could not read as a row, which has neither."""
 
 
 class Erasure(Section):
@@ -37,6 +39,8 @@ class Erasure(Section):
     reason: str
     column: By
     digests: list[str]
+    lines: list[str] = []
+    """Digests of lines that name them and could not be read as rows."""
 
 
 def digest_of_name(name: str) -> str:
@@ -70,6 +74,10 @@ class Forgotten:
                 )
         return found
 
+    def line(self, raw: str) -> bool:
+        """Tell whether what could not be read as a row is to be forgotten."""
+        return digest_of_name(raw) in self.digests.get(LINE, ())
+
 
 class Erasures:
     """All that a project is to forget."""
@@ -78,9 +86,27 @@ class Erasures:
         """Name the place; nothing is written yet."""
         self._series = Series(store, f"{prefix}/erasures", 8, Erasure)
 
-    def add(self, column: By, names: Sequence[str], by: str, reason: str, at: datetime) -> Erasure:
-        """Record that rows are to be forgotten; twice is harmless."""
+    def add(
+        self,
+        column: By,
+        names: Sequence[str],
+        by: str,
+        reason: str,
+        at: datetime,
+        lines: Iterable[str] = (),
+    ) -> Erasure:
+        """Record that rows are to be forgotten; twice is harmless.
+
+        Args:
+            column: what the names are of.
+            names: ids or groups, as the rows have them.
+            by: who asked for it.
+            reason: why.
+            at: when.
+            lines: that name them and could not be read as rows.
+        """
         digests = sorted({digest_of_name(name) for name in names})
+        unread = sorted({digest_of_name(line) for line in lines})
         while True:  # each turn without an answer means that somebody else was first
             number = self._series.last() + 1
             made = Erasure(
@@ -90,6 +116,7 @@ class Erasures:
                 reason=reason,
                 column=column,
                 digests=digests,
+                lines=unread,
             )
             if self._series.create(number, made):
                 return made
@@ -101,11 +128,11 @@ class Erasures:
     def forgotten(self) -> Forgotten:
         """Return what they say together."""
         records = self.all()
-        return Forgotten(
-            {
-                column: frozenset(
-                    digest for each in records if each.column == column for digest in each.digests
-                )
-                for column in get_args(By)
-            }
-        )
+        found = {
+            column: frozenset(
+                digest for each in records if each.column == column for digest in each.digests
+            )
+            for column in get_args(By)
+        }
+        lines = frozenset(digest for each in records for digest in each.lines)
+        return Forgotten(found | ({LINE: lines} if lines else {}))

@@ -131,7 +131,7 @@ RecordT = TypeVar("RecordT", bound=Section)
 
 
 class Series(Generic[RecordT]):
-    """Records numbered from 1 in one folder; append-only."""
+    """Records numbered from 1 in one folder; append-only, but for an erasure."""
 
     def __init__(self, store: Store, folder: str, width: int, kind: type[RecordT]) -> None:
         self._store, self._folder, self._width, self._kind = store, folder, width, kind
@@ -179,6 +179,10 @@ class Series(Generic[RecordT]):
             return self._store.create_if_absent(name, data)
         except OutcomeUnknown:
             return self._store.create_if_absent(name, data)
+
+    def erase(self, number: int, record: RecordT) -> None:
+        """Write a record over the one of a number, which says something that must be forgotten."""
+        self._store.put(self._name(number), record.to_json().encode())
 
     def _name(self, number: int) -> str:
         return f"{self._folder}/{number:0{self._width}d}.json"

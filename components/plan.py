@@ -51,8 +51,16 @@ class Live(Section):
     labelled: list[WindowData]
 
 
+class Served(Section):
+    """What the project's server was asked in a window, as its log was when the run began."""
+
+    window: Window
+    files: str
+    """Digest of the names of the log's files, which never change."""
+
+
 class Admission(Section):
-    """What people decided of rows that ``validate`` judges, when the run began."""
+    """By what ``validate`` judges rows, besides themselves, as it was when the run began."""
 
     schema_version: int = 1
     project: str = ""
@@ -64,6 +72,8 @@ class Admission(Section):
     horizon: str = ""
     """The present, ISO 8601, if some row says that it is of later. Else empty, so that time
     alone makes no run another one."""
+    served: Served | None = None
+    """None where the server was asked nothing, or its log is the source."""
 
 
 class Base(Section):

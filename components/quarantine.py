@@ -12,7 +12,7 @@ the digest of it, so that the same rows again are no more rows.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -87,6 +87,23 @@ class Readmissions:
             )
             if self._series.create(number, made):
                 return made
+
+    def forget(self, keys: Container[str]) -> int:
+        """Take what was put right in rows out of the records; return of how many rows.
+
+        That somebody took them in again stays known, by their keys.
+        """
+        erased = 0
+        for number in range(1, self._series.last() + 1):
+            record = self._series.read(number)
+            rows = [
+                each.model_copy(update={"changes": {}}) if each.key in keys else each
+                for each in record.rows
+            ]
+            if count := sum(one != other for one, other in zip(rows, record.rows, strict=True)):
+                erased += count
+                self._series.erase(number, record.model_copy(update={"rows": rows}))
+        return erased
 
     def until(self, last: int) -> dict[str, Readmitted]:
         """Return what holds after the first ``last`` of them, by a row's key; the last counts."""

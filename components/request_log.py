@@ -16,7 +16,7 @@ import hashlib
 import io
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,15 +128,25 @@ class RequestLog:
         pd.DataFrame(list(rows), columns=list(COLUMNS)).to_parquet(buffer, index=False)
         self._store.put(f"{self._requests}/{file}.parquet", buffer.getvalue())
 
-    def files(self) -> list[str]:
-        """Return the names of all files, in the order in which they began.
+    def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
+        """Return the names of files, in the order in which they began.
+
+        Args:
+            start: leave out files all of whose rows are of before.
+            end: leave out files that began then or later.
 
         Raises:
             StoreError: the store cannot be listed.
         """
         keys = self._store.list(f"{self._requests}/")
         names = [each.removeprefix(f"{self._requests}/").removesuffix(".parquet") for each in keys]
-        return [name for name in names if _began(name) is not None]
+        return [
+            name
+            for name in names
+            if (began := _began(name)) is not None
+            and (start is None or began + LONGEST_FILE >= start)
+            and (end is None or began < end)
+        ]
 
     def content(self, file: str) -> bytes:
         """Return a file as it is in the store: Parquet with ``COLUMNS``.
@@ -145,6 +155,22 @@ class RequestLog:
             StoreError: it is not there, or cannot be read.
         """
         return self._store.get(f"{self._requests}/{file}.parquet")
+
+    def rows(self, file: str) -> pd.DataFrame:
+        """Return the rows of a file, with ``COLUMNS`` and ``moment``, their time as such.
+
+        Raises:
+            SourceError: it holds something else.
+            StoreError: it is not there, or cannot be read.
+        """
+        import pandas as pd
+
+        try:
+            frame = pd.read_parquet(io.BytesIO(self.content(file)))
+        except ValueError as error:  # pyarrow's own is one
+            place = self._store.uri(f"{self._requests}/{file}.parquet")
+            raise SourceError(f"{place} holds no requests: {error}") from error
+        return frame.assign(moment=frame["time"].map(datetime.fromisoformat))
 
     def rows_of(self, file: str) -> frozenset[str]:
         """Return the ids of a file's rows; none if there is no such file.
@@ -181,17 +207,27 @@ class RequestLog:
         Raises:
             SourceError: an object holds something else.
         """
-        labels: list[tuple[str, FeedbackFile]] = []
-        for key in self._store.list(f"{self._feedback}/"):
-            began = _began(key.removeprefix(f"{self._feedback}/").removesuffix(".json"))
-            if began is None or (since is not None and began < since - timedelta(seconds=1)):
-                continue
-            try:
-                labels.append((key, FeedbackFile.from_json(self._store.get(key).decode())))
-            except ValueError as error:
-                raise SourceError(f"{self._store.uri(key)} holds no labels: {error}") from error
-        labels.sort(key=lambda each: (datetime.fromisoformat(each[1].at), each[0]))
+        labels = sorted(
+            self._came(since), key=lambda each: (datetime.fromisoformat(each[1].at), each[0])
+        )
         return {one.row_id: one.label for _, file in labels for one in file.labels}
+
+    def withdraw(self, rows: Container[str]) -> int:
+        """Take the labels of rows out of what came back; return how many they were.
+
+        Args:
+            rows: their ids.
+
+        Raises:
+            SourceError: an object holds something else.
+        """
+        withdrawn = 0
+        for key, file in self._came():
+            left = [each for each in file.labels if each.row_id not in rows]
+            if len(left) < len(file.labels):
+                withdrawn += len(file.labels) - len(left)
+                self._store.put(key, file.model_copy(update={"labels": left}).to_json().encode())
+        return withdrawn
 
     def read(self, start: datetime, end: datetime) -> pd.DataFrame:
         """Return the rows that were answered in ``[start, end)``, in order of time.
@@ -204,23 +240,26 @@ class RequestLog:
         """
         import pandas as pd
 
-        parts = []
-        for file in self.files():
-            began = _began(file)
-            if began is None or not start - LONGEST_FILE <= began < end:
-                continue
-            try:
-                parts.append(pd.read_parquet(io.BytesIO(self.content(file))))
-            except ValueError as error:  # pyarrow's own is one
-                place = self._store.uri(f"{self._requests}/{file}.parquet")
-                raise SourceError(f"{place} holds no requests: {error}") from error
+        # An erasure may have left a file without any row.
+        parts = [rows for file in self.files(start, end) if len(rows := self.rows(file))]
         if not parts:
             return pd.DataFrame(columns=[*COLUMNS, "label"])
         frame = pd.concat(parts, ignore_index=True)
-        moments = frame["time"].map(datetime.fromisoformat)
-        frame = frame[(moments >= start) & (moments < end)].sort_values(["time", "id"])
+        inside = (frame["moment"] >= start) & (frame["moment"] < end)
+        frame = frame[inside].drop(columns="moment").sort_values(["time", "id"])
         labels = self.feedback(since=start)
         return frame.assign(label=[labels.get(each) for each in frame["id"]]).reset_index(drop=True)
+
+    def _came(self, since: datetime | None = None) -> Iterator[tuple[str, FeedbackFile]]:
+        """Yield the objects of labels by their keys."""
+        for key in self._store.list(f"{self._feedback}/"):
+            began = _began(key.removeprefix(f"{self._feedback}/").removesuffix(".json"))
+            if began is None or (since is not None and began < since - timedelta(seconds=1)):
+                continue
+            try:
+                yield key, FeedbackFile.from_json(self._store.get(key).decode())
+            except ValueError as error:
+                raise SourceError(f"{self._store.uri(key)} holds no labels: {error}") from error
 
 
 def _began(file: str) -> datetime | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,44 +45,57 @@ def is_test(groups: Iterable[str]) -> NDArray[np.bool_]:
 
 def content_digest(text: str) -> str:
     """Return the digest of a text as a reader sees it: case, spaces and form folded."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_folded(text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def content_digests(texts: Any) -> list[bytes]:
     """Return the ``content_digest`` of each of an Arrow column's strings, as bytes.
 
-    What holds nothing counts as empty. Texts in ASCII whose words one space separates are
-    folded together, all others one by one.
+    What holds nothing counts as empty.
     """
     digests: list[bytes] = []
     for start in range(0, len(texts), _BATCH):
-        for chunk in getattr(some := texts.slice(start, _BATCH), "chunks", [some]):
-            digests += _digests_of_chunk(chunk)
+        seen = folded(texts.slice(start, _BATCH))
+        bounds = np.frombuffer(seen.buffers()[1], np.int64)[: len(seen) + 1].tolist()
+        data = bytes(seen.buffers()[2] or b"")
+        digests += [hashlib.sha256(data[a:b]).digest() for a, b in pairwise(bounds)]
     return digests
 
 
-def _digests_of_chunk(texts: Any) -> list[bytes]:
+def folded(texts: Any) -> Any:
+    """Return an Arrow column's strings as a reader sees them: case, spaces and form folded.
+
+    What holds nothing counts as empty. Texts in ASCII whose words one space separates are
+    folded together, all others one by one.
+
+    Returns:
+        an array of large strings in one piece, without an offset.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not len(texts):
-        return []
-    texts = pc.fill_null(texts, "").cast(pa.large_string())
-    bounds = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
+    texts = pc.fill_null(texts, "").cast(pa.large_binary())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], texts.type)
+    bounds = np.frombuffer(texts.buffers()[1] or bytes(8), np.int64)[texts.offset :]
+    bounds = bounds[: len(texts) + 1]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
     bounds = bounds - bounds[0]
-    plain = _is_plain(data, bounds)
-    others = iter(texts.filter(pa.array(~plain)).to_pylist())
     lower = data.tobytes().lower()
-    return [
-        hashlib.sha256(lower[start:end]).digest()
-        if known
-        else bytes.fromhex(content_digest(next(others)))
-        for start, end, known in zip(
-            bounds[:-1].tolist(), bounds[1:].tolist(), plain.tolist(), strict=True
-        )
-    ]
+    plain = _is_plain(data, bounds)
+    if not plain.all():
+        parts = [lower[start:end] for start, end in pairwise(bounds.tolist())]
+        for place in np.flatnonzero(~plain).tolist():
+            text = data[bounds[place] : bounds[place + 1]].tobytes().decode()
+            parts[place] = _folded(text).encode("utf-8", "surrogatepass")
+        bounds = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        lower = b"".join(parts)
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(lower)]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
 def _is_plain(data: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:

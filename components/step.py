@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.attempts import Attempt
 from components.errors import TokiwaError
 
 PROGRESS_EVERY_S = 0.5
@@ -79,17 +80,25 @@ def running(step: str) -> Iterator[Log]:
     """Run the body of a step: announce it, and turn an error into one line.
 
     A ``TokiwaError`` ends the process with its exit code and without a traceback;
-    anything else is a bug, keeps its traceback in the log, and ends with 1.
+    anything else is a bug, keeps its traceback in the log, and ends with 1. After a mistake,
+    a further attempt in the same run ends as the one before it, without running the body.
     """
     log = Log(step, os.environ.get("TOKIWA_RUN", ""))
     log.line("started")
+    attempt = Attempt.current(log.run)
+    if attempt and (known := attempt.before()):
+        log.line("failed", error=f"not tried again: {known.error}", exit_code=known.exit_code)
+        sys.exit(known.exit_code)
     try:
         yield log
-    except TokiwaError as error:
-        log.line("failed", error=str(error), exit_code=error.exit_code)
-        sys.exit(error.exit_code)
     except Exception as error:
-        traceback.print_exc(file=sys.stdout)
-        log.line("failed", error=f"{type(error).__name__}: {error}", exit_code=1)
-        sys.exit(1)
+        said, exit_code = f"{type(error).__name__}: {error}", 1
+        if isinstance(error, TokiwaError):
+            said, exit_code = str(error), error.exit_code
+        else:
+            traceback.print_exc(file=sys.stdout)
+        if attempt:
+            attempt.note(error, said, exit_code)
+        log.line("failed", error=said, exit_code=exit_code)
+        sys.exit(exit_code)
     log.line("finished")

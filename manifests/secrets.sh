@@ -42,7 +42,7 @@ else
   {"name": "steps", "credentials": [{"accessKey": "steps", "secretKey": "$steps"}],
    "actions": ["Read:tokiwa", "Write:tokiwa", "List:tokiwa", "Tagging:tokiwa"]},
   {"name": "server", "credentials": [{"accessKey": "server", "secretKey": "$server"}],
-   "actions": ["Read:tokiwa", "List:tokiwa"]},
+   "actions": ["Read:tokiwa", "List:tokiwa", "Write:tokiwa/projects/*"]},
   {"name": "mlflow", "credentials": [{"accessKey": "mlflow", "secretKey": "$mlflow"}],
    "actions": ["Read:tokiwa-mlflow", "Write:tokiwa-mlflow", "List:tokiwa-mlflow"]}
 ]}

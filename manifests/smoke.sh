@@ -3,10 +3,15 @@
 #
 #   manifests/smoke.sh [--keep] [IMAGE_REGISTRY]
 #
-# In the current context there must be Kubeflow with profiles, Pipelines and KServe (docs/kubeflow.md), and
-# the images, built with DATA=requirements-demo.txt, where the nodes can pull them; for kind:
+# In the current context there must be Kubeflow with profiles, Pipelines and KServe
+# (docs/kubeflow.md), and the images, built with DATA=requirements-demo.txt, where the nodes can
+# pull them; for kind:
 #
 #   kind load docker-image tokiwa-python-{base,train,serve,mlflow}:0.1.0
+#
+# Kubeflow Pipelines is asked through a forwarded port, as the profile's own account
+# default-editor; set KF_PIPELINES_ENDPOINT and TOKIWA_KFP_TOKEN or TOKIWA_KFP_COOKIE to come in
+# by another door.
 #
 # It works in the namespace `tokiwa`, which must not exist before, and deletes it at the end;
 # --keep leaves everything for a look. The last line is SMOKE PASSED, or what failed.
@@ -42,8 +47,16 @@ await() {
   done
 }
 
+# forward NAMESPACE WHAT PORTS: a forward that breaks is made again.
 forward() {
-  k port-forward "$1" "$2" >"$WORK/forward-${2%%:*}" 2>&1 &
+  (
+    trap 'kill "$!" 2>/dev/null || true; exit' TERM
+    while :; do
+      kubectl -n "$1" port-forward "$2" "$3" >"$WORK/forward-${3%%:*}" 2>&1 &
+      wait "$!" || true
+      sleep 1
+    done
+  ) &
   FORWARDS+=("$!")
 }
 
@@ -62,7 +75,9 @@ trap leave EXIT
 
 # --- 0. what must be there
 
-command -v kubectl >/dev/null || fail "there is no kubectl"
+for tool in kubectl curl python3; do
+  command -v "$tool" >/dev/null || fail "there is no $tool"
+done
 [ -x "$TOKIWA" ] || command -v "$TOKIWA" >/dev/null || fail "there is no $TOKIWA; run: make install"
 kubectl version >/dev/null || fail "no cluster answers in the context $(kubectl config current-context)"
 for crd in inferenceservices.serving.kserve.io servingruntimes.serving.kserve.io workflows.argoproj.io profiles.kubeflow.org; do
@@ -94,7 +109,7 @@ fi
 grep -q restricted "$WORK/forbidden" || fail "a pod was refused, but not for the standard"
 say "a pod that may run as root is refused"
 
-# --- 3. the first run
+# --- 3. Kubeflow lets us in
 
 # The shipped project, on this cluster; $1 is more of the file.
 project() {
@@ -102,9 +117,20 @@ project() {
   printf 'cluster: {namespace: %s, service_account: tokiwa-steps}\n%s\n' "$NAMESPACE" "${1:-}"
 }
 project > "$WORK/sentiment.yaml"
+if [ -z "${KF_PIPELINES_ENDPOINT:-}" ]; then
+  forward kubeflow svc/ml-pipeline 18888:8888
+  export KF_PIPELINES_ENDPOINT=http://127.0.0.1:18888
+  await 120 "the profile's account" k get serviceaccount default-editor
+  TOKIWA_KFP_TOKEN=$(k create token default-editor --audience=pipelines.kubeflow.org --duration=3h)
+  export TOKIWA_KFP_TOKEN
+fi
+await 180 "Kubeflow Pipelines to let us in" "$TOKIWA" runs "$WORK/sentiment.yaml"
+
+# --- 4. the first run
+
 say "training on the first window"
 "$TOKIWA" submit "$WORK/sentiment.yaml" --window 2026-01-05 --wait || fail "the first run"
-forward svc/tokiwa-store 18333:8333
+forward "$NAMESPACE" svc/tokiwa-store 18333:8333
 await 60 "the store's port" bash -c 'exec 3<>/dev/tcp/127.0.0.1/18333'
 export TOKIWA_STORE=s3://tokiwa AWS_ENDPOINT_URL_S3=http://127.0.0.1:18333
 export AWS_ACCESS_KEY_ID=steps AWS_SECRET_ACCESS_KEY=local-only-steps AWS_DEFAULT_REGION=us-east-1
@@ -114,10 +140,10 @@ generation() {
 }
 [ "$(generation)" = 1 ] || fail "the first run promoted nothing"
 
-# --- 4. the server follows
+# --- 5. the server follows
 
 await 600 "the server" k wait --for=condition=Ready inferenceservice/sentiment --timeout=5s
-forward svc/sentiment-predictor 18080:80
+forward "$NAMESPACE" svc/sentiment-predictor 18080:80
 answer() {
   curl -sf "http://127.0.0.1:18080/v1/models/sentiment:predict" \
     -H 'Content-Type: application/json' -d '{"instances": ["what a lovely day"]}'
@@ -126,19 +152,29 @@ serves() { answer | grep -q "\"generation\": *$1\b"; }
 await 120 "an answer of generation 1" serves 1
 say "it says: $(answer)"
 
-# --- 5. what does not move does not retrain, what moves does
+# --- 6. what does not move does not retrain, what moves does
 
 say "monitoring a quiet window"
 "$TOKIWA" submit "$WORK/sentiment.yaml" --graph monitoring --window 2026-01-12 --wait \
   || fail "the monitoring of a quiet window"
 [ "$(generation)" = 1 ] || fail "a quiet window led to a promotion"
 say "monitoring the window in which tweets come"
+# Loose limits: what is proved is the way, on a machine that others use.
+project 'deploy: {rollout: {stages: [{kind: canary, share: 0.5, requests: 40}], max_slowdown: 9.0, max_disagreement: 0.9, deadline_ms: 10000}}' \
+  > "$WORK/sentiment.yaml"
 "$TOKIWA" submit "$WORK/sentiment.yaml" --graph monitoring --window 2026-01-19 --wait \
   || fail "the monitoring of the tweets"
-[ "$(generation)" = 2 ] || fail "drift led to no promotion"
+"$TOKIWA" rollout "$WORK/sentiment.yaml" || fail "drift led to no challenger that was let in"
+[ "$(generation)" = 1 ] || fail "the challenger was promoted without a canary: has a server given a sign of life?"
 
-# --- 6. the new champion is rolled out while the old one answers
+# --- 7. a canary on real requests, while the old champion answers the others
 
+canary_is_over() {
+  for _ in $(seq 20); do answer >/dev/null || return 1; done
+  [ "$(generation)" = 2 ]
+}
+await 900 "the canary to be promoted" canary_is_over
+"$TOKIWA" rollout "$WORK/sentiment.yaml"
 await 300 "an answer of generation 2" serves 2
 say "the server answers with generation 2, and was never restarted:"
 k get pods -l serving.kserve.io/inferenceservice=sentiment
@@ -146,7 +182,7 @@ restarts=$(k get pods -l serving.kserve.io/inferenceservice=sentiment \
   -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}')
 [ -z "${restarts//[0 ]/}" ] || fail "a server was restarted"
 
-# --- 7. schedules
+# --- 8. schedules
 
 say "scheduling, twice: the second time must change nothing"
 project 'schedules: {training: {cron: "0 0 6 * * MON"}, monitoring: {cron: "0 0 * * * *"}}' \

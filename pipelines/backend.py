@@ -77,6 +77,7 @@ class Backend:
         """Reach Kubeflow Pipelines with what the environment gives.
 
         Raises:
+            BadInput: it has profiles and no namespace is given, or the other way round.
             Unauthorised: it does not accept the credentials.
             BackendError: it cannot be reached, or is too old.
         """
@@ -91,13 +92,13 @@ class Backend:
             warnings.simplefilter("ignore", UserWarning)  # of an address without https
             try:
                 with contextlib.redirect_stdout(said):
+                    # kfp looks for its server in the namespace that it is given.
                     client = _Client(
-                        namespace=namespace or "kubeflow",
                         existing_token=os.environ.get("TOKIWA_KFP_TOKEN"),
                         cookies=os.environ.get("TOKIWA_KFP_COOKIE"),
                         credentials=credentials,
                     )
-                client.get_kfp_healthz()
+                several_users = client.get_kfp_healthz().multi_user
             except urllib3.exceptions.HTTPError as error:
                 if "Failed to load kube config" not in said.getvalue():
                     raise
@@ -106,7 +107,17 @@ class Backend:
                     "its port with kubectl port-forward -n kubeflow svc/ml-pipeline 8888 and set "
                     "KF_PIPELINES_ENDPOINT=http://localhost:8888"
                 ) from error
-        return cls(client, namespace, place or client._existing_config.host)
+        place = place or client._existing_config.host
+        if several_users is True and not namespace:
+            raise BadInput(
+                f"{place} has a profile for each team: say in cluster.namespace which one is yours"
+            )
+        if several_users is False and namespace:
+            raise BadInput(
+                f"{place} has one user and no profiles: leave cluster.namespace ({namespace}) out"
+            )
+        client.set_user_namespace(namespace)
+        return cls(client, namespace, place)
 
     def link(self, kind: str, identity: str) -> str:
         """Return where the UI shows something, such as ``runs``."""

@@ -17,6 +17,8 @@ from components.settings import Section
 GPU_TYPES = ("nvidia.com/gpu", "nvidia.com/mig-<n>g.<m>gb", "amd.com/gpu", "gpu.intel.com/xe")
 MAX_GPUS = 16
 """More sit in no machine; several machines are the Trainer's business (``finetune.launch``)."""
+MAX_WAIT_S = 86_400
+"""Longest wait before an attempt: a day."""
 _GPU = re.compile(r"nvidia\.com/gpu|nvidia\.com/mig-\d+g\.\d+gb|amd\.com/gpu|gpu\.intel\.com/xe")
 _CPU = re.compile(r"\d+m|\d+(\.\d+)?")
 _BYTES = re.compile(r"(\d+)(Ei|Pi|Ti|Gi|Mi|Ki|E|P|T|G|M|K|)")
@@ -175,14 +177,24 @@ class Retries(Section):
     """How often a pod that failed is started again.
 
     Kubeflow Pipelines counts every failure: its launcher ends with 1 whatever the step
-    ended with, so an eviction (75) and a mistake (2) look alike to it.
+    ended with, so an eviction (75) and a mistake (2) look alike to it. A mistake ends the
+    further attempts at once, see ``components.attempts``.
     """
 
     most: int = Field(default=1, ge=0, le=10)
     wait_s: int = Field(default=30, ge=0, le=3600)
-    factor: float = Field(default=2.0, ge=1, le=10)
-    """By which each wait is longer than the one before."""
-    most_wait_s: int = Field(default=900, ge=0, le=86_400)
+    factor: int = Field(default=2, ge=1, le=10)
+    """By which each wait is longer than the one before; Argo reads whole numbers only."""
+
+    @model_validator(mode="after")
+    def _waits_are_worth_it(self) -> Retries:
+        last_s = self.wait_s * self.factor ** max(0, self.most - 1)
+        if last_s > MAX_WAIT_S:
+            raise ValueError(
+                f"the last of {self.most} waits would take {last_s} s, more than {MAX_WAIT_S}: "
+                "lower most, wait_s or factor"
+            )
+        return self
 
 
 class RunAs(Section):

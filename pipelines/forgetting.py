@@ -7,37 +7,30 @@ artifacts that a cluster keeps in a bucket of its own.
 from __future__ import annotations
 
 import getpass
-import hashlib
-import html
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from components import bundle, home
 from components.erasures import By, Erasures, Forgotten, digest_of_name
 from components.errors import BadInput
 from components.ledger import Ledger
 from components.online.kept import KeptHead, digests_of
-from components.quarantine import Quarantine
+from components.quarantine import UNREAD, Quarantine
 from components.resolve.core import known_windows
 from components.settings import Section
 from components.sources import open_source
 from components.split import is_test
 from components.store import ObjectMissing, Store
+from components.windows import ALL_TIME, Window
+from pipelines.erasing import Traces, erase
 from pipelines.online import BELOW
 from pipelines.project import ProjectConfig
-
-TELLING_CHARACTERS = 12
-"""A shorter content says nothing of who wrote it, and is found in any file."""
-MAX_BYTES = 200_000_000
-"""Files of text that are larger are none of ours."""
 
 
 class Learnt(Section):
@@ -68,6 +61,8 @@ class ForgetReport(Section):
 
     rows: int
     """Found in the source and in quarantine."""
+    lines: int
+    """That name them and could not be read as rows."""
     windows: list[str]
     unknown: list[str]
     """Names that no row has now; later rows with them will be left out, too."""
@@ -76,6 +71,8 @@ class ForgetReport(Section):
     kept_rows: int
     """Taken out of tables in the store and among local artifacts."""
     embeddings: int
+    labels: int
+    """That came back for rows of the server's log."""
     deleted: list[str]
     """Local files that showed one of the rows."""
     learnt: list[Learnt]
@@ -104,62 +101,84 @@ def forget(
             "source.columns.group, or forget rows by --id"
         )
     store = home.store()
-    wanted = frozenset(map(digest_of_name, names))
-    gone = Forgotten({column: wanted})
-    frame = _rows(project, store, gone)
+    traces = _traces(project, store, column, names)
+    frame = traces.frame
     windows = sorted(set(frame["window"]))
-    contents = {each for each in frame["text"] if each}
     report = ForgetReport(
         rows=len(frame),
+        lines=len(traces.lines),
         windows=windows,
         unknown=sorted(set(names) - set(frame[column])),
         recorded=0,
         kept_rows=0,
         embeddings=0,
+        labels=0,
         deleted=[],
-        learnt=list(_learnt(project, store, frame, contents)),
+        learnt=list(_learnt(project, store, frame)),
         heads=list(_heads(project, store, frame, names if column == "id" else ())),
     )
     if dry_run:
         return report
     made = Erasures(store, project.ledger).add(
-        column, names, getpass.getuser(), reason, datetime.now(UTC)
+        column, names, getpass.getuser(), reason, datetime.now(UTC), traces.lines
     )
     for head in report.heads:
         KeptHead(store, project.ledger, head.champion).begin_anew()
-    tables, files = _clean_artifacts(home.home(), gone, contents)
+    cleaned = erase(store, project, traces, home.home())
     return report.model_copy(
         update={
             "recorded": made.number,
-            "kept_rows": _clean_tables(store, project, gone, contents) + tables,
-            "embeddings": _clean_embeddings(store, contents),
-            "deleted": files,
+            "kept_rows": cleaned.rows,
+            "embeddings": cleaned.embeddings,
+            "labels": cleaned.labels,
+            "deleted": cleaned.deleted,
         }
     )
 
 
-def _rows(project: ProjectConfig, store: Store, gone: Forgotten) -> pd.DataFrame:
+def _traces(project: ProjectConfig, store: Store, column: By, names: Sequence[str]) -> Traces:
     """Return what is to be forgotten, as the source and the quarantine hold it."""
-    source = open_source(project.source.model_copy(update={"labels_of": ""}))
-    parts = [
-        source.read(window).frame.assign(window=window.name)
-        for window in known_windows(project.resolve, datetime.now(UTC))
-    ]
-    parts.append(Quarantine(store, project.ledger).rows())
-    every = pd.concat(parts, ignore_index=True)
-    found = every[gone.rows(every)]
-    return found.drop_duplicates(["id", "group", "text", "window"])
+    gone = Forgotten({column: frozenset(map(digest_of_name, names))})
+    # What is forgotten already, and what a cap leaves out, may be kept somewhere all the same.
+    source = open_source(
+        project.source.model_copy(update={"labels_of": "", "max_rows_per_window": None})
+    )
+    waiting = Quarantine(store, project.ledger).rows()
+    parts = [waiting[gone.rows(waiting)]]
+    unread = waiting[waiting.get("source", waiting["text"]) == UNREAD]
+    lines, named_lines = set(unread["text"]), set(unread["text"][gone.rows(unread)])
+    for window in _all_windows(project, datetime.now(UTC)):
+        rows = source.read(window).frame.assign(window=window.name)
+        parts.append(rows[gone.rows(rows)])
+        lines |= set(source.unreadable(window, with_undated=True)["raw"].to_pylist())
+    frame = pd.concat(parts, ignore_index=True).astype(object)
+    frame = frame.where(frame.notna(), None)
+    # As a field of a line: between separators, quotes or brackets.
+    named = "|".join(map(re.escape, names))
+    field = re.compile(rf"""(?:^|[,;|\t"':\[{{])\s*(?:{named})\s*(?:$|[,;|\t"'}}\]])""")
+    return Traces(
+        named=gone,
+        frame=frame.drop_duplicates(["id", "group", "text", "window"]),
+        lines=frozenset(named_lines | {line for line in lines if field.search(line)}),
+    )
 
 
-def _learnt(
-    project: ProjectConfig, store: Store, frame: pd.DataFrame, contents: set[str]
-) -> Iterator[Learnt]:
+def _all_windows(project: ProjectConfig, now: datetime) -> list[Window]:
+    """Return the whole windows, and what has begun and is no window yet."""
+    windows = known_windows(project.resolve, now)
+    if not windows or windows == [ALL_TIME]:
+        return windows
+    return [*windows, Window(start=windows[-1].end, end=now.isoformat())]
+
+
+def _learnt(project: ProjectConfig, store: Store, frame: pd.DataFrame) -> Iterator[Learnt]:
     """Yield the models of which a run says that it read windows with the rows.
 
     Test rows were never learnt from.
     """
     taught = frame[~is_test(frame["group"].fillna(""))] if len(frame) else frame
     windows = set(taught["window"])
+    contents = {each for each in frame["text"] if each}
     folder = f"{project.ledger}/runs/"
     runs = {key.removeprefix(folder).split("/")[0] for key in store.list(folder)}
     for run in sorted(runs):
@@ -217,8 +236,6 @@ def _is_over(store: Store, digest: str, champion: str) -> bool:
 
 
 def _name_of(window: dict[str, Any]) -> str:
-    from components.windows import Window
-
     return Window.model_validate(window).name
 
 
@@ -236,110 +253,19 @@ def _description(store: Store, digest: str) -> bundle.Description | None:
     return bundle.Description.from_json(raw.decode())
 
 
-def _clean_tables(store: Store, project: ProjectConfig, gone: Forgotten, contents: set[str]) -> int:
-    """Take the rows out of the tables that the store keeps; return how many they were."""
-    erased = 0
-    for folder in (f"{project.ledger}/", project.replay_ledger(""), "sources/", "summaries/"):
-        for key in store.list(folder):
-            if key.endswith(".parquet"):
-                raw = store.get(key)
-                frame, hit = _table(io.BytesIO(raw), gone, contents)
-                if hit.any():
-                    erased += int(hit.sum())
-                    buffer = io.BytesIO()
-                    frame[~hit].to_parquet(buffer, index=False)
-                    store.put(key, buffer.getvalue())
-                    if folder == "sources/":  # what is no manifest has the table read again
-                        store.put(f"{key.removesuffix('.parquet')}.json", b"{}")
-    return erased
-
-
-def _table(
-    file: Path | io.BytesIO, gone: Forgotten, contents: set[str]
-) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """Return a table, and which of its rows are to go."""
-    frame = pd.read_parquet(file)
-    hit = gone.rows(frame)
-    if "text" in frame:
-        hit |= frame["text"].isin(contents).to_numpy()
-    return frame, hit
-
-
-def _clean_embeddings(store: Store, contents: set[str]) -> int:
-    """Take the embeddings of contents out of those that are kept; return how many they were."""
-    from safetensors.numpy import load, save
-
-    digests = {hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest() for each in contents}
-    erased = 0
-    for key in store.list("embeddings/"):
-        kept = load(store.get(key))
-        stays = np.array([bytes(row) not in digests for row in kept["digests"]], dtype=bool)
-        if not stays.all():
-            erased += int((~stays).sum())
-            left = {name: np.ascontiguousarray(values[stays]) for name, values in kept.items()}
-            store.put(key, save(left))
-    return erased
-
-
-def _clean_artifacts(folder: Path, gone: Forgotten, contents: set[str]) -> tuple[int, list[str]]:
-    """Clean what the steps of local runs left; return rows taken out, and files deleted.
-
-    Such files are never read again by a run: without the rows every step has other inputs.
-    """
-    forms = [each for content in contents for each in _forms(content)]
-    erased, deleted = 0, []
-    for part in ("artifacts", "runs", "reports"):
-        for path in sorted((folder / part).rglob("*")):
-            if not path.is_file() or path.stat().st_size > MAX_BYTES:
-                continue
-            raw = path.read_bytes()
-            if raw[:4] == b"PAR1":
-                frame, hit = _table(path, gone, contents)
-                if hit.any():
-                    erased += int(hit.sum())
-                    frame[~hit].to_parquet(path, index=False)
-                    _clean_vectors(path.with_name("embeddings.safetensors"), hit)
-            elif any(form in raw for form in forms):
-                path.unlink()
-                deleted.append(str(path))
-    return erased, deleted
-
-
-def _clean_vectors(path: Path, hit: NDArray[np.bool_]) -> None:
-    """Take rows out of the embeddings beside a table, which are of its first rows."""
-    from safetensors.numpy import load_file, save_file
-
-    if path.is_file():
-        vectors = load_file(path)["vectors"]
-        stays = ~hit[: len(vectors)]
-        save_file({"vectors": np.ascontiguousarray(vectors[stays])}, path)
-
-
-def _forms(content: str) -> Iterator[bytes]:
-    """Yield a content as files of text may show it: plain, in HTML and in JSON."""
-    if len(content) < TELLING_CHARACTERS:
-        return
-    ways: tuple[Callable[[str], str], ...] = (
-        lambda text: text,
-        html.escape,
-        lambda text: json.dumps(text)[1:-1],
-        lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
-    )
-    for way in ways:
-        yield way(content).encode("utf-8", "surrogatepass")
-
-
 def summary(report: ForgetReport) -> Iterator[str]:
     """Yield what was done and what remains, in sentences."""
     where = f" in windows {', '.join(report.windows)}" if report.windows else ""
     yield f"{report.rows} rows are to be forgotten{where}"
+    if report.lines:
+        yield f"{report.lines} lines name them, and could not be read as rows"
     if report.unknown:
         yield (f"no row has the name {', '.join(report.unknown)} now; later ones will be left out")
     if report.recorded:
         yield (
             f"record {report.recorded}: no later run reads them; taken out of what is kept: "
             f"{report.kept_rows} rows of tables, {report.embeddings} embeddings, "
-            f"{len(report.deleted)} files"
+            f"{report.labels} labels, {len(report.deleted)} files"
         )
     else:
         yield "nothing was done yet"
@@ -359,6 +285,7 @@ def summary(report: ForgetReport) -> Iterator[str]:
     if report.learnt or any(head.versions for head in report.heads):
         yield "retrain, and delete these versions, if nothing of the rows may remain in a model"
     yield (
-        "not reached: the source's own files, imported labels (which name rows by id), and the "
-        "artifacts that Kubeflow keeps in its bucket; give that a lifecycle rule"
+        "not reached: the source's own files, imported labels (which name rows by id), what "
+        "tokiwa score wrote, earlier versions of objects in a bucket that keeps them, and the "
+        "artifacts that Kubeflow keeps in its bucket; give buckets a lifecycle rule"
     )

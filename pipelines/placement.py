@@ -12,9 +12,13 @@ from kfp import dsl, kubernetes
 from kfp.dsl import structures
 from kfp.dsl.pipeline_context import Pipeline
 
+from components.attempts import NODE
 from pipelines.cluster import Affinity, ClusterConfig, Pod
 
 SHARED_MEMORY = "/dev/shm"
+RETRIED_FOR = f"{366 * 86_400}s"
+"""Argo counts this from the start of the first attempt, tries nothing again that failed later,
+and ends the attempts that it does make by it: so it must be beyond what steps and waits take."""
 TITLES = {
     "resolve": "Resolve: look at the world once",
     "ingest": "Ingest the windows",
@@ -87,7 +91,7 @@ def _place(task: Any, step: str, placement: Placement) -> None:
             pod.retries.most,
             backoff_duration=f"{pod.retries.wait_s}s",
             backoff_factor=pod.retries.factor,
-            backoff_max_duration=f"{pod.retries.most_wait_s}s",
+            backoff_max_duration=RETRIED_FOR,
         )
     kubernetes.set_security_context(
         task,
@@ -171,5 +175,8 @@ def _set_environment(task: Any, pod: Pod) -> None:
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
     for each in pod.config_maps:
         kubernetes.use_config_map_as_env(task, each.name, dict(each.keys), optional=each.optional)
-    # The id of the run, for the lines that the step prints.
+    # The id of the run, for the lines that the step prints, and which attempt this is.
     kubernetes.use_field_path_as_env(task, "TOKIWA_RUN", "metadata.labels['pipeline/runid']")
+    kubernetes.use_field_path_as_env(
+        task, NODE, "metadata.annotations['workflows.argoproj.io/node-name']"
+    )

@@ -154,6 +154,11 @@ class ProjectConfig(Section):
                 "validate.max_age_days counts from the end of a window, and all rows are one; "
                 "see resolve.window_days"
             )
+        if self.prepare.label_errors != "off" and not self.task.label_names:
+            yield (
+                f"prepare.label_errors looks for wrong labels among classes, and task "
+                f"{self.task.kind} has none; leave it out"
+            )
 
     def _finetuning_beside_the_task(self) -> Iterator[str]:
         task, finetune = self.task, self.finetune

@@ -16,6 +16,7 @@ from components.prepare import core as prepare
 from components.quarantine import taken_in
 from components.resolve import core as resolve
 from components.validate import core as validate
+from components.validate.served import contents_asked
 from pipelines.project import ProjectConfig
 
 
@@ -61,6 +62,7 @@ def prepared_rows(
         project.validate_,
         window_end=current.window.end,
         horizon=plan.admission.horizon,
+        served=contents_asked(store, plan.admission),
         readmitted=taken_in(store, plan.admission),
     )
     if not checked.trainable:

@@ -22,6 +22,8 @@ import kfp_server_api
 import yaml
 
 ROOT = "/apis/v2beta1"
+PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy/"
+"""How the API server of Kubernetes leads to it, where it is."""
 LOGIN = "<!doctype html><html><form action='/dex/auth/local'>Log in</form></html>"
 MAX_CONCURRENCY = 10
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -327,6 +329,7 @@ def _handler(api: KfpApi) -> type[BaseHTTPRequestHandler]:
                 return 200, LOGIN
             if api.token and self.headers.get("authorization") != f"Bearer {api.token}":
                 return 401, "Jwt is missing"
+            path = path.removeprefix(PROXY)
             if api.old or not path.startswith(ROOT):
                 return 404, "404 page not found"
             kind = self.headers.get("Content-Type") or ""

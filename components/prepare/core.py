@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import SourceError
-from components.prepare.label_errors import likely_label_errors, out_of_fold
+from components.prepare.label_errors import likely_label_errors, out_of_fold, table_vectors
 from components.profile import group_numbers
 from components.quarantine import REASONS, keys_of
 from components.settings import Section, digest_of
 from components.sources.rows import fingerprint
 from components.split import TEST_SHARE, is_test, unit_interval
 from components.tasks import TaskConfig
+from components.tasks.tabular_classification import TabularClassification
 
 ROWS = "rows.parquet"
 VECTORS = "embeddings.safetensors"
@@ -114,7 +115,10 @@ def prepare(
     vectors = vectors_of(current["text"].tolist())
     suspects: list[int] = []
     if config.label_errors != "off" and task.label_names:
-        suspects = _suspects(current, vectors, confirmed)
+        seen = vectors
+        if isinstance(task, TabularClassification):
+            seen = table_vectors(current["text"].tolist(), task.columns)
+        suspects = _suspects(current, seen, confirmed)
     suspected = current["id"].iloc[suspects].tolist()
     if config.label_errors == "quarantine" and suspects:
         keep(current.iloc[suspects].drop(columns="split").assign(**{REASONS: SUSPECTED}))

@@ -1,4 +1,4 @@
-"""Which labels are likely wrong: confident learning on embeddings.
+"""Which labels are likely wrong: confident learning on embeddings, or on a table's columns.
 
 A linear model answers for rows that it did not learn from. A row is suspected if the model is
 as sure of another label as it usually is of rows that carry that label, and less sure of the
@@ -11,10 +11,19 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from components.tasks.columns import fields_of, number_in
+
 FOLDS = 5
+RANGES = 10
+"""Of a column of numbers, with as many rows each."""
+CATEGORIES = 50
+"""Of a column, the commonest; all others are one."""
 
 
 def out_of_fold(
@@ -42,6 +51,33 @@ def out_of_fold(
         answers[judged] = 0
         answers[np.ix_(judged, model.classes_)] = model.predict_proba(vectors[judged])
     return answers
+
+
+def table_vectors(contents: Sequence[str], columns: Mapping[str, str]) -> NDArray[np.float32]:
+    """Return a place for each range of a number and each common category ``[n, d]``, length one.
+
+    A table's base has no weights: its embeddings say nothing of a row. A linear model on these
+    can weigh every part of a column by itself.
+
+    Args:
+        contents: records, as rows hold them.
+        columns: ``number`` or ``category`` by name.
+    """
+    rows = [fields_of(content, tuple(columns)) for content in contents]
+    parts = []
+    for name, kind in columns.items():
+        values = [row[name] for row in rows]
+        if kind == "number":
+            numbers = np.array([number_in(value) for value in values])
+            known = numbers[np.isfinite(numbers)]
+            cuts = np.quantile(known, np.arange(1, RANGES) / RANGES) if len(known) else known
+            place = np.where(np.isfinite(numbers), np.searchsorted(cuts, numbers), RANGES)
+        else:
+            common = [each for each, _ in Counter(values).most_common(CATEGORIES)]
+            places = {each: place for place, each in enumerate(common)}
+            place = np.array([places.get(value, len(common)) for value in values])
+        parts.append(np.eye(place.max() + 1, dtype=np.float32)[place])
+    return np.hstack(parts) / np.float32(np.sqrt(len(parts)))
 
 
 def likely_label_errors(

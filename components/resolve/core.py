@@ -23,9 +23,10 @@ from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.freeze import Freezes
 from components.ledger import Entry
 from components.packages import locate
-from components.plan import Admission, Base, Bases, Data, Live, Plan, WindowData
+from components.plan import Admission, Base, Bases, Data, Live, Plan, Served, WindowData
 from components.quarantine import Readmissions
-from components.settings import Section
+from components.request_log import RequestLog
+from components.settings import Section, digest_of
 from components.sources import Source, SourceConfig, open_source
 from components.store import Store
 from components.tasks.weights import BLANK
@@ -149,7 +150,7 @@ def resolve(
             labelled=_labelled(data, config.label_delay_windows, head, store),
         ),
         bases=known(bases),
-        admission=_admission(f"projects/{project}", ledger, current, opened, store, now),
+        admission=_admission(f"projects/{project}", ledger, current, opened, source, store, now),
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
@@ -249,17 +250,30 @@ def _fingerprint(source: Source, window: Window) -> WindowData:
 
 
 def _admission(
-    project: str, ledger: str, current: Window, source: Source, store: Store, now: datetime
+    project: str,
+    ledger: str,
+    current: Window,
+    opened: Source,
+    source: SourceConfig,
+    store: Store,
+    now: datetime,
 ) -> Admission:
     # A window of time is over when a run reads it, so that none of its rows is of later.
-    span = source.span() if current == ALL_TIME else None
+    span = opened.span() if current == ALL_TIME else None
     is_past = span is None or datetime.fromisoformat(span[1]) <= now
+    keeps = ledger == project
     return Admission(
         project=project,
         readmissions=Readmissions(store, project).last,
-        keeps=ledger == project,
+        keeps=keeps,
         horizon="" if is_past else now.isoformat(),
+        served=_served(project, current, store) if keeps and source.kind != "requests" else None,
     )
+
+
+def _served(project: str, window: Window, store: Store) -> Served | None:
+    files = RequestLog(store, project).files(window.begins, window.ends)
+    return Served(window=window, files=digest_of(files)) if files else None
 
 
 def _labelled(

@@ -80,9 +80,21 @@ class Table:
 class Converter:
     """Makes rows of tables."""
 
-    def __init__(self, config: TableConfig, remembered: Callable[[Any], Any]) -> None:
-        """Take the source's section, and what leaves out rows that are to be forgotten."""
+    def __init__(
+        self,
+        config: TableConfig,
+        remembered: Callable[[Any], Any],
+        is_forgotten: Callable[[str], bool],
+    ) -> None:
+        """Take the source's section, and what leaves out what is to be forgotten.
+
+        Args:
+            config: the section.
+            remembered: takes rows out of an Arrow table.
+            is_forgotten: tells of a line that is no row.
+        """
         self._config, self._remembered = config, remembered
+        self._is_forgotten = is_forgotten
 
     def write(self, tables: Sequence[Table], writer: PartWriter) -> None:
         """Write the rows of tables, in order.
@@ -161,7 +173,8 @@ class Converter:
                 rows, unreadable = mapper.rows(block)
             if unreadable and first is None:
                 first = unreadable[0][0]
-            yield self._remembered(rows), unreadable
+            left = [each for each in unreadable if not self._is_forgotten(each[0].raw)]
+            yield self._remembered(rows), left
         if first is not None and not mapper.readable and not table.optional:
             raise SourceError(
                 f"cannot read {table.name}: no row of it can be read; row {first.row} is "

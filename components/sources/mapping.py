@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.errors import ConfigError, SourceError
+from components.occurrences import Occurrences
 from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, TableConfig
 from components.sources.rows import COLUMNS
 from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
@@ -74,7 +75,7 @@ class Mapper:
         self._picture = picture
         self._names: ColumnNames = part.columns or config.columns
         self._schema = kept_schema(config)
-        self._seen: dict[str, int] = {}
+        self._seen = Occurrences()
         self._offsets: bool | None = None
         self._numeric = False
         self._last: Any = None
@@ -171,16 +172,19 @@ class Mapper:
 
     def _ids(self, ids: Any, texts: Any) -> Any:
         if ids is None:
-            keys = [digest[:8].hex() for digest in content_digests(texts)]
-            ids = pa.array([self._numbered(key) for key in keys], pa.string())
+            keys = [digest[:8] for digest in content_digests(texts)]
+            numbers = self._seen.add(np.frombuffer(b"".join(keys), ">u8").astype(np.uint64))
+            # Of equal keys, the second ``a`` is ``a#2``.
+            ids = pa.array(
+                [
+                    key.hex() if number == 1 else f"{key.hex()}#{number}"
+                    for key, number in zip(keys, numbers.tolist(), strict=True)
+                ],
+                pa.string(),
+            )
         if self._part.name:
             ids = pc.binary_join_element_wise(f"{self._part.name}:", ids, "")
         return ids
-
-    def _numbered(self, key: str) -> str:
-        """Make a repeated key unique: the second ``a`` becomes ``a#2``."""
-        self._seen[key] = seen = self._seen.get(key, 0) + 1
-        return key if seen == 1 else f"{key}#{seen}"
 
     def _groups(self, groups: Any, ids: Any, texts: Any) -> Any:
         if self._config.group_pattern is not None:
@@ -246,11 +250,17 @@ class Mapper:
             except pa.ArrowInvalid:
                 continue
             return some, read.to_numpy(zero_copy_only=False).astype("<M8[us]")
-        carried = pc.match_substring_regex(times, _OFFSET).drop_null()
-        some, every = pc.any(carried).as_py(), pc.all(carried).as_py()
-        if some != every:
+        carried = pc.fill_null(pc.match_substring_regex(times, _OFFSET), False)
+        aware, local = carried, pc.invert(carried)
+        found = [_leniently(times.filter(aware), utc=True), _leniently(times.filter(local), False)]
+        there = [not np.isnat(each).all() for each in found]
+        # What is no time at all is neither with an offset nor without.
+        if all(there):
             raise self._mixed_times()
-        return some, _leniently(times, utc=some)
+        values = np.full(len(times), "NaT", "<M8[us]")
+        for read, mask in zip(found, (aware, local), strict=True):
+            values[np.asarray(mask)] = read
+        return (there[0] if any(there) else None), values
 
     def _mixed_times(self) -> SourceError:
         return SourceError(

@@ -243,6 +243,10 @@ class TableSource(ABC):
         gone = self._forgotten.rows(rows.select(["id", "group"]).to_pandas())
         return rows.filter(pa.array(~gone))
 
+    def _is_forgotten(self, line: str) -> bool:
+        """Tell whether what could not be read as a row is to be forgotten."""
+        return self._forgotten is not None and self._forgotten.line(line)
+
     def _rows(self, window: Window, part: Window) -> Any:
         """Return the kept rows of a part of a window in their order."""
         rows = pa.concat_tables(
@@ -371,7 +375,7 @@ class TableSource(ABC):
         for start in range(0, len(new), PART_TABLES):
             some = new[start : start + PART_TABLES]
             with kept.writing([(table.name, table.version) for table in some]) as writer:
-                Converter(self._config, self._remembered).write(some, writer)
+                Converter(self._config, self._remembered, self._is_forgotten).write(some, writer)
         parts = []
         for part in kept.parts():
             current = [each for each in part.tables if (each.name, each.version) in wanted]

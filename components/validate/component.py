@@ -37,6 +37,7 @@ def validate(
     from components.validate import core
     from components.validate.evidently_report import evidently_html
     from components.validate.report import to_html
+    from components.validate.served import contents_asked
 
     with step.running("validate") as log:
         settings, learnt = core.ValidateConfig.from_json(config), parse_task(task)
@@ -50,6 +51,7 @@ def validate(
             settings,
             window_end=window_end,
             horizon=decided.horizon,
+            served=contents_asked(home.store(), decided),
             readmitted=taken_in(home.store(), decided),
             keep=keeper(home.store(), decided),
         )

@@ -24,6 +24,7 @@ CheckName = Literal[
     "row_count",
     "balance",
     "leak",
+    "skew",
 ]
 SEVERITY: dict[CheckName, Severity] = {
     "schema": "error",
@@ -39,6 +40,7 @@ SEVERITY: dict[CheckName, Severity] = {
     "row_count": "warn",
     "balance": "warn",
     "leak": "warn",
+    "skew": "warn",
 }
 """How grave a failure is unless a project says otherwise. An error puts a row into quarantine,
 or ends the run before anything is trained; a warning is counted and shown."""
@@ -98,6 +100,17 @@ class BalanceConfig(Section):
     """Share of rows that would have to change their label; less is never reported."""
 
 
+class SkewConfig(Section):
+    """Key ``skew``: what makes a window suspiciously unlike what the server is asked."""
+
+    max_p_value: float = Field(default=0.001, gt=0, lt=0.5)
+    """Of all that is compared together."""
+    min_change: float = Field(default=0.25, gt=0, le=1)
+    """Distance of two distributions, 0 to 1; less is never reported."""
+    min_rows: int = Field(default=100, ge=20)
+    """Different contents on either side that it takes to say so."""
+
+
 class ValidateConfig(Section):
     """Section ``validate``."""
 
@@ -117,6 +130,7 @@ class ValidateConfig(Section):
     """The newest row of a window may be so much older than the window's end."""
     row_count: RowCountConfig = RowCountConfig()
     balance: BalanceConfig = BalanceConfig()
+    skew: SkewConfig = SkewConfig()
     max_label_given_away: float = Field(default=0.98, gt=0.5, le=1)
     """One column or word that tells a label as well as this (F1) is a leak."""
     severity: dict[CheckName, Severity] = {}

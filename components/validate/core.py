@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,7 @@ def validate(
     *,
     window_end: str = "",
     horizon: str = "",
+    served: Sequence[str] = (),
     readmitted: Mapping[str, Readmitted] | None = None,
     keep: Callable[[pd.DataFrame], None] = lambda rows: None,
 ) -> ValidateReport:
@@ -104,13 +105,14 @@ def validate(
         config: the section ``validate``.
         window_end: end of the current window, ISO 8601; empty if it has none.
         horizon: the present, if some row says that it is of later.
+        served: different contents that the server was asked in the current window.
         readmitted: rows that people took in again, by key.
         keep: takes the quarantined rows, besides.
     """
     given = pd.read_parquet(snapshot / ROWS)
     frame, repaired, waived = _put_right(given, readmitted or {})
     metadata = declared_metadata(snapshot / ROWS)
-    sample = Sample(frame, window, task, metadata, window_end, horizon)
+    sample = Sample(frame, window, task, metadata, window_end, horizon, served)
     reasons, warnings = _judged(sample, config, waived)
     bad = reasons != ""
     kept = sample.where(~bad)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ class Sample:
         horizon: the present, if some row says that it is of later; else empty.
         metadata: what the further columns are.
         task: says which contents and labels are good.
+        served: different contents that the server was asked in the current window.
     """
 
     frame: pd.DataFrame
@@ -36,6 +37,7 @@ class Sample:
     metadata: Metadata
     window_end: str = ""
     horizon: str = ""
+    served: Sequence[str] = ()
 
     @property
     def current(self) -> pd.DataFrame:

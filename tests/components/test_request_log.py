@@ -34,6 +34,25 @@ def test_what_was_written_is_read_with_the_last_label(store):
     assert log.rows_of(file) == {f"{file}-{number}.0" for number in range(3)}
 
 
+def test_labels_of_rows_are_withdrawn_and_no_others(store):
+    log, file = RequestLog(store, "p"), new_file(START)
+    log.write(file, rows(file, 3))
+    labels = [Feedback(request_id=f"{file}-{number}", label="good") for number in range(3)]
+    log.add_feedback(labels[:2], START)
+    log.add_feedback(labels[1:], START + timedelta(days=1))
+    assert log.withdraw({row_id(f"{file}-1", 0), "nobody"}) == 2
+    assert set(log.feedback()) == {row_id(f"{file}-{number}", 0) for number in (0, 2)}
+    assert log.withdraw({row_id(f"{file}-1", 0)}) == 0
+
+
+def test_a_file_of_which_everything_is_forgotten_stands_in_nobodys_way(store):
+    log, (gone, there) = RequestLog(store, "p"), (new_file(START), new_file(START))
+    log.write(gone, [])
+    log.write(there, rows(there, 2))
+    assert log.read(START, START + timedelta(hours=1))["text"].tolist() == ["t0", "t1"]
+    assert log.rows_of(gone) == frozenset()
+
+
 def test_a_window_is_half_open_and_looks_into_files_that_began_before(store):
     log, file = RequestLog(store), new_file(START)
     later = START + timedelta(minutes=30)

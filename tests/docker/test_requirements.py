@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def test_only_what_the_dockerfile_copies_is_sent_to_the_engine():
         for word in line.split()[1:-1]
     }
     assert copied == sent
+
+
+def test_bake_and_make_build_the_same():
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    bake = (ROOT / "docker" / "docker-bake.hcl").read_text()
+    make = (ROOT / "Makefile").read_text()
+    targets = [re.findall(r'"(\w+)"', each) for each in re.findall(r"= (\[[^]]*\]) ?[}\n]", bake)]
+    kinds = re.findall(r"^KINDS \?= (.*)$", make, re.M)[0].split()
+    assert kinds == list(LISTS) and targets.count(kinds) == 2  # the group and the matrix
+    arguments = set(re.findall(r"^ARG (\w+)", dockerfile, re.M))
+    assert set(re.findall(r"^    (\w+) += ", bake, re.M)) == arguments
+    assert set(re.findall(r"--build-arg (\w+)=", make)) == arguments
+    assert "tokiwa-python-${kind}:${TAG}" in bake and "tokiwa-python-$$kind:$(TAG)" in make

@@ -45,9 +45,12 @@ def ask(name, question):
 for bucket in ("tokiwa", "tokiwa-mlflow"):
     ask(f"write {bucket}", lambda: s3.put_object(Bucket=bucket, Key="key", Body=b"x"))
     ask(f"list {bucket}", lambda: s3.list_objects_v2(Bucket=bucket))
+for key in ("projects/sentiment/servers/one.json", "bundles/one/weights"):
+    ask(f"write {key}", lambda: s3.put_object(Bucket="tokiwa", Key=key, Body=b"x"))
 ask("create", lambda: s3.create_bucket(Bucket="another"))
 print(json.dumps(answers))
 """
+OBJECTS = ("write projects/sentiment/servers/one.json", "write bundles/one/weights")
 HOST = """
 import sys, urllib.error, urllib.request
 address = "http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
@@ -115,8 +118,9 @@ def test_the_store_gives_each_identity_its_own(engine: Any, image_of: Callable[[
         name: {act for act, answer in acts.items() if answer == "yes"} for name, acts in may.items()
     }
     assert allowed == {
-        "steps": {"write tokiwa", "list tokiwa"},
-        "server": {"list tokiwa"},
+        "steps": {"write tokiwa", "list tokiwa", *OBJECTS},
+        # Its sign of life, rollouts, requests and costs, and no weights.
+        "server": {"list tokiwa", OBJECTS[0]},
         "mlflow": {"write tokiwa-mlflow", "list tokiwa-mlflow"},
     }
     # The ports that know of no identities are those of the pod alone; 0A is LISTEN.

@@ -241,6 +241,33 @@ def open_ports(rules: list[Object], side: str, labels: dict[str, str]) -> set[in
     }
 
 
+@pytest.mark.parametrize("overlay", ["local", "staging", "production", "everything"])
+def test_all_pods_are_in_the_mesh_or_none(objects_of, overlay):
+    in_mesh = overlay == "everything"
+    templates = [
+        *(
+            each["spec"]["template"]["metadata"]["labels"]
+            for each in workloads(objects_of(overlay))
+        ),
+        *(each["spec"]["labels"] for each in of_kind(objects_of(overlay), "ServingRuntime")),
+    ]
+    assert len(templates) >= 4
+    for labels in templates:
+        assert labels["sidecar.istio.io/inject"] == ("true" if in_mesh else "false")
+    mesh = [each for each in of_kind(objects_of(overlay), "NetworkPolicy") if "istiod" in str(each)]
+    assert bool(mesh) == in_mesh
+
+
+def workloads(objects: list[Object]) -> list[Object]:
+    """Return what holds a template of pods at the same place."""
+    jobs = [
+        job["template"]
+        for runtime in of_kind(objects, "TrainingRuntime")
+        for job in runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    ]
+    return [*of_kind(objects, "Deployment", "StatefulSet", "Job"), *jobs]
+
+
 # --- serving and training
 
 
@@ -262,8 +289,41 @@ def test_serving_comes_before_training(objects):
     assert training["preemptionPolicy"] == "Never"
 
 
+def test_a_step_counts_towards_the_quota_of_training(objects):
+    quotas = {
+        quota["metadata"]["name"]: quota["spec"]["scopeSelector"]["matchExpressions"]
+        for quota in of_kind(objects, "ResourceQuota")
+        if "scopeSelector" in quota["spec"]
+    }
+
+    def limiting(priority_class: str | None) -> list[str]:
+        fits = {
+            "In": lambda values: priority_class in values,
+            "NotIn": lambda values: priority_class not in values,
+        }
+        return [
+            name
+            for name, (term,) in quotas.items()
+            if term["scopeName"] == "PriorityClass" and fits[term["operator"]](term["values"])
+        ]
+
+    # KFP gives the pods of a run no priority class.
+    assert limiting(None) == ["training"] and limiting("tokiwa-training") == ["training"]
+    assert limiting("tokiwa-serving") == ["serving"] and limiting("tokiwa-state") == []
+
+
+def test_a_server_may_write_where_its_project_is_and_nowhere_else():
+    read = [ROOT / "manifests" / "overlays" / "local" / "s3.json", SECRETS_SCRIPT]
+    for file in read:
+        found = re.search(r'"name": "server".*?"actions": \[(.*?)\]', file.read_text(), re.S)
+        assert found is not None
+        assert found[1] == '"Read:tokiwa", "List:tokiwa", "Write:tokiwa/projects/*"', file
+
+
 def test_all_servers_fit_into_the_quota(objects, pods):
-    (quota,) = [each for each in of_kind(objects, "ResourceQuota") if "serving" in str(each)]
+    (quota,) = [
+        each for each in of_kind(objects, "ResourceQuota") if each["metadata"]["name"] == "serving"
+    ]
     for service in of_kind(objects, "InferenceService"):
         most = service["spec"]["predictor"]["maxReplicas"]
         pod = pods[f"InferenceService/{service['metadata']['name']}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,10 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
+
+from components.serve.metrics import Metrics
 
 POD = 'namespace="tokiwa",pod="sentiment-predictor-1"'
 MODEL = 'namespace="tokiwa",model_name="sentiment"'
 DAY_MIN = 24 * 60
+FROM_KUBERNETES = {"namespace", "pod", "service"}
+"""Labels that Prometheus adds to what a pod tells."""
 Series = dict[str, str]
 
 
@@ -48,23 +54,28 @@ def memory(ratio: float) -> Series:
 
 def mean(seconds: float) -> Series:
     return {
-        f"request_predict_seconds_count{{{MODEL}}}": "0+60x60",
-        f"request_predict_seconds_sum{{{MODEL}}}": f"0+{60 * seconds:.3f}x60",
+        f"tokiwa_request_seconds_count{{{MODEL}}}": "0+60x60",
+        f"tokiwa_request_seconds_sum{{{MODEL}}}": f"0+{60 * seconds:.3f}x60",
     }
 
 
 def latency(at_most: float) -> Series:
     """All answers fall into the bucket that ends there."""
     return {
-        f'request_predict_seconds_bucket{{{MODEL},le="{le}"}}': (
+        f'tokiwa_request_seconds_bucket{{{MODEL},le="{le}"}}': (
             "0+60x60" if le == "+Inf" or float(le) >= at_most else "0x60"
         )
-        for le in ("0.075", "0.1", "0.25", "0.5", "0.75", "1.0", "+Inf")
+        for le in ("0.05", "0.1", "0.2", "0.5", "1.0", "+Inf")
     }
 
 
-def up(values: str) -> Series:
-    return {'up{namespace="tokiwa",service="tokiwa-servers",pod="sentiment-predictor-1"}': values}
+def dropped(rows: int) -> Series:
+    return {f"tokiwa_request_log_dropped_total{{{MODEL}}}": f"0x30 {rows}x30"}
+
+
+def up(values: str, project: str = "sentiment") -> Series:
+    labels = f'namespace="tokiwa",service="tokiwa-servers",project="{project}"'
+    return {f'up{{{labels},pod="{project}-predictor-1"}}': values}
 
 
 def gpu(ratio: float) -> Series:
@@ -101,10 +112,10 @@ def killed(reason: str) -> Series:
     return {f"kube_pod_container_status_last_terminated_reason{{{labels}}}": "1x60"}
 
 
-def started(days_ago: int) -> Series:
+def started(days_ago: int, project: str = "sentiment") -> Series:
     """Ten days, in half hours, after which a training had last been seen so long ago."""
     seen = (10 - days_ago) * 48
-    labels = 'namespace="tokiwa",pod="sentiment-training-abcde-1"'
+    labels = f'namespace="tokiwa",pod="{project}-training-abcde-1"'
     return {f"kube_pod_start_time{{{labels}}}": f"1x{seen} _x{480 - seen}"}
 
 
@@ -113,13 +124,10 @@ def ready(metric: str, labels: str, count: int) -> Series:
 
 
 def errors(ratio: float) -> Series:
-    labels = (
-        'reporter="destination",destination_service_namespace="tokiwa",'
-        'destination_service_name="sentiment-predictor"'
-    )
+    labels = f'{MODEL},protocol="v1",version="1"'
     return {
-        f'istio_requests_total{{{labels},response_code="200"}}': f"0+{6000 * (1 - ratio):.1f}x60",
-        f'istio_requests_total{{{labels},response_code="500"}}': f"0+{6000 * ratio:.1f}x60",
+        f'tokiwa_requests_total{{{labels},status="200"}}': f"0+{6000 * (1 - ratio):.1f}x60",
+        f'tokiwa_requests_total{{{labels},status="500"}}': f"0+{6000 * ratio:.1f}x60",
     }
 
 
@@ -136,12 +144,13 @@ CASES = (
     Case("TokiwaMemory", (1, 2, 3), memory(0.95)),
     Case("TokiwaLatencyMean", (), mean(0.099)),
     Case("TokiwaLatencyMean", (2,), mean(0.101)),
-    Case("TokiwaLatencyP95", (), latency(0.1)),
-    Case("TokiwaLatencyP95", (2,), latency(0.25)),
-    Case("TokiwaLatencyP95", (2, 3), latency(0.75)),
+    Case("TokiwaLatencyP95", (), latency(0.2)),
+    Case("TokiwaLatencyP95", (2,), latency(0.5)),
+    Case("TokiwaLatencyP95", (2, 3), latency(1.0)),
     Case("TokiwaDown", (), up("1x60")),
     Case("TokiwaDown", (3,), up("1x50 0x10")),
     Case("TokiwaDown", (3,), {}),
+    Case("TokiwaDown", (3,), up("1x60") | up("1x50 0x10", "digits")),
     Case("TokiwaAvailability", (), up("1x1400 0 1x39"), minutes=DAY_MIN),
     Case("TokiwaAvailability", (2,), up("1x1400 0x9 1x30"), minutes=DAY_MIN),
     Case("TokiwaAtMaxReplicas", (), replicas(19)),
@@ -157,6 +166,14 @@ CASES = (
     Case("TokiwaOutOfMemory", (2,), killed("OOMKilled")),
     Case("TokiwaTrainingMissed", (), started(7), minutes=10 * DAY_MIN, step_min=30),
     Case("TokiwaTrainingMissed", (2,), started(9), minutes=10 * DAY_MIN, step_min=30),
+    Case("TokiwaTrainingMissed", (2,), {}, minutes=10 * DAY_MIN, step_min=30),
+    Case(
+        "TokiwaTrainingMissed",
+        (2,),
+        started(7) | started(9, "digits"),
+        minutes=10 * DAY_MIN,
+        step_min=30,
+    ),
     Case("TokiwaStateDown", (), ready(*STORE, 1)),
     Case("TokiwaStateDown", (3,), ready(*STORE, 0)),
     Case("TokiwaStateDown", (), ready(*MLFLOW, 1)),
@@ -165,6 +182,8 @@ CASES = (
     Case("TokiwaVolume", (1,), volume(0.75)),
     Case("TokiwaVolume", (1, 2), volume(0.85)),
     Case("TokiwaVolume", (1, 2, 3), volume(0.95)),
+    Case("TokiwaRequestLog", (), dropped(0)),
+    Case("TokiwaRequestLog", (1,), dropped(10)),
     Case("TokiwaErrors", (), errors(0.0009)),
     Case("TokiwaErrors", (2,), errors(0.002)),
     Case("TokiwaErrors", (2, 3), errors(0.02)),
@@ -176,6 +195,21 @@ def groups(objects_of: Any) -> list[dict[str, Any]]:
     """The groups of rules of all components."""
     rules = [each for each in objects_of("everything") if each["kind"] == "PrometheusRule"]
     return [group for each in rules for group in each["spec"]["groups"]]
+
+
+@pytest.fixture(scope="module")
+def shown(objects_of: Any) -> set[str]:
+    """What the panels of the dashboard ask."""
+    (dashboard,) = [
+        each["data"]["dashboard.json"]
+        for each in objects_of("production")
+        if each["metadata"]["name"] == "tokiwa-dashboard"
+    ]
+    return {
+        target["expr"]
+        for panel in yaml.safe_load(dashboard)["panels"]
+        for target in panel["targets"]
+    }
 
 
 def test_every_level_of_every_alert_has_a_case_that_fires_and_one_that_does_not(groups):
@@ -195,18 +229,55 @@ def test_every_alert_says_what_to_do(groups):
         assert set(rule["labels"]) == {"level"}
 
 
-def test_the_dashboard_shows_what_is_recorded(groups, objects_of):
-    recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
-    (dashboard,) = [
-        each["data"]["dashboard.json"]
-        for each in objects_of("production")
-        if each["metadata"]["name"] == "tokiwa-dashboard"
-    ]
-    shown = {
-        target["expr"]
-        for panel in yaml.safe_load(dashboard)["panels"]
-        for target in panel["targets"]
+def test_what_is_asked_of_the_server_is_what_it_tells(groups, shown):
+    told = {
+        sample.name: set(sample.labels) | FROM_KUBERNETES
+        for family in metrics_of("one", version="1", protocol="v1", status="500")
+        for sample in family.samples
     }
+    asked = 0
+    for expression in [*shown, *(rule["expr"] for group in groups for rule in group["rules"])]:
+        for metric, selector in re.findall(r"\b(tokiwa_\w+)\{([^}]*)\}", expression):
+            assert metric in told, f"no server tells {metric}"
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector))
+            assert labels <= told[metric], (metric, labels)
+            asked += 1
+            for group in re.findall(rf"by \(([^)]*)\)\s*\(\w+\({metric}\{{", expression):
+                assert set(re.split(r",\s*", group)) <= told[metric], (metric, group)
+    assert asked >= 12
+
+
+def metrics_of(name: str, *, version: str, protocol: str, status: str) -> list[Any]:
+    """Return what a server tells that has answered once, and could not keep one row."""
+    metrics = Metrics(name)
+    metrics.request(protocol, int(status), version)
+    metrics.answered(version, 0.15, [{"label": "a", "confidence": 0.5}], 1)
+    metrics.batch(version, 1, 0.01)
+    metrics.queue(1)
+    metrics.dropped(1)
+    return list(REGISTRY.collect())
+
+
+def test_the_latency_alerts_are_where_a_bucket_of_the_server_ends(groups):
+    told = metrics_of("two", version="1", protocol="v1", status="200")
+    ends = {
+        float(sample.labels["le"])
+        for family in told
+        for sample in family.samples
+        if sample.name == "tokiwa_request_seconds_bucket"
+    }
+    limits = {
+        float(rule["expr"].rpartition(">")[2])
+        for group in groups
+        for rule in group["rules"]
+        if rule.get("alert") == "TokiwaLatencyP95"
+    }
+    # Between two ends a quantile is guessed: 110 ms would have looked like 240.
+    assert len(limits) == 2 and limits <= ends
+
+
+def test_the_dashboard_shows_what_is_recorded(groups, shown):
+    recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     assert {expression for expression in shown if expression.startswith("tokiwa:")} <= recorded
 
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from kfp import compiler
 from kfp import components as kfp_components
 
+from components.attempts import NODE
 from components.errors import ConfigError
 from pipelines import runners
-from pipelines.cluster import MAX_GPUS, STEPS, ClusterConfig, Pod
-from pipelines.placement import TITLES
+from pipelines.cluster import MAX_GPUS, MAX_WAIT_S, STEPS, ClusterConfig, Pod, Retries
+from pipelines.placement import RETRIED_FOR, TITLES
 from pipelines.project import load, shipped_projects
 
 CREDENTIALS = {
@@ -65,7 +66,7 @@ steps:
     config_maps: [{name: places, keys: {store: TOKIWA_STORE}, optional: true}]
     annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}
     timeout_s: 7200
-    retries: {most: 5, wait_s: 10, factor: 3, most_wait_s: 120}
+    retries: {most: 5, wait_s: 10, factor: 3}
     run_as: {user: 1000, group: 2000}
     image_pull_policy: Always
     cache: false
@@ -175,7 +176,7 @@ def test_every_setting_reaches_the_pod(tmp_path):
         "maxRetryCount": 5,
         "backoffDuration": "10s",
         "backoffFactor": 3.0,
-        "backoffMaxDuration": "120s",
+        "backoffMaxDuration": RETRIED_FOR,
     }
     assert not task["cachingOptions"].get("enableCache")
     assert tasks_of(ir)["prepare"]["cachingOptions"]["enableCache"]
@@ -186,6 +187,32 @@ def test_every_setting_reaches_the_pod(tmp_path):
     )
     whole = platform["pipelineConfig"]
     assert "3600" in str(whole) and "86400" in str(whole)
+
+
+def test_no_retry_is_cut_off_by_the_time_that_the_attempts_before_it_took():
+    # Argo counts from the start of the first attempt, and ends later ones by it.
+    pod, retries = fields_of(Pod), fields_of(Retries)
+    longest_s = (retries["most"] + 1) * pod["timeout_s"] + retries["most"] * MAX_WAIT_S
+    assert int(RETRIED_FOR.removesuffix("s")) > longest_s
+
+
+def fields_of(section: Any) -> dict[str, int]:
+    """Return the greatest value of each number of a section."""
+    return {
+        name: bound.le
+        for name, field in section.model_fields.items()
+        for bound in field.metadata
+        if hasattr(bound, "le")
+    }
+
+
+def test_a_step_learns_which_attempt_it_is(shipped):
+    for _container, pod in steps_of(shipped["training"]).values():
+        told = {each["name"]: each["fieldPath"] for each in pod["fieldPathAsEnv"]}
+        assert told == {
+            "TOKIWA_RUN": "metadata.labels['pipeline/runid']",
+            NODE: "metadata.annotations['workflows.argoproj.io/node-name']",
+        }
 
 
 def test_a_search_is_a_loop_only_where_loops_may_be(tmp_path):
@@ -407,6 +434,8 @@ def test_many_projects_compile_without_secrets_and_with_their_resources(drawn, p
         ("cluster.default.run_as={user: 0}", "user 0 is root"),
         ("cluster.default.secrets=[{name: a, keys: {}}]", "at least 1 item"),
         ("cluster.default.secrets=[{name: a, keys: {token: s3cr-et}}]", "cluster.default.secrets"),
+        ("cluster.default.retries={factor: 1.5}", "cluster.default.retries.factor"),
+        ("cluster.default.retries={most: 9, factor: 5}", "the last of 9 waits would take"),
         ("cluster.default.image_pull_policy=Sometimes", "'Always', 'IfNotPresent' or 'Never'"),
         ("schedules.training={cron: 30 3 * * MON}", "write '0 30 3 * * MON'"),
         ("schedules.training={cron: 0 0 3 1 * *}", "cannot be said by the cluster's clock, UTC"),

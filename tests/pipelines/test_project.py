@@ -1139,6 +1139,20 @@ def test_rules_that_cannot_hold_are_refused_with_their_line(tmp_path, sections, 
     assert said.split(" (got")[0] == expected
 
 
+def test_label_errors_are_looked_for_among_classes_alone(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\n"
+        "task: {kind: text-regression, low: 0, high: 1}\n"
+        "source: {kind: files, files: [{path: a}]}\n"
+        "prepare: {label_errors: warn}\n"
+    )
+    assert problems_of(str(path)) == [
+        "line 4: prepare.label_errors looks for wrong labels among classes, and task "
+        "text-regression has none; leave it out"
+    ]
+
+
 def test_a_tabular_task_and_its_source_name_the_same_columns(tmp_path):
     path = tmp_path / "demo.yaml"
     path.write_text(

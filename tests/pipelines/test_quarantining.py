@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -17,6 +17,14 @@ from components.erasures import Erasures
 from components.errors import BadInput
 from components.ingest.core import ingest
 from components.quarantine import Quarantine, Readmissions, keeper, taken_in
+from components.request_log import (
+    COLUMNS,
+    Feedback,
+    RequestLog,
+    digest_of_content,
+    new_file,
+    row_id,
+)
 from components.resolve.core import resolve
 from components.split import is_test
 from components.validate.core import validate
@@ -241,6 +249,96 @@ def test_a_group_that_is_forgotten_is_in_nothing_that_is_read_or_kept(shop, tmp_
     (record,) = Erasures(store, shop.ledger).all()
     assert "ann" not in json.dumps([record.digests])
     assert any("no later run reads them" in line for line in summary(report))
+
+
+def traces(store, names, contents):
+    """Return where a store or a folder of artifacts still shows somebody, by the first folders."""
+    found = {}
+    for key in store.list():
+        raw = store.get(key)
+        if raw[:4] == b"PAR1":
+            cells = {
+                str(each)
+                for _, column in pd.read_parquet(io.BytesIO(raw)).items()
+                for each in column
+            }
+            shown = [each for each in names if each in cells]
+            shown += [each for each in contents if any(each in cell for cell in cells)]
+        else:
+            shown = [each for each in contents if json.dumps(each)[1:-1].encode() in raw]
+            shown += [each for each in names if f'"{each}"'.encode() in raw]
+        if shown:
+            found[key] = shown
+    return found
+
+
+@pytest.mark.slow
+def test_somebody_forgotten_is_in_no_object_of_a_bucket(shop, tmp_path, s3_url, monkeypatch):
+    monkeypatch.setenv("TOKIWA_STORE", s3_url)
+    store, at = home.store(), datetime(2026, 1, 14, tzinfo=UTC)
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("r900,one field too many of hers,good,2026-01-13,ann,30,jp,odd\n")
+        file.write("r901,one field too many of his,good,2026-01-13,annabel,30,jp,odd\n")
+    run(shop, tmp_path / "1")
+    readmit(shop, ["r151"], {"label": "good", "text": "ann says it was good after all"}, "asked")
+    readmit(shop, ["r200"], {"label": "good"}, "a typing error")
+    run(shop, tmp_path / "2")
+    prepared_rows(shop, "latest", None, tmp_path / "3", lambda *_: None)
+    store.upload_directory("trainjobs/1/prepared", tmp_path / "3" / "prepared")
+    log, file = RequestLog(store, shop.ledger), new_file(at)
+    asked = [(WRITTEN, None), (None, digest_of_content(WRITTEN)), ("good", None), (None, "0" * 64)]
+    log.write(
+        file,
+        [
+            dict.fromkeys(COLUMNS)
+            | {"id": row_id(f"{file}-{number}", 0), "time": at.isoformat(), "text": text}
+            | {"digest": digest}
+            for number, (text, digest) in enumerate(asked)
+        ],
+    )
+    log.add_feedback([Feedback(request_id=f"{file}-{n}", label="good") for n in range(4)], at)
+    who = ["ann", "r30", "r150", "r151", f"{file}-0.0", f"{file}-1.0"]
+    wrote = [WRITTEN, "ann says", "too many of hers"]
+    places = {"/quarantine/", "/readmissions/", "/requests/", "sources/", "trainjobs/", ".unread"}
+    shown = traces(store, who, wrote)
+    assert {each for each in places if any(each in key for key in shown)} == places
+    report = forget(shop, "group", ["ann"], "asked to")
+    assert (report.rows, report.lines, report.labels, report.recorded) == (3, 1, 2, 1)
+    assert traces(store, who, wrote) == {}
+    # Nobody else is forgotten: short contents and lines of others stay.
+    left = log.read(at, at + timedelta(hours=1))
+    assert left["id"].tolist() == [f"{file}-2.0", f"{file}-3.0"]
+    assert left["label"].tolist() == ["good", "good"]
+    rows = store.get("trainjobs/1/prepared/rows.parquet")
+    vectors = load(store.get("trainjobs/1/prepared/embeddings.safetensors"))["vectors"]
+    assert (pd.read_parquet(io.BytesIO(rows))["window"] == "2026-01-12").sum() == len(vectors)
+    _, again, good = run(shop, tmp_path / "4")
+    assert traces(store, who, wrote) == {}
+    assert again.reasons["wrong-column-count"] == 1
+    assert any("his" in each for each in listed(shop)["text"] if each)
+    assert good["label"][good["id"] == "r200"].tolist() == ["good"]
+    # Asked again, there is nothing left to take out.
+    twice = forget(shop, "group", ["ann"], "asked to once more")
+    assert (twice.kept_rows, twice.embeddings, twice.labels, twice.deleted) == (0, 0, 0, [])
+
+
+def test_what_was_put_right_and_what_was_no_row_is_forgotten_too(shop, tmp_path):
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write("r900,one field too many,good,2026-01-13,ann,30,jp,odd\n")
+        file.write("r901,one field too many,good,2026-01-13,annabel,30,jp,odd\n")
+    run(shop, tmp_path / "1")
+    readmit(shop, ["r151"], {"label": "good"}, "asked")
+    readmit(shop, ["r200"], {"label": "good"}, "a typing error")
+    report = forget(shop, "group", ["ann"], "asked to")
+    assert (report.rows, report.lines, report.recorded) == (3, 1, 1)
+    kept = Readmissions(home.store(), shop.ledger).until(2)
+    assert sorted(len(each.changes) for each in kept.values()) == [0, 1]
+    _, again, _ = run(shop, tmp_path / "2")
+    assert again.reasons["wrong-column-count"] == 1
+    (place,) = listed(shop)["id"][listed(shop)["reasons"] == "wrong-column-count"]
+    assert forget(shop, "id", [place], "asked to").lines == 1
+    _, again, _ = run(shop, tmp_path / "3")
+    assert "wrong-column-count" not in again.reasons
 
 
 def test_prepared_embeddings_stay_beside_their_rows(shop, tmp_path):

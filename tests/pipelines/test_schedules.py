@@ -294,22 +294,28 @@ class Story:
         project = project_with(account=self.account, **self.written)
         before = self.count()
         kept = [graph for graph in GRAPHS if before[graph] and graph in self.written]
+        wrong = []
 
         def watch():
+            # Only noted: raised in the server's thread, it would pass for one more death.
             now = self.count()
-            assert all(now[graph] >= 1 for graph in kept), "a project lost its schedule"
-            assert all(now[graph] <= before[graph] + 1 for graph in GRAPHS), "one was doubled"
+            if any(now[graph] < 1 for graph in kept):
+                wrong.append("a project lost its schedule")
+            if any(now[graph] > before[graph] + 1 for graph in GRAPHS):
+                wrong.append("one was doubled")
 
         self.api.changed = watch
         self.api.lives = self.draw.randrange(1, 30) if dies else None
         self.api.last_words = self.draw.random() < 0.5
         try:
-            return applied(project, self.packages, **options)
+            left = applied(project, self.packages, **options)
         except BackendError:
             assert dies, "a server that lives refused"
-            return None
+            left = None
         finally:
             self.api.lives, self.api.changed = None, lambda: None
+        assert not wrong, wrong[0]
+        return left
 
     def tell(self):
         for _ in range(self.draw.randrange(2, 5)):

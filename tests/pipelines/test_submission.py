@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from components import home
-from components.errors import BackendError, StepFailed, Unauthorised
+from components.errors import BackendError, BadInput, StepFailed, Unauthorised
 from components.records import Records
 from pipelines import runners, submission
 from pipelines.backend import Backend
@@ -74,6 +74,35 @@ def test_a_profile_has_a_namespace_of_its_own(kfp_api, packages, project):
     submission.submit(project, backend, "training", packages["training"], "latest")
     assert {each["namespace"] for each in kfp_api.pipelines.values()} == {"team-a"}
     assert submission.listed(project, backend, 5)
+
+
+def test_a_profile_that_is_not_named_and_a_namespace_without_profiles_are_refused(kfp_api):
+    kfp_api.multi_user = True
+    with pytest.raises(BadInput, match=r"say in cluster\.namespace which one is yours"):
+        Backend.connect("")
+    kfp_api.multi_user = False
+    with pytest.raises(BadInput, match=r"leave cluster\.namespace \(team-a\) out"):
+        Backend.connect("team-a")
+
+
+def test_the_kubeconfig_leads_to_kubeflow_whatever_the_profile(
+    kfp_api, packages, project, monkeypatch, tmp_path
+):
+    kfp_api.multi_user = True
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    config = {
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": kfp_api.address}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config")
+    )
+    backend = Backend.connect("team-a")
+    submission.submit(project, backend, "training", packages["training"], "latest")
+    assert {each["namespace"] for each in kfp_api.experiments.values()} == {"team-a"}
 
 
 # --- waited for
@@ -197,9 +226,10 @@ def test_a_server_that_dies_meanwhile_is_one_line(kfp_api, packages, project):
 
 
 def test_a_refusal_says_what_the_server_said(kfp_api, packages, project):
+    backend = Backend.connect("")
     kfp_api.multi_user = True
     with pytest.raises(BackendError, match="namespace must be specified") as refused:
-        started(project, packages)
+        submission.submit(project, backend, "training", packages["training"], "latest")
     assert len(str(refused.value).splitlines()) == 1
 
 

@@ -16,6 +16,7 @@ from components.validate.checks.leak import leak
 from components.validate.checks.pii import pii
 from components.validate.checks.row_count import row_count
 from components.validate.checks.schema import schema
+from components.validate.checks.skew import skew
 from components.validate.checks.sufficiency import sufficiency
 from components.validate.checks.test_copies import test_copies
 from components.validate.checks.times import times
@@ -41,5 +42,6 @@ WINDOW_CHECKS: dict[CheckName, WindowCheck] = {
     "row_count": row_count,
     "balance": balance,
     "leak": leak,
+    "skew": skew,
 }
 """Name to check of the current window as a whole, of its good rows; added in the same way."""

@@ -20,6 +20,7 @@ from components.finetune.config import ExportConfig, FinetuneConfig
 from components.finetune.export import require_packages, write_exports
 from components.operating_point import OperatingPoint, OperatingPointConfig, sureness
 from components.tasks import TASKS, TaskConfig
+from components.tasks.columns import record_of
 from components.tasks.image_classification import ImageClassifier, encode_png
 from components.tasks.onnx_runtime import INT8_FILE, ONNX_FILE, OnnxNetwork
 from components.tasks.text_anomaly import TextAnomaly
@@ -38,6 +39,7 @@ LABELS = {
     "text-regression": ("2", "7.5"),
     "text-anomaly": ("normal", "anomaly"),
     "image-classification": ("dark", "bright"),
+    "tabular-classification": ("old", "young"),
 }
 TEXTS = ["", "the film", "a very dull story " * 9, "not good", "unheard of", "awful and bad film"]
 # The tiny models know nothing: their answers lie close to the border.
@@ -189,6 +191,24 @@ def test_images_answer_the_same_as_onnx_and_int8_is_calibrated(image_model, imag
         np.testing.assert_allclose(onnx.predict(images, batch_rows=rows), expected, atol=1e-5)
     int8 = onnx_model(image_model, tmp_path, INT8_FILE)
     np.testing.assert_allclose(int8.predict(images), expected, atol=0.1)
+
+
+@pytest.mark.slow
+def test_records_answer_the_same_as_onnx_and_int8(learnt, tmp_path):
+    kind = "tabular-classification"
+    model = TASKS[kind].load(learnt(kind))
+    # Also ages that are missing or far away, and a job that nobody had.
+    ages = ("13", "27.5", "61", "88", None, "1e6")
+    records = [record_of({"age": age, "job": job}) for age in ages for job in ("a", "c", "z", None)]
+    forms = exported(model, tmp_path, frame_of(kind, records))
+    assert [forms[name].kept for name in (ONNX_FILE, INT8_FILE)] == [True, True]
+    expected = model.predict(records)
+    assert np.ptp(expected[:, 0]) > 0.05
+    onnx = onnx_model(model, tmp_path, ONNX_FILE)
+    for rows in (1, 5):
+        np.testing.assert_allclose(onnx.predict(records, batch_rows=rows), expected, atol=1e-5)
+    int8 = onnx_model(model, tmp_path, INT8_FILE)
+    np.testing.assert_allclose(int8.predict(records), expected, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from safetensors.numpy import load_file
 
 from components.errors import SourceError
 from components.prepare.core import ROWS, VECTORS, PrepareConfig, assign, prepare
+from components.prepare.label_errors import likely_label_errors, out_of_fold, table_vectors
 from components.quarantine import keys_of
+from components.tasks.tabular_classification import TabularClassification
 from components.tasks.text_anomaly import TextAnomaly
 from components.tasks.text_classification import TextClassification
 from components.tasks.text_regression import TextRegression
@@ -327,6 +329,23 @@ def test_likely_label_errors_are_listed_or_left_out_of_training(mislabelled, tmp
     else:
         assert kept == []
         assert report.digest == whole.digest
+
+
+def test_turned_labels_are_found_in_every_task_of_classes(case_of, kind):
+    case = case_of(kind)
+    if not case.task.label_names:
+        return  # a regression, which the project refuses
+    frame = pd.read_parquet(case.prepared / ROWS)
+    vectors = load_file(case.prepared / VECTORS)["vectors"]
+    if isinstance(case.task, TabularClassification):
+        vectors = table_vectors(frame["text"].tolist(), case.task.columns)
+    targets = np.unique(frame["label"], return_inverse=True)[1]
+    turned = np.arange(len(frame)) % 15 == 0
+    labels = np.where(turned, 1 - targets, targets)
+    answers = out_of_fold(vectors, labels, np.arange(len(frame)))
+    found = likely_label_errors(answers, labels)
+    assert turned[found].sum() >= 0.5 * turned.sum()
+    assert turned[found].mean() >= 3 * turned.mean()
 
 
 def test_a_label_that_a_person_confirmed_is_suspected_no_more(mislabelled, tmp_path):

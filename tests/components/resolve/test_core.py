@@ -19,6 +19,7 @@ from components.errors import (
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.plan import Base, Bases
+from components.request_log import COLUMNS, RequestLog, new_file
 from components.resolve.core import (
     ResolveConfig,
     allow,
@@ -195,6 +196,23 @@ def test_labels_that_come_change_the_fingerprint_and_not_what_is_kept_of_the_con
     after = world.plan().live.current
     assert before.fingerprint != after.fingerprint
     assert before.kept_as == after.kept_as != ""
+
+
+def test_a_plan_knows_what_the_server_was_asked_in_its_window(world):
+    own = {"ledger": "projects/demo"}
+    before = world.plan(**own)
+    assert before.admission.served is None
+    log = RequestLog(world.store, "projects/demo")
+    for day in (7, 20):  # long before, and in the window
+        at = datetime(2026, 1, day, tzinfo=UTC)
+        log.write(new_file(at), [dict.fromkeys(COLUMNS) | {"id": "r", "time": at.isoformat()}])
+    after = world.plan(**own)
+    assert after.admission.served is not None
+    assert after.admission.served.window == after.live.current.window
+    assert after == world.plan(**own)
+    assert after.model_copy(update={"admission": before.admission}) == before
+    # A replay is not asked by anybody.
+    assert world.plan(ledger="replays/demo/1").admission.served is None
 
 
 def test_a_promotion_changes_champion_and_generation_only(world, make_bundle):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.rollout.config import Stage
+from components.rollout.judgement import judge
 from components.serve.config import LimitsConfig, ServeConfig
 
 BAD = Path(__file__).with_name("bad_challenger.py")
@@ -194,9 +195,12 @@ def test_one_large_request_of_alike_texts_fails_no_stage(world, champion, runnin
             # A copy that was made before the challenger was ready leaves nothing.
             texts = {"instances": [TEXTS[0]] * 100}
             assert client.post("/v1/models/demo:predict", json=texts).status_code == 200
-            return world.rollouts.last() != begun or world.rollouts.observed(begun).compared
+            return world.rollouts.observed(begun).compared
 
         until(copied, "a copy")
+        seen = world.rollouts.observed(begun)
+        assert (seen.disagreeing, seen.compared) == (seen.compared, 1)
+        assert judge(begun.stage, begun.config, seen, 0.0).action == "stay"
         assert world.rollouts.last() == begun
 
 

@@ -244,6 +244,16 @@ def test_rows_with_times_that_are_unclear_are_handed_over_as_unreadable(source, 
     assert row["table"].endswith("rows.csv")
 
 
+@pytest.mark.parametrize("good", ["2026-01-06T00:00:00Z", "2026-01-06T00:00:00"])
+@pytest.mark.parametrize("time", ["yesterday", "05.01.2026", "2026-02-30", "at T5Z"])
+def test_what_is_no_time_is_neither_with_an_offset_nor_without(source, good, time):
+    content = f"text,label,when\na,x,{time}\nb,y,{good}\nc,y,{good}\n"
+    opened = source(content, columns={"time": "when"})
+    assert sorted(values(opened, "text", WEEK)) == ["b", "c"]
+    [row] = opened.unreadable(WEEK).to_pylist()
+    assert (row["row"], row["reasons"]) == (1, "unreadable-time")
+
+
 def test_times_of_which_only_some_carry_an_offset_are_refused(source):
     content = "text,label,when\na,x,2026-01-05T00:00:00+01:00\nb,x,2026-07-05T00:00:00\n"
     with pytest.raises(SourceError, match="ISO 8601"):

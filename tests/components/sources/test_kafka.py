@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
 
 from components.errors import ConfigError, SourceError, UserError
-from components.sources import kafka, open_source, parse_source
+from components.sources import kafka, open_source, parse_source, reading
 from components.store import LocalStore
 from components.windows import ALL_TIME, Window
 
@@ -190,3 +191,45 @@ def test_a_topic_that_is_not_there_is_the_projects_mistake():
         assert isinstance(said, ConfigError) and "has no topic rows" in str(said)
     denied = kafka._explained(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), "rows", "b:1")
     assert isinstance(denied, SourceError) and "denies access to rows" in str(denied)
+
+
+def flood(put):
+    """Fill a partition until its retention drops the first messages: the mock keeps 5 MiB."""
+    put(*(row(number, "z" * 900_000) for number in range(100, 108)))
+
+
+def test_a_reader_that_retention_overtakes_begins_where_the_topic_does_now(
+    put, opened, monkeypatch
+):
+    listed = kafka.KafkaSource.tables
+    overtaken: list[Any] = []
+
+    def tables(self, window):
+        found = listed(self, window)
+        if not overtaken:
+            overtaken.extend(found)
+            flood(put)
+        return found
+
+    put(*map(row, range(3)))
+    monkeypatch.setattr(kafka.KafkaSource, "tables", tables)
+    found = ids(opened())
+    assert len(overtaken) == 1
+    # What is gone is gone, and what is there is whole.
+    assert "r000" not in found and found[-1] == "r107"
+    assert found == sorted({f"r{number}" for number in range(108 - len(found), 108)})
+
+
+def test_a_topic_whose_retention_is_always_faster_is_refused(put, opened, monkeypatch):
+    listed = kafka.KafkaSource.tables
+
+    def tables(self, window):
+        found = listed(self, window)
+        flood(put)
+        return found
+
+    put(row(0))
+    monkeypatch.setattr(kafka.KafkaSource, "tables", tables)
+    monkeypatch.setattr(reading, "PAUSE_S", 0.0)
+    with pytest.raises(SourceError, match=r"rows on 127.* keeps changing while it is read"):
+        opened().read(ALL_TIME)

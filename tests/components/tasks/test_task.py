@@ -53,9 +53,9 @@ def test_labels_that_are_there_and_good_are_known():
     assert CLASSES.known(labels).tolist() == [True, False, False, True]
     numbers = pd.Series(["4", None, "4.5", "nan", "word", "-4"], dtype=object)
     assert RATED.known(numbers).tolist() == [True, False, False, False, False, True]
-    for task, said in ((CLASSES, labels), (RATED, numbers)):
-        good = said.dropna()
-        assert task.known(good).tolist() == [not task.label_fault(each) for each in good]
+    for rated, said in ((CLASSES, labels), (RATED, numbers)):
+        there = said.dropna()
+        assert rated.known(there).tolist() == [not rated.label_fault(each) for each in there]
     for task in (CLASSES, RATED, ODD, SEEN):
         assert task.known(pd.Series([], dtype=object)).tolist() == []
 

@@ -1,0 +1,219 @@
+"""Somebody's rows taken out of all that is kept: tables, embeddings, labels, pages.
+
+A row is told by its id or its group. Where neither is, as in the server's log of another
+source's rows, it is told by its content, if that is long enough to be nobody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.erasures import LINE, Forgotten, digest_of_name
+from components.quarantine import Readmissions, keys_of
+from components.request_log import RequestLog, digest_of_content
+from components.store import Store
+from pipelines.project import ProjectConfig
+
+TELLING_CHARACTERS = 12
+"""A shorter content says nothing of who wrote it, and others write it, too."""
+MAX_BYTES = 200_000_000
+"""Files of text that are larger are none of ours."""
+_VECTORS = "embeddings.safetensors"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What somebody's rows are told by, wherever they lie.
+
+    Attributes:
+        named: digests of the ids or groups that are to be forgotten.
+        frame: their rows, as the source and the quarantine hold them.
+        lines: that name them, and could not be read as rows.
+    """
+
+    named: Forgotten
+    frame: pd.DataFrame
+    lines: frozenset[str]
+
+    @cached_property
+    def contents(self) -> frozenset[str]:
+        """Contents that tell whose they are."""
+        whole = {each for each in self.frame["text"] if each and len(each) >= TELLING_CHARACTERS}
+        return frozenset(whole | self.lines)
+
+    @cached_property
+    def _gone(self) -> Forgotten:
+        # The server's log and predictions know a row by its id alone, and without the name that
+        # its source puts before it.
+        ids = set(self.frame["id"].dropna())
+        plain = {
+            id_.removeprefix(f"{source}:")
+            for id_, source in zip(self.frame["id"], self.frame["source"], strict=True)
+            if id_ and source
+        }
+        return Forgotten(
+            {
+                **self.named.digests,
+                "id": self.named.digests.get("id", frozenset())
+                | frozenset(map(digest_of_name, ids | plain)),
+                LINE: frozenset(map(digest_of_name, self.lines)),
+            }
+        )
+
+    @cached_property
+    def _digests(self) -> frozenset[str]:
+        return frozenset(map(digest_of_content, self.contents))
+
+    def rows(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows of a table that is kept are theirs ``[n]``."""
+        hit = self._gone.rows(frame)
+        for column, known in (("text", self.contents), ("digest", self._digests)):
+            if column in frame:
+                hit |= frame[column].isin(known).to_numpy()
+        return hit
+
+
+@dataclass
+class Cleaned:
+    """What was taken out of what is kept."""
+
+    rows: int
+    """Of tables in the store and among local artifacts."""
+    embeddings: int
+    labels: int
+    """That came back for rows of the server's log."""
+    deleted: list[str]
+    """Local files that showed one of the rows."""
+
+
+def erase(store: Store, project: ProjectConfig, traces: Traces, home: Path) -> Cleaned:
+    """Take somebody's rows out of a store, and out of the artifacts of local runs.
+
+    Args:
+        store: keeps what is to be cleaned.
+        project: whose rows.
+        traces: what the rows are told by.
+        home: folder of everything on this machine.
+    """
+    rows, asked = _clean_tables(store, project, traces)
+    Readmissions(store, project.ledger).forget(frozenset(keys_of(traces.frame)))
+    tables, deleted = _clean_artifacts(home, traces)
+    return Cleaned(
+        rows=rows + tables,
+        embeddings=_clean_embeddings(store, traces),
+        labels=RequestLog(store, project.ledger).withdraw(asked),
+        deleted=deleted,
+    )
+
+
+def _clean_tables(store: Store, project: ProjectConfig, traces: Traces) -> tuple[int, set[str]]:
+    """Clean the tables in a store; return rows taken out, and ids of those of the server's log."""
+    erased, asked = 0, set[str]()
+    own = f"{project.ledger}/"
+    for folder in (own, project.replay_ledger(""), "sources/", "summaries/", "trainjobs/"):
+        for key in store.list(folder):
+            # An empty object is what is left of a training that is through.
+            if not key.endswith(".parquet") or not (raw := store.get(key)):
+                continue
+            frame = pd.read_parquet(io.BytesIO(raw))
+            hit = traces.rows(frame)
+            if not hit.any():
+                continue
+            erased += int(hit.sum())
+            if key.startswith(f"{own}requests/"):
+                asked.update(frame["id"][hit])
+            store.put(key, _as_parquet(frame[~hit]))
+            vectors = f"{key.rpartition('/')[0]}/{_VECTORS}"
+            if folder == "trainjobs/" and store.exists(vectors):
+                store.put(vectors, _left(store.get(vectors), hit))
+            if folder == "sources/":  # what is no manifest has the table read again
+                part = key.removesuffix(".parquet").removesuffix(".unreadable")
+                store.put(f"{part}.json", b"{}")
+    return erased, asked
+
+
+def _clean_embeddings(store: Store, traces: Traces) -> int:
+    """Take the embeddings of contents out of those that are kept; return how many they were.
+
+    Those of short ones go, too: whoever needs them computes them again.
+    """
+    from safetensors.numpy import load, save
+
+    digests = {
+        hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest()
+        for each in traces.frame["text"]
+        if each
+    }
+    erased = 0
+    for key in store.list("embeddings/"):
+        kept = load(store.get(key))
+        stays = np.array([bytes(row) not in digests for row in kept["digests"]], dtype=bool)
+        if not stays.all():
+            erased += int((~stays).sum())
+            left = {name: np.ascontiguousarray(values[stays]) for name, values in kept.items()}
+            store.put(key, save(left))
+    return erased
+
+
+def _clean_artifacts(home: Path, traces: Traces) -> tuple[int, list[str]]:
+    """Clean what the steps of local runs left; return rows taken out, and files deleted.
+
+    Such files are never read again by a run: without the rows every step has other inputs.
+    """
+    forms = [each for content in traces.contents for each in _forms(content)]
+    erased, deleted = 0, []
+    for part in ("artifacts", "runs", "reports"):
+        for path in sorted((home / part).rglob("*")):
+            if not path.is_file() or path.stat().st_size > MAX_BYTES:
+                continue
+            raw = path.read_bytes()
+            if raw[:4] == b"PAR1":
+                frame = pd.read_parquet(path)
+                hit = traces.rows(frame)
+                if hit.any():
+                    erased += int(hit.sum())
+                    frame[~hit].to_parquet(path, index=False)
+                    vectors = path.with_name(_VECTORS)
+                    if vectors.is_file():
+                        vectors.write_bytes(_left(vectors.read_bytes(), hit))
+            elif any(form in raw for form in forms):
+                path.unlink()
+                deleted.append(str(path))
+    return erased, deleted
+
+
+def _as_parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _left(vectors: bytes, hit: NDArray[np.bool_]) -> bytes:
+    """Return the embeddings beside a table, which are of its first rows, without some."""
+    from safetensors.numpy import load, save
+
+    found = load(vectors)["vectors"]
+    return save({"vectors": np.ascontiguousarray(found[~hit[: len(found)]])})
+
+
+def _forms(content: str) -> Iterator[bytes]:
+    """Yield a content as files of text may show it: plain, in HTML and in JSON."""
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda text: text,
+        html.escape,
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    )
+    for way in ways:
+        yield way(content).encode("utf-8", "surrogatepass")
