@@ -21,6 +21,7 @@ TEST_SHARE = 0.2
 """Share of all groups whose rows are only ever used to test. Fixed for ever."""
 _BATCH = 1 << 14
 _SPACE, _DELETE = 32, 127
+_CONTROLS = bytes([*range(_SPACE), _DELETE])
 
 
 def unit_interval(keys: Iterable[str], salt: str) -> NDArray[np.float64]:
@@ -86,7 +87,7 @@ def folded(texts: Any) -> Any:
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
     bounds = bounds - bounds[0]
     lower = data.tobytes().lower()
-    plain = _is_plain(data, bounds)
+    plain = _is_plain(data, lower, bounds)
     if not plain.all():
         parts = [lower[start:end] for start, end in pairwise(bounds.tolist())]
         for place in np.flatnonzero(~plain).tolist():
@@ -98,23 +99,27 @@ def folded(texts: Any) -> Any:
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 
 
-def _is_plain(data: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _is_plain(
+    data: NDArray[np.uint8], content: bytes, bounds: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Tell which texts are ASCII with one space between words, and none around them.
 
     Args:
         data: the texts in one piece.
+        content: the same, in whatever case.
         bounds: where each begins, and the last one ends ``[n + 1]``.
     """
     starts, ends = bounds[:-1], bounds[1:]
     plain = np.ones(len(starts), bool)
     if not len(data):
         return plain
-    space = data == _SPACE
-    odd = (data < _SPACE) | (data >= _DELETE)
-    odd[1:] |= space[1:] & space[:-1]
-    if odd.any():
+    # Most are; looking for one that is not takes a fifth of the time of finding all of those.
+    is_odd = not content.isascii() or b"  " in content
+    if is_odd or len(content.translate(None, _CONTROLS)) < len(content):
+        odd = (data < _SPACE) | (data >= _DELETE)
+        odd[1:] |= (data[1:] == _SPACE) & (data[:-1] == _SPACE)
         before = np.concatenate([[0], np.cumsum(odd)])
         plain = before[ends] == before[starts]
     filled = ends > starts
-    plain[filled] &= ~space[starts[filled]] & ~space[ends[filled] - 1]
+    plain[filled] &= (data[starts[filled]] != _SPACE) & (data[ends[filled] - 1] != _SPACE)
     return plain

@@ -163,11 +163,6 @@ class _Written:
         self.left_out: dict[str, int] = {}
         self.read = self.duplicates = self.near_duplicates = 0
 
-    def add(self, table: Any, writer: Any) -> None:
-        """Write rows, and let them count for the fingerprint."""
-        self.fingerprint.update(table)
-        writer.write_table(table)
-
 
 def _write_rows(
     source: Source, data: Data, path: Path, schema: Any, config: IngestConfig
@@ -184,9 +179,10 @@ def _write_rows(
     repeated = ["source", "label", WINDOW, *data.source.metadata]
     with (
         pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer,
-        ThreadPoolExecutor(1) as thread,
+        ThreadPoolExecutor(1) as packer,
+        ThreadPoolExecutor(1) as hasher,
     ):
-        writing: Future[None] | None = None
+        writing: list[Future[Any]] = []
         for planned in data.windows:
             table, left_out = source.table(planned.window)
             for reason, count in left_out.items():
@@ -207,12 +203,15 @@ def _write_rows(
                 WINDOW, pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
             ).cast(schema)
             written.by_window[name] = table.num_rows
-            if writing is not None:
-                writing.result()
+            for each in writing:
+                each.result()
             # Hashing and packing need no Python: the next window is read meanwhile.
-            writing = thread.submit(written.add, table, writer)
-        if writing is not None:
-            writing.result()
+            writing = [
+                hasher.submit(written.fingerprint.update, table),
+                packer.submit(writer.write_table, table),
+            ]
+        for each in writing:
+            each.result()
     part.replace(path)
     return written
 
