@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,10 @@ def score(
     column: Annotated[
         str | None, typer.Option(help="Of the texts, or of images as base64; else score.column.")
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace an output of another input, column or version."),
+    ] = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,17 +120,24 @@ def score(
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
     from pipelines.progress import counting
+    from pipelines.runners import interruptible
+
+    def say(words: str) -> None:
+        if not as_json:
+            print(f"  {words}", file=sys.stderr, flush=True)
 
     config, store = load(project, overrides or ()), home.store()
     asked = config.score.model_copy(update={"column": column} if column else {})
-    with counting(quiet=as_json) as progress:
+    with interruptible(), counting(quiet=as_json) as progress:
         report = score_rows(
             input_file,
             output_file,
             Ledger(store, config.ledger),
             partial(BundleModel.load, store, trusted=asked.trusted_keys),
             asked,
+            force=force,
             progress=progress,
+            say=say,
         )
     if as_json:
         print_json(report.model_dump(mode="json"))
