@@ -128,7 +128,9 @@ def _scored(
     source = _opened(input_file, config.column)
     champion = ledger.head()
     if champion is None:
-        raise NoChampion("there is no model in production yet that could answer")
+        raise NoChampion(
+            "there is no model in production yet that could answer; train one: tokiwa run PROJECT"
+        )
     plan, resumes = begun(parts, input_file, champion, config.column)
     if not force and require_no_loss(parts, output_file, plan, resumes=resumes):
         say(f"{output_file} is finished already; --force would answer all rows again")
@@ -224,16 +226,39 @@ def _lock_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def _opened(path: Path, column: str) -> pq.ParquetFile:
+def first_column(path: Path, wanted: Sequence[str]) -> str:
+    """Return the first of some names that a file has a column of, or the first of all.
+
+    Args:
+        path: Parquet.
+        wanted: one name at least.
+
+    Raises:
+        BadInput: it is no Parquet file.
+    """
+    names = _read(path).schema_arrow.names
+    return next((name for name in wanted if name in names), wanted[0])
+
+
+def _read(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {path}") from error
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is no Parquet file that can be read: {error}") from error
+        raise BadInput(
+            f"score reads Parquet only; {path} is no Parquet file that can be read ({error}). "
+            'Convert a CSV with python: pandas.read_csv("x.csv").to_parquet("x.parquet")'
+        ) from error
+
+
+def _opened(path: Path, column: str) -> pq.ParquetFile:
+    import pyarrow as pa
+
+    source = _read(path)
     names = source.schema_arrow.names
     if column not in names:
         raise BadInput(
@@ -245,7 +270,9 @@ def _opened(path: Path, column: str) -> pq.ParquetFile:
     kind = source.schema_arrow.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+    # A table without rows often has lost its types.
+    if source.metadata.num_rows and not any(fits(kind) for fits in texts):
         raise BadInput(f"the column {column!r} of {path} holds {kind} and no strings")
     if taken := [name for name in names if name.startswith(PREFIX)]:
         raise BadInput(

@@ -105,7 +105,8 @@ def score(
     input_file: Annotated[Path, typer.Option("--input", help="Parquet file to answer.")],
     output_file: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
     column: Annotated[
-        str | None, typer.Option(help="Of the texts, or of images as base64; else score.column.")
+        str | None,
+        typer.Option(help="Of texts, or images as base64; else score.column, or the source's."),
     ] = None,
     force: Annotated[
         bool,
@@ -117,8 +118,10 @@ def score(
     """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
     from components import home
     from components.ledger import Ledger
+    from components.score.core import ScoreConfig, first_column
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
+    from pipelines.history import head_of
     from pipelines.progress import counting
     from pipelines.runners import interruptible
 
@@ -127,7 +130,12 @@ def score(
             print(f"  {words}", file=sys.stderr, flush=True)
 
     config, store = load(project, overrides or ()), home.store()
-    asked = config.score.model_copy(update={"column": column} if column else {})
+    head_of(config, project)
+    named = column or config.score.column
+    if named == ScoreConfig().column and not column:
+        texts = [each.text for each in config.source.forms if each.text]
+        named = first_column(input_file, [named, *texts])
+    asked = config.score.model_copy(update={"column": named})
     with interruptible(), counting(quiet=as_json) as progress:
         report = score_rows(
             input_file,

@@ -268,6 +268,21 @@ def test_a_file_is_scored_by_the_champion(project, capsys):
     assert "has no column 'body'" in capsys.readouterr().err
 
 
+def test_a_score_asks_the_column_of_the_source_where_the_file_has_no_other(project, capsys):
+    pd.DataFrame({"said": ["the film was good", "dull"]}).to_parquet("x.parquet")
+    words = ["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet", "--json"]
+    assert main([*words, "--set", "source.columns.text=said"]) == 0
+    assert json.loads(capsys.readouterr().out)["unanswered"] == 0
+    assert main(words) == 2
+    assert "no column 'text', only said" in capsys.readouterr().err
+
+
+def test_a_score_without_a_champion_says_what_to_run(project, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TOKIWA_HOME", str(tmp_path / "nobody"))
+    assert main(["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet"]) == 1
+    assert "train one: tokiwa run demo.yaml" in capsys.readouterr().err
+
+
 def test_a_score_that_is_told_to_stop_says_so_and_carries_on(project, capsys, monkeypatch):
     monkeypatch.setattr(core, "PART_ROWS", 2)
     pd.DataFrame({"text": ["the film was good", "dull", "bad"]}).to_parquet("x.parquet")

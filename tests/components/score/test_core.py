@@ -134,6 +134,13 @@ def test_any_number_of_rows_comes_out_whole(desk, count):
     assert desk.answered["id"].tolist() == list(range(count))
 
 
+@pytest.mark.parametrize("kind", ["float64", "int64", "object"])
+def test_no_rows_of_any_type_come_out_as_none(desk, kind):
+    pd.DataFrame({"text": pd.Series([], dtype=kind)}).to_parquet(desk.source)
+    assert desk.score().rows == 0
+    assert {"text", "answer_label", ERROR} <= set(desk.answered.columns)
+
+
 def test_rows_that_cannot_be_answered_say_why_and_keep_their_place(desk):
     frame = desk.rows(6)
     frame.loc[1, "text"] = None
@@ -265,7 +272,7 @@ def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
     with pytest.raises(BadInput, match="there is no file"):
         desk.score()
     desk.source.write_text("id,text\n")
-    with pytest.raises(BadInput, match="is no Parquet file"):
+    with pytest.raises(BadInput, match=r"score reads Parquet only; .* pandas\.read_csv"):
         desk.score()
     desk.rows(3)
     with pytest.raises(BadInput, match=r"no column 'body', only id, text; .*--column"):
@@ -285,7 +292,7 @@ def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
         desk.score()
     desk.ledger = Ledger(desk.store, "another")
     desk.target = tmp_path / "y.parquet"
-    with pytest.raises(NoChampion):
+    with pytest.raises(NoChampion, match="tokiwa run"):
         desk.score()
 
 
