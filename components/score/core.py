@@ -20,7 +20,7 @@ from components.errors import BadInput, NoChampion, SourceError
 from components.ledger import Ledger, Name
 from components.score.addresses import local_files
 from components.score.lock import only_writer
-from components.score.plan import Plan, begin, begun, require_no_loss, require_writable, whole
+from components.score.plan import PLAN, Plan, begin, begun, require_no_loss, require_writable, whole
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
 from components.signature import PublicKey
@@ -108,7 +108,8 @@ def score(
         report = _scored(
             input_file, output_file, ledger, load, config, parts, progress, say, force=force
         )
-        shutil.rmtree(parts, ignore_errors=True)  # there are none of an output found finished
+        if (parts / PLAN).exists():  # not where the output was found finished
+            shutil.rmtree(parts)
     return report
 
 

@@ -109,7 +109,8 @@ def require_no_loss(parts: Path, output_file: Path, plan: Plan, *, resumes: bool
     Raises:
         BadInput: the output, or unfinished work, is of another input, column or version.
     """
-    if not resumes and parts.is_dir() and any(parts.glob("[!.]*.parquet")):
+    held = [each.name for each in parts.iterdir()] if parts.is_dir() else []
+    if not resumes and any(name != PLAN and not name.startswith(".") for name in held):
         raise BadInput(
             f"{parts} holds unfinished work on another input or column; finish that first, "
             "choose another output, or throw the work away with --force"
