@@ -157,14 +157,27 @@ def champion_of(project: ProjectConfig, typed: str) -> tuple[BundleModel, Entry]
     """
     from components.serve.model import BundleModel
 
-    store = home.store()
-    head = Ledger(store, project.ledger).head()
+    head = head_of(project, typed)
+    return BundleModel.load(home.store(), head.bundle, trusted=project.serve.trusted_keys), head
+
+
+def head_of(project: ProjectConfig, typed: str) -> Entry:
+    """Return the ledger's entry of the champion.
+
+    Args:
+        project: whose champion.
+        typed: how the user names the project, for messages.
+
+    Raises:
+        NoChampion: there is none yet.
+    """
+    head = Ledger(home.store(), project.ledger).head()
     if head is None:
         raise NoChampion(
             f"{project.name} has no model in production yet; "
             f"train one: tokiwa run {shlex.quote(typed)}"
         )
-    return BundleModel.load(store, head.bundle, trusted=project.serve.trusted_keys), head
+    return head
 
 
 def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:

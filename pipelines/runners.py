@@ -126,6 +126,24 @@ class Interrupted(BaseException):
     """The user or the system asked to stop."""
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise ``Interrupted`` while the block runs; main thread only."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def new_run_id(now: datetime | None = None) -> str:
     """Return an id that sorts by time."""
     moment = now or datetime.now(UTC)
@@ -273,19 +291,14 @@ def _worker(job: Path, run: str) -> Iterator[subprocess.Popen[str]]:
         env={**_DEFAULTS, **os.environ, "TOKIWA_RUN": run},
     )
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield process
-    finally:
-        for number in before:
-            # A second Ctrl-C must not stop the stopping.
-            signal.signal(number, signal.SIG_IGN)
-        _end_group(process)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with interruptible():
+        try:
+            yield process
+        finally:
+            for number in _STOPS:
+                # A second Ctrl-C must not stop the stopping.
+                signal.signal(number, signal.SIG_IGN)
+            _end_group(process)
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import BadInput, NoChampion, SourceError
-from components.ledger import Entry, Ledger, Name
+from components.ledger import Ledger, Name
 from components.score.addresses import local_files
 from components.score.lock import only_writer
+from components.score.plan import PLAN, Plan, begin, begun, require_no_loss, require_writable, whole
 from components.serve.model import MAX_CONTENTS, BundleModel, Prediction, TooMuch
 from components.settings import Section, canonical_json
 from components.signature import PublicKey
@@ -33,7 +34,6 @@ PART_ROWS = 4096
 """Rows of one part: as much as a killed run has to do again."""
 PREFIX = "answer_"
 ERROR = f"{PREFIX}error"
-PLAN = "plan.json"
 
 
 class ScoreConfig(Section):
@@ -46,17 +46,6 @@ class ScoreConfig(Section):
     ``deploy``. All bundles are good where none is named."""
 
 
-class Plan(Section):
-    """What a run began with; a run that carries on keeps to it."""
-
-    schema_version: int = 1
-    input_sha256: str
-    column: str
-    bundle: str
-    version: str
-    generation: int
-
-
 class ScoreReport(Section):
     """What came of it."""
 
@@ -65,7 +54,7 @@ class ScoreReport(Section):
     unanswered: int
     """Rows that the model could not be asked about; their ``answer_error`` says why."""
     resumed_rows: int
-    """Of the rows, found done by an earlier run that was broken off."""
+    """Of the rows, found done by an earlier run; all of them if it had finished."""
     version: str
     generation: int
     bundle: str
@@ -74,7 +63,9 @@ class ScoreReport(Section):
     def headline(self) -> str:
         """The one thing to see."""
         left = f", {self.unanswered} of them without an answer" if self.unanswered else ""
-        return f"{self.rows} rows scored by version {self.version}{left}"
+        broken = 0 < self.resumed_rows < self.rows
+        resumed = f", resumed at row {self.resumed_rows} of {self.rows}" if broken else ""
+        return f"{self.rows} rows scored by version {self.version}{resumed}{left}"
 
 
 def score(
@@ -84,30 +75,41 @@ def score(
     load: Callable[[str], BundleModel],
     config: ScoreConfig,
     *,
+    force: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    say: Callable[[str], None] = lambda words: None,
 ) -> ScoreReport:
     """Answer all rows of a file; unfinished work lies beside the output.
+
+    An output that the same model made of the same column of the same input is left as it is.
 
     Args:
         input_file: Parquet with the column ``config.column``.
         output_file: Parquet; all columns of the input, then ``answer_label`` and the like,
-            and ``answer_error``. Its metadata has ``tokiwa.version``, ``tokiwa.generation``
-            and ``tokiwa.bundle``. An old file stays until the new one is whole.
+            and ``answer_error``. Its metadata has ``tokiwa.version``, ``tokiwa.generation``,
+            ``tokiwa.bundle``, ``tokiwa.column`` and ``tokiwa.input_sha256``. An old file stays
+            until the new one is whole.
         ledger: whose champion is to answer; an unfinished run keeps the one that it had.
         load: makes a model of the digest of a bundle.
         config: which column.
+        force: replace an output, and unfinished work, of whatever input and model.
         progress: told of rows done, of how many, and what they are.
+        say: told of what else people want to know, in a few words.
 
     Raises:
-        BadInput: the input is no Parquet file, or lacks the column, or has answers already.
+        BadInput: the input is no Parquet file, or lacks the column, or has answers already, or
+            is the output; or the output, or unfinished work, is not of this input and model.
         NoChampion: nobody could answer.
         WorldError: another run writes this output.
     """
-    _writable(output_file)
+    require_writable(str(input_file), str(output_file))
     parts = output_file.with_name(f"{output_file.name}.parts")
     with only_writer(_lock_beside(output_file), str(output_file)):
-        report = _scored(input_file, output_file, ledger, load, config, parts, progress)
-        shutil.rmtree(parts)
+        report = _scored(
+            input_file, output_file, ledger, load, config, parts, progress, say, force=force
+        )
+        if (parts / PLAN).exists():  # not where the output was found finished
+            shutil.rmtree(parts)
     return report
 
 
@@ -119,16 +121,29 @@ def _scored(
     config: ScoreConfig,
     parts: Path,
     progress: Callable[[int, int, str], None],
+    say: Callable[[str], None],
+    *,
+    force: bool,
 ) -> ScoreReport:
     """Answer all rows of a file, and leave the parts where they are."""
     source = _opened(input_file, config.column)
     champion = ledger.head()
     if champion is None:
-        raise NoChampion("there is no model in production yet that could answer")
-    plan = _plan(parts, input_file, champion, config.column)
+        raise NoChampion(
+            "there is no model in production yet that could answer; train one: tokiwa run PROJECT"
+        )
+    plan, resumes = begun(parts, input_file, champion, config.column)
+    if not force and require_no_loss(parts, output_file, plan, resumes=resumes):
+        say(f"{output_file} is finished already; --force would answer all rows again")
+        return _report(plan, *_counted(output_file), resumed=source.metadata.num_rows)
+    if not resumes:
+        begin(parts, plan)
+    say(f"loading version {plan.version}")
     model = load(plan.bundle)
     schema = _schema(source.schema_arrow, model.sample, plan)
     total, done, resumed = source.metadata.num_rows, 0, 0
+    if there := min(PART_ROWS * len(list(parts.glob("[!.]*.parquet"))), total):
+        say(f"resumed at row {there} of {total}")
     for number, batch in enumerate(_parts_of(source)):
         path = parts / f"{number:08d}.parquet"
         if path.exists():
@@ -140,6 +155,10 @@ def _scored(
     rows, unanswered = _joined(parts, output_file, schema)
     if rows != total:
         raise BadInput(f"{input_file} changed while it was read: it had {total} rows, then {rows}")
+    return _report(plan, rows, unanswered, resumed=resumed)
+
+
+def _report(plan: Plan, rows: int, unanswered: int, *, resumed: int) -> ScoreReport:
     return ScoreReport(
         rows=rows,
         unanswered=unanswered,
@@ -162,6 +181,8 @@ def score_addresses(
 ) -> ScoreReport:
     """Answer all rows of a file that lies on a disk or in a bucket, see ``score``.
 
+    An output that is there is replaced: a graph may be run again, on newer rows.
+
     Args:
         input_address: a path, or ``s3://bucket/key``.
         output_address: likewise.
@@ -172,23 +193,30 @@ def score_addresses(
         progress: told of rows done, of how many, and what they are.
 
     Raises:
+        BadInput: as of ``score``.
         WorldError: another run of this machine writes this output. Of those of other machines
             each sends a whole file to a bucket, and the last one counts.
     """
+    require_writable(input_address, output_address)
     kept = home / "scores"
     parts = kept / _digest(canonical_json([input_address, output_address]))
     load = partial(BundleModel.load, store, trusted=config.trusted_keys)
     if output_address.startswith("s3://"):
         lock = kept / f"{_digest(output_address)}.lock"
     else:
-        _writable(Path(output_address))
         lock = _lock_beside(Path(output_address))
     with only_writer(lock, output_address):
         with local_files(input_address, output_address) as (source, target):
-            report = _scored(source, target, ledger, load, config, parts, progress)
+            report = _scored(
+                source, target, ledger, load, config, parts, progress, _unsaid, force=True
+            )
         # Only now has the output arrived, and the work need not be done again.
         shutil.rmtree(parts)
     return report
+
+
+def _unsaid(words: str) -> None:
+    """Say nothing: a step tells its progress alone."""
 
 
 def _digest(text: str) -> str:
@@ -199,16 +227,39 @@ def _lock_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def _opened(path: Path, column: str) -> pq.ParquetFile:
+def first_column(path: Path, wanted: Sequence[str]) -> str:
+    """Return the first of some names that a file has a column of, or the first of all.
+
+    Args:
+        path: Parquet.
+        wanted: one name at least.
+
+    Raises:
+        BadInput: it is no Parquet file.
+    """
+    names = _read(path).schema_arrow.names
+    return next((name for name in wanted if name in names), wanted[0])
+
+
+def _read(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {path}") from error
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is no Parquet file that can be read: {error}") from error
+        raise BadInput(
+            f"score reads Parquet only; {path} is no Parquet file that can be read ({error}). "
+            'Convert a CSV with python: pandas.read_csv("x.csv").to_parquet("x.parquet")'
+        ) from error
+
+
+def _opened(path: Path, column: str) -> pq.ParquetFile:
+    import pyarrow as pa
+
+    source = _read(path)
     names = source.schema_arrow.names
     if column not in names:
         raise BadInput(
@@ -220,42 +271,15 @@ def _opened(path: Path, column: str) -> pq.ParquetFile:
     kind = source.schema_arrow.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+    # A table without rows often has lost its types.
+    if source.metadata.num_rows and not any(fits(kind) for fits in texts):
         raise BadInput(f"the column {column!r} of {path} holds {kind} and no strings")
     if taken := [name for name in names if name.startswith(PREFIX)]:
         raise BadInput(
             f"{path} has a column {taken[0]} already; leave it out, or name it otherwise"
         )
     return source
-
-
-def _writable(path: Path) -> None:
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        what = "is a folder" if path.is_dir() else "is in a folder that is not there"
-        raise BadInput(f"the output {path} {what}")
-
-
-def _plan(parts: Path, input_file: Path, champion: Entry, column: str) -> Plan:
-    """Return the plan of an unfinished run of the same input and column, or a new one."""
-    with input_file.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        plan = Plan.from_json((parts / PLAN).read_text())
-        if (plan.input_sha256, plan.column) == (digest, column):
-            return plan
-    except (OSError, ValueError):
-        pass
-    shutil.rmtree(parts, ignore_errors=True)
-    plan = Plan(
-        input_sha256=digest,
-        column=column,
-        bundle=champion.bundle,
-        version=champion.version or champion.bundle[:12],
-        generation=champion.number,
-    )
-    parts.mkdir(parents=True)
-    _whole(parts / PLAN, lambda path: path.write_text(plan.to_json()))
-    return plan
 
 
 def _schema(source: pa.Schema, sample: Prediction, plan: Plan) -> pa.Schema:
@@ -268,12 +292,8 @@ def _schema(source: pa.Schema, sample: Prediction, plan: Plan) -> pa.Schema:
         else:
             kind = {bool: pa.bool_(), float: pa.float64()}.get(type(value), pa.string())
             fields.append(pa.field(f"{PREFIX}{key}", kind))
-    about = {
-        "tokiwa.version": plan.version,
-        "tokiwa.generation": str(plan.generation),
-        "tokiwa.bundle": plan.bundle,
-    }
-    return pa.schema([*fields, pa.field(ERROR, pa.string())], metadata=about)
+    answered = [*fields, pa.field(ERROR, pa.string())]
+    return pa.schema(answered, metadata=dict(plan.metadata))
 
 
 def _parts_of(source: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -314,7 +334,7 @@ def _write_part(
         values = [_cell(field.name, prediction, error) for prediction, error in answers]
         columns.append(pa.array(values, field.type))
     table = pa.Table.from_arrays(columns, schema=schema)
-    _whole(path, lambda draft: pq.write_table(table, draft))
+    whole(path, lambda draft: pq.write_table(table, draft))
 
 
 def _cell(name: str, prediction: Prediction | None, error: str | None) -> Any:
@@ -357,6 +377,14 @@ def _answered(
     return answers
 
 
+def _counted(output_file: Path) -> tuple[int, int]:
+    """Return the rows of an output, and those without an answer."""
+    import pyarrow.parquet as pq
+
+    errors = pq.read_table(output_file, columns=[ERROR]).column(ERROR)
+    return len(errors), len(errors) - errors.null_count
+
+
 def _joined(parts: Path, output_file: Path, schema: pa.Schema) -> tuple[int, int]:
     """Make the output of all parts; return its rows, and those without an answer."""
     import pyarrow.parquet as pq
@@ -372,15 +400,5 @@ def _joined(parts: Path, output_file: Path, schema: pa.Schema) -> tuple[int, int
                 rows += table.num_rows
                 unanswered += table.num_rows - table.column(ERROR).null_count
 
-    _whole(output_file, write)
+    whole(output_file, write)
     return rows, unanswered
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a file take its name only when it is written."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        write(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

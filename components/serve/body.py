@@ -64,8 +64,12 @@ async def read(headers: Headers, receive: Receive, held: Held, timeout_s: float)
     """Return the body of a request.
 
     Raises:
-        Refused: it is too large, breaks off, does not come in time, or there is no room.
+        Refused: it is too large, breaks off, does not come in time, is compressed (status 415,
+            RFC 9110, 15.5.16), or there is no room.
     """
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() != b"identity":
+        raise Refused(415, "a compressed body is not read; send it without Content-Encoding")
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_large()

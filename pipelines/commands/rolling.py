@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -104,28 +105,47 @@ def score(
     input_file: Annotated[Path, typer.Option("--input", help="Parquet file to answer.")],
     output_file: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
     column: Annotated[
-        str | None, typer.Option(help="Of the texts, or of images as base64; else score.column.")
+        str | None,
+        typer.Option(help="Of texts, or images as base64; else score.column, or the source's."),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace an output of another input, column or version."),
+    ] = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
     from components import home
     from components.ledger import Ledger
+    from components.score.core import ScoreConfig, first_column
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
+    from pipelines.history import head_of
     from pipelines.progress import counting
+    from pipelines.runners import interruptible
+
+    def say(words: str) -> None:
+        if not as_json:
+            print(f"  {words}", file=sys.stderr, flush=True)
 
     config, store = load(project, overrides or ()), home.store()
-    asked = config.score.model_copy(update={"column": column} if column else {})
-    with counting(quiet=as_json) as progress:
+    head_of(config, project)
+    named = column or config.score.column
+    if named == ScoreConfig().column and not column:
+        texts = [each.text for each in config.source.forms if each.text]
+        named = first_column(input_file, [named, *texts])
+    asked = config.score.model_copy(update={"column": named})
+    with interruptible(), counting(quiet=as_json) as progress:
         report = score_rows(
             input_file,
             output_file,
             Ledger(store, config.ledger),
             partial(BundleModel.load, store, trusted=asked.trusted_keys),
             asked,
+            force=force,
             progress=progress,
+            say=say,
         )
     if as_json:
         print_json(report.model_dump(mode="json"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -12,6 +14,8 @@ from components.errors import BackendError, BundleError, NoChampion, Unauthorise
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
 from components.rollout.record import Rollouts
+from components.score import core
+from components.serve.model import BundleModel
 from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
 from pipelines import rollouts
@@ -262,3 +266,40 @@ def test_a_file_is_scored_by_the_champion(project, capsys):
     assert pd.read_parquet("y.parquet")["answer_label"].notna().all()
     assert main([*words, "--column", "body"]) == 2
     assert "has no column 'body'" in capsys.readouterr().err
+
+
+def test_a_score_asks_the_column_of_the_source_where_the_file_has_no_other(project, capsys):
+    pd.DataFrame({"said": ["the film was good", "dull"]}).to_parquet("x.parquet")
+    words = ["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet", "--json"]
+    assert main([*words, "--set", "source.columns.text=said"]) == 0
+    assert json.loads(capsys.readouterr().out)["unanswered"] == 0
+    assert main(words) == 2
+    assert "no column 'text', only said" in capsys.readouterr().err
+
+
+def test_a_score_without_a_champion_says_what_to_run(project, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TOKIWA_HOME", str(tmp_path / "nobody"))
+    assert main(["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet"]) == 1
+    assert "train one: tokiwa run demo.yaml" in capsys.readouterr().err
+
+
+def test_a_score_that_is_told_to_stop_says_so_and_carries_on(project, capsys, monkeypatch):
+    monkeypatch.setattr(core, "PART_ROWS", 2)
+    pd.DataFrame({"text": ["the film was good", "dull", "bad"]}).to_parquet("x.parquet")
+    words = ["score", "demo.yaml", "--input", "x.parquet", "--output", "y.parquet"]
+    answer = BundleModel.predict
+
+    def told_to_stop(model, contents):
+        if len(contents) == 1:  # of the second part
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer(model, contents)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BundleModel, "predict", told_to_stop)
+        assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "loading version 3" in said
+    assert "stopped; nothing was left half-written, run it again" in said
+    assert main(words) == 0
+    assert "resumed at row 2 of 3" in capsys.readouterr().err
+    assert len(pd.read_parquet("y.parquet")) == 3

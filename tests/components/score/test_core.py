@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -77,8 +78,9 @@ class Desk:
     def load(self, digest):
         return BundleModel.load(self.store, digest)
 
-    def score(self, **config):
-        return score(self.source, self.target, self.ledger, self.load, ScoreConfig(**config))
+    def score(self, *, force=False, say=lambda words: None, **config):
+        asked = ScoreConfig(**config)
+        return score(self.source, self.target, self.ledger, self.load, asked, force=force, say=say)
 
     @property
     def answered(self):
@@ -132,6 +134,13 @@ def test_any_number_of_rows_comes_out_whole(desk, count):
     assert desk.answered["id"].tolist() == list(range(count))
 
 
+@pytest.mark.parametrize("kind", ["float64", "int64", "object"])
+def test_no_rows_of_any_type_come_out_as_none(desk, kind):
+    pd.DataFrame({"text": pd.Series([], dtype=kind)}).to_parquet(desk.source)
+    assert desk.score().rows == 0
+    assert {"text", "answer_label", ERROR} <= set(desk.answered.columns)
+
+
 def test_rows_that_cannot_be_answered_say_why_and_keep_their_place(desk):
     frame = desk.rows(6)
     frame.loc[1, "text"] = None
@@ -161,17 +170,78 @@ def test_a_killed_run_carries_on_with_the_model_that_it_began_with(desk):
     assert (report.resumed_rows, report.version, report.rows) == (30, "v1", len(rows))
     pd.testing.assert_frame_equal(desk.answered, whole)
     # The next run is a new one.
-    assert desk.score().version == "v2"
+    assert desk.score(force=True).version == "v2"
 
 
-def test_unfinished_work_on_another_file_is_thrown_away(desk):
+def break_off(desk, rows):
+    """Leave what a run leaves that ended after some rows."""
+
+    def breaks(done, total, what):
+        if done >= rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(desk.source, desk.target, desk.ledger, desk.load, ScoreConfig(), progress=breaks)
+
+
+def test_unfinished_work_on_another_file_is_thrown_away_by_force_only(desk):
     desk.rows(25)
-    parts = desk.target.with_name("y.parquet.parts")
-    core._plan(parts, desk.source, desk.ledger.head(), "text")
-    pd.DataFrame({"id": [1]}).to_parquet(parts / "00000000.parquet")
+    break_off(desk, 10)
     desk.rows(26)
-    assert desk.score().resumed_rows == 0
+    with pytest.raises(BadInput, match=r"y\.parquet\.parts holds unfinished work .*--force"):
+        desk.score()
+    assert desk.score(force=True).resumed_rows == 0
     assert len(desk.answered) == 26
+
+
+def test_a_run_that_carries_on_says_where(desk):
+    desk.rows(25)
+    break_off(desk, 20)
+    said = []
+    report = desk.score(say=said.append)
+    assert said == ["loading version v1", "resumed at row 20 of 25"]
+    assert report.headline == "25 rows scored by version v1, resumed at row 20 of 25"
+
+
+def test_an_output_of_other_work_is_replaced_by_force_only(desk):
+    desk.rows(12)
+    for other in ("somebody's notes", None):
+        if other:
+            desk.target.write_text(other)
+        else:
+            desk.rows(12, more=1)
+            desk.score(force=True)
+            desk.promote(2)
+        before = desk.target.read_bytes()
+        with pytest.raises(BadInput, match=r"is there already, .*--force"):
+            desk.score()
+        assert desk.target.read_bytes() == before
+    assert desk.score(force=True).version == "v2"
+
+
+def test_a_finished_output_is_left_as_it_is(desk):
+    desk.rows(12)
+    first = desk.score()
+    before, said = desk.target.stat(), []
+    again = desk.score(say=said.append)
+    assert again == first.model_copy(update={"resumed_rows": 12})
+    assert desk.target.stat().st_ino == before.st_ino
+    assert said == [f"{desk.target} is finished already; --force would answer all rows again"]
+    assert desk.score(force=True).resumed_rows == 0
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_the_input_is_never_the_output(desk, tmp_path, link):
+    desk.rows(3)
+    before = desk.source.read_bytes()
+    if link:
+        getattr(desk.target, link)(desk.source)
+    else:
+        desk.target = desk.source
+    for act in (partial(desk.score, force=True), partial(desk.score_addresses, tmp_path / "home")):
+        with pytest.raises(BadInput, match="is the input itself"):
+            act()
+    assert desk.source.read_bytes() == before
 
 
 def test_memory_is_bounded_by_parts_and_not_by_the_file(desk):
@@ -202,7 +272,7 @@ def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
     with pytest.raises(BadInput, match="there is no file"):
         desk.score()
     desk.source.write_text("id,text\n")
-    with pytest.raises(BadInput, match="is no Parquet file"):
+    with pytest.raises(BadInput, match=r"score reads Parquet only; .* pandas\.read_csv"):
         desk.score()
     desk.rows(3)
     with pytest.raises(BadInput, match=r"no column 'body', only id, text; .*--column"):
@@ -222,7 +292,7 @@ def test_an_input_that_cannot_be_scored_says_why(desk, tmp_path):
         desk.score()
     desk.ledger = Ledger(desk.store, "another")
     desk.target = tmp_path / "y.parquet"
-    with pytest.raises(NoChampion):
+    with pytest.raises(NoChampion, match="tokiwa run"):
         desk.score()
 
 
@@ -237,7 +307,7 @@ def test_an_old_output_stays_until_the_new_one_is_whole(desk, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", broken)
     with pytest.raises(OSError, match="no space"):
-        desk.score()
+        desk.score(force=True)
     assert desk.target.read_bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
@@ -57,6 +58,20 @@ MALFORMED = {
         {"content-type": "application/x-www-form-urlencoded"},
         415,
         "Content-Type",
+    ),
+    "v1 gzip": (
+        V1,
+        gzip.compress(b'{"instances": ["a"]}'),
+        {**AS_JSON, "content-encoding": "gzip"},
+        415,
+        "without Content-Encoding",
+    ),
+    "v2 gzip": (
+        V2,
+        gzip.compress(json.dumps({"inputs": [tensor(["a"])]}).encode()),
+        {**AS_JSON, "content-encoding": "GZip"},
+        415,
+        "without Content-Encoding",
     ),
     "v1 list": (V1, ["a"], AS_JSON, 400, "instances"),
     "v1 string": (V1, "a", AS_JSON, 400, "instances"),
@@ -181,6 +196,11 @@ def test_cloud_event_headers_change_nothing(served):
     answer = served.post(V1, json={"instances": ["a"]}, headers=headers)
     assert answer.status_code == 200
     assert "predictions" in answer.json()
+
+
+def test_a_body_that_is_said_to_be_as_it_is_is_read(served):
+    headers = {"content-encoding": "identity"}
+    assert served.post(V1, json={"instances": ["a"]}, headers=headers).status_code == 200
 
 
 HEAD = f"POST {V1} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
