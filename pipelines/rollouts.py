@@ -161,7 +161,7 @@ def roll_back(project: ProjectConfig, version: str, reason: str) -> RolledBack:
 
     Args:
         project: whose champion.
-        version: one that has served, or ``previous``.
+        version: one that has served, or ``previous``, see ``Ledger.previous``.
         reason: for the ledger.
 
     Raises:
@@ -248,7 +248,7 @@ def _former(ledger: Ledger, version: str, name: str) -> Entry:
     if version == PREVIOUS:
         previous = ledger.previous()
         if previous is None:
-            raise BadInput(f"{name} has had one champion only: there is nothing to go back to")
+            raise BadInput(f"{name}: {_no_previous(entries)}")
         return previous
     found = [each for each in entries if version in (each.version, each.bundle)]
     if not found:
@@ -257,6 +257,18 @@ def _former(ledger: Ledger, version: str, name: str) -> Entry:
     if found[-1].bundle == head.bundle:
         raise BadInput(f"version {version} is the champion already, as entry {head.number}")
     return found[-1]
+
+
+def _no_previous(entries: list[Entry]) -> str:
+    """Return why ``previous`` names nobody, in words."""
+    backs = [each for each in entries if each.action == "rollback"]
+    if not backs:
+        return "it has had one champion only: there is nothing to go back to"
+    back, left = backs[-1], entries[backs[-1].number - 2]
+    return (
+        f"no champion is left to go back to: version {left.version or left.bundle[:12]} was "
+        f"rolled back at {back.at} because {back.reason!r}; name it to serve it again"
+    )
 
 
 def _target(project: ProjectConfig, ledger: Ledger, freezes: Freezes, rollouts: Rollouts) -> Target:

@@ -80,7 +80,19 @@ def test_previous_is_the_champion_before(project, ledger):
     entry = rollouts.roll_back(project, "previous", "it was better").entry
     assert (entry.action, entry.version, entry.number) == ("rollback", "2", 4)
     assert entry.reason == "it was better"
-    assert rollouts.roll_back(project, "previous", "no, it was not").entry.version == "3"
+
+
+def test_a_rollback_given_again_never_leads_back_to_what_was_left(project, ledger, capsys):
+    command = ["rollback", "demo.yaml", "--reason", "it is rude"]
+    assert [main(command), main(command)] == [0, 0]
+    assert [each.version for each in ledger.entries()[3:]] == ["2", "1"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"version 2 was rolled back at {ledger.head().at} because 'it is rude'" in said
+    assert "name it to serve it again" in said
+    assert ledger.generation == 5
+    assert main(["rollback", "demo.yaml", "3", "--reason", "it was right"]) == 0
+    assert ledger.head().version == "3"
 
 
 def test_a_version_is_named_as_the_registry_does(project, ledger):
