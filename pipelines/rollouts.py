@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -21,6 +22,7 @@ from components.resolve.core import code_version
 from components.rollout.judgement import Judgement, judge
 from components.rollout.record import Rollouts, Transition
 from pipelines.project import ProjectConfig
+from pipelines.promotion import decided
 
 PREVIOUS = "previous"
 
@@ -75,11 +77,23 @@ def standing(project: ProjectConfig) -> Standing | None:
     return Standing(mine, judgement, rollouts.servers(now))
 
 
-def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
+def start(
+    project: ProjectConfig, typed: str, version: str, reason: str, force: bool
+) -> DeployReport:
     """Begin the rollout of a registered challenger, as a person decides.
 
+    What takes ``force`` is as in ``pipelines.promotion.promote``.
+
+    Args:
+        project: whose challenger.
+        typed: how the user names the project, for messages.
+        version: in the registry.
+        reason: for the record, and for the ledger if it is promoted.
+        force: begin in spite of the gate.
+
     Raises:
-        BadInput: there is no such version, it serves, or the project has no rollout.
+        BadInput: there is no such version, it serves or takes force, the project has no
+            rollout, or one goes on.
         BundleError: it does not load, or answers otherwise than when it was evaluated.
         Frozen: somebody stopped all promotions.
         NoChampion: nobody serves beside whom it could be tried.
@@ -90,10 +104,17 @@ def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
     freezes.refuse("a rollout")
     if project.deploy.rollout is None:
         raise BadInput(f"{project.name} has no deploy.rollout, which says through which stages")
-    candidate, head = candidates.find(version), ledger.head()
-    if head is not None and head.bundle == candidate.bundle:
-        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    command, head = f"tokiwa rollout {shlex.quote(typed)}", ledger.head()
     rollouts = Rollouts(store, project.ledger)
+    live = rollouts.live()
+    if live is not None:
+        raise BadInput(
+            f"version {live.version} is in rollout: {live.words} since {live.at}, begun by "
+            f"{live.begun_by}; stop it first: {command} --stop --reason …"
+        )
+    candidate, reason = decided(
+        candidates, head, version, reason, force, f"{command} {shlex.quote(version)}"
+    )
     if head is None or not _target(project, ledger, freezes, rollouts).is_serving():
         raise NoChampion(
             f"{project.name} has no champion in service beside which a challenger could be tried; "

@@ -32,6 +32,9 @@ def rollout(
     reason: Annotated[
         str, typer.Option(help="Why it begins or ends, for those who read the history.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin in spite of the gate's verdict.")
+    ] = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +47,7 @@ def rollout(
     if version and stop:
         raise BadInput("a rollout either begins or is stopped")
     if version:
-        rollouts.start(config, version, reason)
+        rollouts.start(config, project, version, reason, force)
     if stop:
         rollouts.stop(config, reason)
     shown = 0

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from components import bundle, home
+from components.candidates import Candidate, Candidates
 from components.deploy import targets
 from components.errors import BackendError, BundleError, NoChampion, Unauthorised
 from components.ledger import Ledger
@@ -17,6 +18,7 @@ from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
 from pipelines.project import load
+from pipelines.promotion import decided
 
 CONFIG = RolloutConfig(stages=[Stage(kind="shadow", requests=10), Stage(kind="canary", share=0.1)])
 PROJECT = """\
@@ -245,15 +247,13 @@ def test_history_says_who_served_at_a_moment_and_on_a_day(project, capsys):
     assert "nobody served" in capsys.readouterr().out
 
 
-def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, tmp_path):
-    from components.candidates import Candidate, Candidates
-
-    (tmp_path / "predictions").mkdir()
+def keep_candidate(project, tmp_path, verdict="promote"):
+    (tmp_path / "predictions").mkdir(exist_ok=True)
     Candidates(home.store(), project.ledger).keep(
         Candidate(
             version="4",
             bundle="b" * 64,
-            verdict="promote",
+            verdict=verdict,
             reason="better",
             run="r",
             generation=3,
@@ -261,8 +261,39 @@ def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, t
         ),
         tmp_path / "predictions",
     )
+
+
+def test_nobody_can_be_tried_where_nobody_serves(project, tmp_path):
+    keep_candidate(project, tmp_path)
     with pytest.raises(NoChampion, match="start one with tokiwa serve"):
-        rollouts.start(project, "4", "try it")
+        rollouts.start(project, "demo.yaml", "4", "try it", force=False)
+
+
+def test_what_the_gate_kept_back_is_tried_by_force_and_the_reason_says_so(
+    project, tmp_path, capsys
+):
+    keep_candidate(project, tmp_path, verdict="inconclusive")
+    command = ["rollout", "demo.yaml", "4", "--reason", "try it"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "the gate said inconclusive (better)" in said
+    assert "tokiwa rollout demo.yaml 4 --force --reason" in said
+    # Nobody serves here: that is said only once the force is taken.
+    assert main([*command, "--force"]) == 1
+    assert "start one with tokiwa serve" in capsys.readouterr().err
+    candidates = Candidates(home.store(), project.ledger)
+    _, reason = decided(candidates, None, "4", "try it", True, "tokiwa rollout demo.yaml 4")
+    assert reason.startswith("try it (in spite of: the gate said inconclusive (better)")
+
+
+def test_a_rollout_that_goes_on_is_not_begun_again_by_hand(project, record, tmp_path, capsys):
+    keep_candidate(project, tmp_path)
+    live = begin(record)
+    assert main(["rollout", "demo.yaml", "4", "--reason", "try it", "--force"]) == 2
+    said = capsys.readouterr().err
+    assert f"version 4 is in rollout: shadow 100% since {live.at}, begun by run" in said
+    assert "stop it first: tokiwa rollout demo.yaml --stop --reason" in said
+    assert record.last() == live
 
 
 def test_a_file_is_scored_by_the_champion(project, capsys):
