@@ -20,6 +20,7 @@ from components.ledger import Entry, Ledger
 from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.judgement import Judgement, judge
+from components.rollout.observations import Observations
 from components.rollout.record import Rollouts, Transition
 from pipelines.project import ProjectConfig
 from pipelines.promotion import decided
@@ -48,13 +49,17 @@ class Standing:
 
     Attributes:
         moves: its transitions, oldest first.
-        judgement: of the stage that runs; None if it has ended.
+        judgement: of the stage that runs, or ran last.
+        seen: in that stage.
         servers: which servers follow the record.
+        awaits_person: it was reported, and the champion is still the one it was compared with.
     """
 
     moves: list[Transition]
-    judgement: Judgement | None
+    judgement: Judgement
+    seen: Observations
     servers: list[str]
+    awaits_person: bool
 
     @property
     def last(self) -> Transition:
@@ -69,12 +74,16 @@ def standing(project: ProjectConfig) -> Standing | None:
     if not moves:
         return None
     last = moves[-1]
-    judgement = None
-    if last.is_live:
-        elapsed = (now - datetime.fromisoformat(last.at)).total_seconds() / 60
-        judgement = judge(last.stage, last.config, rollouts.observed(last), elapsed)
     mine = [each for each in moves if each.rollout == last.rollout]
-    return Standing(mine, judgement, rollouts.servers(now))
+    if last.is_live:
+        since, until, seen = last.at, now, rollouts.observed(last)
+    else:  # the move that ended it keeps what was seen
+        since, until, seen = mine[-2].at, datetime.fromisoformat(last.at), last.seen
+    elapsed = (until - datetime.fromisoformat(since)).total_seconds() / 60
+    judgement = judge(last.stage, last.config, seen, elapsed)
+    generation = Ledger(home.store(), project.ledger).generation
+    awaits_person = last.state == "reported" and generation == last.generation
+    return Standing(mine, judgement, seen, rollouts.servers(now), awaits_person)
 
 
 def start(
@@ -158,9 +167,9 @@ def stop(project: ProjectConfig, reason: str) -> Transition:
     store = home.store()
     rollouts, by = Rollouts(store, project.ledger), getpass.getuser()
     while (live := rollouts.live()) is not None:  # else somebody moved it in between
-        rollouts.move(live, "rolled back", f"stopped by {by}: {reason}", by=by)
+        rollouts.move(live, "stopped", f"stopped by {by}: {reason}", by=by)
     ended = rollouts.last()
-    if ended is None or ended.state != "rolled back":
+    if ended is None or ended.state not in ("stopped", "rolled back"):
         last = f"; the last one is {ended.state}" if ended else ""
         raise BadInput(f"{project.name} has no rollout that goes on{last}")
     ledger, freezes = Ledger(store, project.ledger), Freezes(store, project.ledger)
@@ -218,7 +227,7 @@ def _rollout_ended(project: ProjectConfig, ledger: Ledger, entry: Entry) -> str:
         live = rollouts.live()
         if live is not None:
             why = f"rollback to version {entry.version}"
-            rollouts.move(live, "rolled back", why, by=entry.by)
+            rollouts.move(live, "stopped", why, by=entry.by)
         _target(project, ledger, Freezes(store, project.ledger), rollouts).settle()
     except TokiwaError as error:
         return str(error)

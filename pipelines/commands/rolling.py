@@ -70,7 +70,7 @@ def rollout(
         print_json(_content(stands))
         return
     if not watch:
-        _print(stands)
+        _print(stands, quoted(project))
 
 
 def rollback(
@@ -144,12 +144,14 @@ def _content(stands: Standing) -> dict[str, Any]:
         "state": stands.last.state,
         "stage": stands.last.words,
         "moves": [each.model_dump(mode="json", exclude={"config"}) for each in stands.moves],
-        "judgement": judgement.model_dump(mode="json") if judgement else None,
+        "judgement": judgement.model_dump(mode="json"),
+        "seen": stands.seen.model_dump(mode="json"),
+        "awaits_person": stands.awaits_person,
         "servers": stands.servers,
     }
 
 
-def _print(stands: Standing) -> None:
+def _print(stands: Standing, project: str) -> None:
     last = stands.last
     out.print(
         f"[bold]version {last.version}[/] beside generation {last.generation}: {last.words}",
@@ -167,10 +169,34 @@ def _print(stands: Standing) -> None:
             for move in stands.moves
         ],
     )
-    if stands.judgement is None:
-        return
-    out.print(f"\nnow: {stands.judgement.reason}", markup=False, soft_wrap=True)
+    when = "now" if last.is_live else "in its last stage"
+    out.print(f"\n{when}: {stands.judgement.reason}", markup=False, soft_wrap=True)
     columns = ("name", "measured", "limit")
     print_table(columns, [each.model_dump() for each in stands.judgement.checks])
-    if not stands.servers:
+    arms = {"champion": stands.seen.champion, "challenger": stands.seen.challenger}
+    print_table(
+        ("side", "requests", "errors", "median ms", "95 % ms"),
+        [
+            {
+                "side": side,
+                "requests": arm.requests,
+                "errors": arm.errors,
+                "median ms": _ms(arm.quantile_ms(0.5)),
+                "95 % ms": _ms(arm.quantile_ms(0.95)),
+            }
+            for side, arm in arms.items()
+        ],
+    )
+    if stands.awaits_person:
+        out.print(
+            f"next: tokiwa promote {project} {last.version} --reason …, or nothing: "
+            "the champion stays",
+            markup=False,
+            soft_wrap=True,
+        )
+    if last.is_live and not stands.servers:
         out.print("no server follows: nothing moves it on", style="yellow")
+
+
+def _ms(latency: float | None) -> str | None:
+    return None if latency is None else f"{latency:.1f}"

@@ -12,6 +12,7 @@ from components.deploy import targets
 from components.errors import BackendError, BundleError, NoChampion, Unauthorised
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
+from components.rollout.observations import Observations, answered, failed
 from components.rollout.record import Rollouts
 from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
@@ -168,7 +169,7 @@ def test_a_rollback_holds_though_what_follows_it_cannot(project, ledger, monkeyp
 def test_a_rollback_ends_the_rollout_that_goes_on(project, record):
     begin(record)
     rollouts.roll_back(project, "1", "an incident")
-    assert (record.last().state, record.last().reason) == ("rolled back", "rollback to version 1")
+    assert (record.last().state, record.last().reason) == ("stopped", "rollback to version 1")
 
 
 def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
@@ -179,13 +180,14 @@ def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
     shown = capsys.readouterr().out
     assert "version 4 beside generation 3: shadow 100%" in shown
     assert "0 of 10 copies" in shown
+    assert "begun: better" in shown
     assert "no server follows" in shown
     assert main(["rollout", "demo.yaml", "--stop", "--reason", "an incident"]) == 0
     assert main(["rollout", "demo.yaml", "--watch"]) == 0
     assert "an incident" in capsys.readouterr().out
     assert main(["rollout", "demo.yaml", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert (content["state"], len(content["moves"])) == ("rolled back", 2)
+    assert (content["state"], len(content["moves"])) == ("stopped", 2)
     assert rollouts.stop(project, "again") == record.last()
     assert len(record.all()) == 2
 
@@ -211,13 +213,13 @@ def test_a_rollout_is_stopped_though_what_serves_cannot_follow(
     for _ in range(2):
         assert main(words) == 1
         said = capsys.readouterr().err
-        assert "done: the rollout of version 4 is rolled back in the record. Not done" in said
+        assert "done: the rollout of version 4 is stopped in the record. Not done" in said
         assert "the Kubernetes API does not let this account" in said
         assert "give the same command again" in said
-    assert (record.last().state, len(record.all())) == ("rolled back", 2)
+    assert (record.last().state, len(record.all())) == ("stopped", 2)
     monkeypatch.setattr(Place, "away", False)
     assert main(words) == 0
-    assert (settled, len(record.all())) == (["rolled back"], 2)
+    assert (settled, len(record.all())) == (["stopped"], 2)
     record.move(begin(record, "run/5"), "promoted", "serves as generation 4", by="server")
     assert main(words) == 2
     assert "goes on; the last one is promoted" in capsys.readouterr().err
@@ -261,6 +263,43 @@ def keep_candidate(project, tmp_path, verdict="promote"):
         ),
         tmp_path / "predictions",
     )
+
+
+def test_an_ab_test_ends_with_what_was_measured_and_the_next_step(project, record, capsys):
+    live = record.begin(
+        rollout="run/4",
+        bundle="b" * 64,
+        version="4",
+        generation=3,
+        config=RolloutConfig(stages=[Stage(kind="ab", share=0.5, requests=2)]),
+        by="run",
+        why="better",
+    )
+    seen = Observations(
+        champion=answered(10.0, 1.0),
+        challenger=answered(20.0, 1.0) + failed("timeout"),
+        compared=4,
+        disagreeing=1.0,
+    )
+    record.move(live, "reported", "2 of 2 requests, nothing wrong", by="server", seen=seen)
+    assert main(["rollout", "demo.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 (50.0%)" in shown and "25.0% of a request's rows" in shown
+    assert "times the champion's" in shown and "95 % ms" in shown
+    assert "next: tokiwa promote demo.yaml 4 --reason" in shown
+    assert "no server follows" not in shown
+    rollouts.roll_back(project, "2", "an incident")
+    assert main(["rollout", "demo.yaml"]) == 0
+    assert "next:" not in capsys.readouterr().out
+
+
+def test_a_stopped_rollout_keeps_what_servers_saw(project, record, capsys):
+    live = begin(record)
+    record.keep(live, "one", Observations(challenger=failed("timeout")))
+    assert main(["rollout", "demo.yaml", "--stop", "--reason", "x", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["state"] == "stopped"
+    assert content["seen"]["challenger"]["failures"] == {"timeout": 1}
 
 
 def test_nobody_can_be_tried_where_nobody_serves(project, tmp_path):
