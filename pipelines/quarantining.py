@@ -16,10 +16,10 @@ from components.validate.reasons import explained, is_waivable
 from pipelines.project import ProjectConfig
 
 
-def listed(project: ProjectConfig, window: str = "") -> pd.DataFrame:
+def listed(project: ProjectConfig) -> pd.DataFrame:
     """Return the quarantined rows, with the columns ``key``, ``reasons`` and ``state``."""
     store = home.store()
-    rows = Quarantine(store, project.ledger).rows(window)
+    rows = Quarantine(store, project.ledger).rows()
     readmissions = Readmissions(store, project.ledger)
     again = readmissions.until(readmissions.last)
     return rows.assign(state=["taken in again" if key in again else "waiting" for key in rows[KEY]])
@@ -65,6 +65,10 @@ def readmit(
         raise BadInput(f"rows have no column {', '.join(wrong)}; there are {', '.join(known)}")
     if len(rows) > 1 and "id" in changes:
         raise BadInput(f"{len(rows)} rows cannot have one id; name a single one by its key")
+    label = changes.get("label")
+    if label is not None and not project.task.known(pd.Series([label], dtype=object))[0]:
+        names_known = ", ".join(project.task.label_names) or "numbers"
+        raise BadInput(f"the task does not know the label {label!r}, only {names_known}")
     made = []
     for _, row in rows.iterrows():
         if row.get("source") == UNREAD:

@@ -125,7 +125,8 @@ def serve(
         ) as server:
 
             def invite(served: Served) -> None:
-                log.info("try: %s", example(host, server.port, name, served.model.content))
+                content, is_open = served.model.content, config.access.is_open
+                log.info("try: %s", example(host, server.port, name, content, is_open))
 
             routing: AbstractContextManager[object]
             routing = nullcontext() if pinned else router.following()

@@ -93,7 +93,7 @@ class Access:
     @property
     def is_open(self) -> bool:
         """Whether everybody may ask who can reach the port."""
-        return self._tokens is None and self._keys is None
+        return self._config.is_open
 
     def check(self, authorization: str | None) -> None:
         """Let a request pass by its ``Authorization`` header.

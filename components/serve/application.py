@@ -166,16 +166,17 @@ class Application:
         return _json(openapi.document(self._service.name, not self._access.is_open))
 
     async def _ready(self, asked: Asked) -> Answer:
-        return self._readiness({})
+        # Whoever may ask without a token is not told what lies where.
+        return self._readiness({}, told=self._access.is_open)
 
     async def _model_ready(self, asked: Asked) -> Answer:
         self._service.require_version(asked.version)
-        return self._readiness({"name": self._service.name})
+        return self._readiness({"name": self._service.name}, told=True)
 
-    def _readiness(self, about: dict[str, Any]) -> Answer:
+    def _readiness(self, about: dict[str, Any], told: bool) -> Answer:
         service = self._service
         said = {**about, "ready": service.is_ready, "state": service.word}
-        if service.trouble:
+        if service.trouble and told:
             said["reason" if service.is_ready else "error"] = service.trouble
         return _json(said, 200 if service.is_ready else 503)
 

@@ -65,6 +65,11 @@ class AccessConfig(Section):
     issuer: str = ""
     """Who must have issued it."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may ask who can reach the port."""
+        return not (self.tokens_file or self.jwks_file)
+
     @model_validator(mode="after")
     def _signed_tokens_are_checked_wholly(self) -> AccessConfig:
         if self.jwks_file and not (self.audience and self.issuer):

@@ -322,11 +322,12 @@ _SENT = {
 }
 
 
-def example(host: str, port: int, name: str, content: Content) -> str:
+def example(host: str, port: int, name: str, content: Content, is_open: bool) -> str:
     """Return a command for a terminal that asks the model called ``name``."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    token = "" if is_open else '-H "Authorization: Bearer $TOKEN" '
     return (
-        f"curl -s http://{reached}:{port}/v1/models/{name}:predict "
+        f"curl -s http://{reached}:{port}/v1/models/{name}:predict {token}"
         f"-H 'Content-Type: application/json' -d {_SENT[content]}"
     )
 

@@ -35,7 +35,9 @@ def list_rows(
     from pipelines.quarantining import listed
 
     config = load(project, overrides or ())
-    rows = listed(config, window)
+    rows = whole = listed(config)
+    if window:
+        rows = rows[rows["window"] == window]
     if code:
         rows = rows[[code in each.split(",") for each in rows["reasons"]]]
     lines = [
@@ -50,6 +52,15 @@ def list_rows(
     ]
     if as_json:
         print_json(lines)
+        return
+    if not lines and not whole.empty:
+        codes = sorted({each for row in whole["reasons"] for each in row.split(",")})
+        out.print(
+            f"none of the {len(whole)} rows of {config.name} in quarantine is one of these; there "
+            f"are windows {', '.join(sorted(set(whole['window'])))} and codes {', '.join(codes)}",
+            markup=False,
+            soft_wrap=True,
+        )
         return
     if not lines:
         out.print(f"{config.name} has no rows in quarantine", markup=False)

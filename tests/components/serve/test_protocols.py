@@ -197,6 +197,10 @@ def test_a_token_is_asked_for_everywhere_but_by_probes_and_grpc_asks_too(
         assert guarded.post(path, json={}, headers=with_token).status_code == 400
     assert guarded.post(V1, json={"instances": ["a"]}, headers=with_token).status_code == 200
     asyncio.run(_ask_grpc(f"127.0.0.1:{port}"))
+    # Only whoever has a token is told what is wrong, for that may name places of files.
+    monkeypatch.setattr(service.Service, "trouble", "/somewhere/model.safetensors is missing")
+    assert "somewhere" not in guarded.get("/v2/health/ready").text
+    assert "somewhere" in guarded.get("/v2/models/demo/ready", headers=with_token).text
     monkeypatch.setattr(body, "MAX_BODIES_BYTES", 60)
     asyncio.run(_ask_grpc_without_room(f"127.0.0.1:{port}"))
     monkeypatch.undo()

@@ -327,3 +327,11 @@ def test_a_failing_model_is_a_500_without_its_traceback(world, running, until, m
         answer = client.post(V1, json={"instances": ["a"]})
     assert answer.status_code == 500
     assert answer.json() == {"error": "the server failed; its log says why"}
+
+
+def test_the_command_to_try_carries_a_token_where_one_is_asked_for():
+    from components.serve.server import example
+
+    assert "TOKEN" not in example("0.0.0.0", 80, "demo", "text", is_open=True)
+    asked = example("127.0.0.1", 80, "demo", "text", is_open=False)
+    assert '-H "Authorization: Bearer $TOKEN" -H' in asked

@@ -55,7 +55,9 @@ def found(contents, served, task=TEXT, groups=None, **settings):
 
 
 @pytest.mark.parametrize(
-    ("make", "task"), [(texts, TEXT), (people, PERSON), (pictures, PICTURE)], ids=str
+    ("make", "task"),
+    [(texts, TEXT), (people, PERSON), (pictures, PICTURE)],
+    ids=["texts", "people", "pictures"],
 )
 def test_rows_like_those_that_are_asked_are_not_spoken_of(make, task):
     assert found(make(150, 0), make(150, 1), task) == {}
