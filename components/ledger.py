@@ -217,13 +217,19 @@ class Ledger:
         return self._read(last) if (last := self.generation) else None
 
     def previous(self) -> Entry | None:
-        """Return the last entry of another bundle than the champion's, to roll back to."""
-        champion = self.head()
-        for number in range(champion.number - 1 if champion else 0, 0, -1):
-            entry = self._read(number)
-            if champion and entry.bundle != champion.bundle:
-                return entry
-        return None
+        """Return the last entry of the champion to roll back to, None if there is none.
+
+        Rollbacks lead back only: what was rolled back from, or passed over on the way, does
+        not come into question until it is promoted again.
+        """
+        line: list[Entry] = []  # of succession, one entry per bundle, the champion last
+        for entry in self.entries():
+            if entry.action == "rollback":
+                bundles = [each.bundle for each in line]
+                known = entry.bundle in bundles
+                line = line[: bundles.index(entry.bundle)] if known else line[:-1]
+            line = [*(each for each in line if each.bundle != entry.bundle), entry]
+        return line[-2] if len(line) > 1 else None
 
     def at(self, moment: datetime) -> Entry | None:
         """Return the entry that was last at a moment; the moment itself counts.

@@ -14,7 +14,7 @@ from components.candidates import Candidate, Candidates, Rejection
 from components.deploy.core import DeployReport, deploy
 from components.errors import BadInput
 from components.freeze import Freeze, Freezes
-from components.ledger import Ledger
+from components.ledger import Entry, Ledger
 from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.record import Rollouts
@@ -79,13 +79,9 @@ def promote(
     ledger, candidates = Ledger(store, project.ledger), Candidates(store, project.ledger)
     freezes = Freezes(store, project.ledger)
     freezes.refuse("a promotion")
-    candidate, head = candidates.find(version), ledger.head()
-    if head is not None and head.bundle == candidate.bundle:
-        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
-    doubts = _doubts(candidate, head.number if head else 0, candidates.rejection(version))
-    if doubts and not force:
-        command = f"tokiwa promote {shlex.quote(typed)} {version} --force --reason …"
-        raise BadInput(f"version {version}: {'; '.join(doubts)}. To promote it anyway: {command}")
+    head = ledger.head()
+    command = f"tokiwa promote {shlex.quote(typed)} {version}"
+    candidate, reason = decided(candidates, head, version, reason, force, command)
     generation = head.number if head else 0
     with tempfile.TemporaryDirectory() as folder:
         return deploy(
@@ -96,7 +92,7 @@ def promote(
             code=code_version(),
             key=f"by hand/{candidate.bundle}/{generation}",
             by=getpass.getuser(),
-            reason=f"{reason} (in spite of: {'; '.join(doubts)})" if doubts else reason,
+            reason=reason,
             project=project.name,
             store=store,
             ledger=ledger,
@@ -107,6 +103,35 @@ def promote(
             config=project.deploy,
             by_hand=True,
         )
+
+
+def decided(
+    candidates: Candidates, head: Entry | None, version: str, reason: str, force: bool, command: str
+) -> tuple[Candidate, str]:
+    """Return the challenger that a person wants to serve, and the reason for the history.
+
+    Args:
+        candidates: of the project.
+        head: the champion's entry.
+        version: in the registry.
+        reason: as the person gave it; what speaks against the challenger is added.
+        force: go on in spite of that.
+        command: that was given, without its options, for messages.
+
+    Raises:
+        BadInput: there is no such version, it serves already, or it takes force.
+    """
+    candidate = candidates.find(version)
+    if head is not None and head.bundle == candidate.bundle:
+        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    doubts = _doubts(candidate, head.number if head else 0, candidates.rejection(version))
+    if not doubts:
+        return candidate, reason
+    said = "; ".join(doubts)
+    if not force:
+        anyway = f"{command} --force --reason …"
+        raise BadInput(f"version {version}: {said}. To do it anyway: {anyway}")
+    return candidate, f"{reason} (in spite of: {said})"
 
 
 def sign(project: ProjectConfig, version: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -19,8 +20,10 @@ from components.ledger import Entry, Ledger
 from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.judgement import Judgement, judge
+from components.rollout.observations import Observations
 from components.rollout.record import Rollouts, Transition
 from pipelines.project import ProjectConfig
+from pipelines.promotion import decided
 
 PREVIOUS = "previous"
 
@@ -46,13 +49,17 @@ class Standing:
 
     Attributes:
         moves: its transitions, oldest first.
-        judgement: of the stage that runs; None if it has ended.
+        judgement: of the stage that runs, or ran last.
+        seen: in that stage.
         servers: which servers follow the record.
+        awaits_person: it was reported, and the champion is still the one it was compared with.
     """
 
     moves: list[Transition]
-    judgement: Judgement | None
+    judgement: Judgement
+    seen: Observations
     servers: list[str]
+    awaits_person: bool
 
     @property
     def last(self) -> Transition:
@@ -67,19 +74,35 @@ def standing(project: ProjectConfig) -> Standing | None:
     if not moves:
         return None
     last = moves[-1]
-    judgement = None
-    if last.is_live:
-        elapsed = (now - datetime.fromisoformat(last.at)).total_seconds() / 60
-        judgement = judge(last.stage, last.config, rollouts.observed(last), elapsed)
     mine = [each for each in moves if each.rollout == last.rollout]
-    return Standing(mine, judgement, rollouts.servers(now))
+    if last.is_live:
+        since, until, seen = last.at, now, rollouts.observed(last)
+    else:  # the move that ended it keeps what was seen
+        since, until, seen = mine[-2].at, datetime.fromisoformat(last.at), last.seen
+    elapsed = (until - datetime.fromisoformat(since)).total_seconds() / 60
+    judgement = judge(last.stage, last.config, seen, elapsed)
+    generation = Ledger(home.store(), project.ledger).generation
+    awaits_person = last.state == "reported" and generation == last.generation
+    return Standing(mine, judgement, seen, rollouts.servers(now), awaits_person)
 
 
-def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
+def start(
+    project: ProjectConfig, typed: str, version: str, reason: str, force: bool
+) -> DeployReport:
     """Begin the rollout of a registered challenger, as a person decides.
 
+    What takes ``force`` is as in ``pipelines.promotion.promote``.
+
+    Args:
+        project: whose challenger.
+        typed: how the user names the project, for messages.
+        version: in the registry.
+        reason: for the record, and for the ledger if it is promoted.
+        force: begin in spite of the gate.
+
     Raises:
-        BadInput: there is no such version, it serves, or the project has no rollout.
+        BadInput: there is no such version, it serves or takes force, the project has no
+            rollout, or one goes on.
         BundleError: it does not load, or answers otherwise than when it was evaluated.
         Frozen: somebody stopped all promotions.
         NoChampion: nobody serves beside whom it could be tried.
@@ -90,10 +113,17 @@ def start(project: ProjectConfig, version: str, reason: str) -> DeployReport:
     freezes.refuse("a rollout")
     if project.deploy.rollout is None:
         raise BadInput(f"{project.name} has no deploy.rollout, which says through which stages")
-    candidate, head = candidates.find(version), ledger.head()
-    if head is not None and head.bundle == candidate.bundle:
-        raise BadInput(f"version {version} is the champion already, as entry {head.number}")
+    command, head = f"tokiwa rollout {shlex.quote(typed)}", ledger.head()
     rollouts = Rollouts(store, project.ledger)
+    live = rollouts.live()
+    if live is not None:
+        raise BadInput(
+            f"version {live.version} is in rollout: {live.words} since {live.at}, begun by "
+            f"{live.begun_by}; stop it first: {command} --stop --reason …"
+        )
+    candidate, reason = decided(
+        candidates, head, version, reason, force, f"{command} {shlex.quote(version)}"
+    )
     if head is None or not _target(project, ledger, freezes, rollouts).is_serving():
         raise NoChampion(
             f"{project.name} has no champion in service beside which a challenger could be tried; "
@@ -137,9 +167,9 @@ def stop(project: ProjectConfig, reason: str) -> Transition:
     store = home.store()
     rollouts, by = Rollouts(store, project.ledger), getpass.getuser()
     while (live := rollouts.live()) is not None:  # else somebody moved it in between
-        rollouts.move(live, "rolled back", f"stopped by {by}: {reason}", by=by)
+        rollouts.move(live, "stopped", f"stopped by {by}: {reason}", by=by)
     ended = rollouts.last()
-    if ended is None or ended.state != "rolled back":
+    if ended is None or ended.state not in ("stopped", "rolled back"):
         last = f"; the last one is {ended.state}" if ended else ""
         raise BadInput(f"{project.name} has no rollout that goes on{last}")
     ledger, freezes = Ledger(store, project.ledger), Freezes(store, project.ledger)
@@ -161,7 +191,7 @@ def roll_back(project: ProjectConfig, version: str, reason: str) -> RolledBack:
 
     Args:
         project: whose champion.
-        version: one that has served, or ``previous``.
+        version: one that has served, or ``previous``, see ``Ledger.previous``.
         reason: for the ledger.
 
     Raises:
@@ -197,7 +227,7 @@ def _rollout_ended(project: ProjectConfig, ledger: Ledger, entry: Entry) -> str:
         live = rollouts.live()
         if live is not None:
             why = f"rollback to version {entry.version}"
-            rollouts.move(live, "rolled back", why, by=entry.by)
+            rollouts.move(live, "stopped", why, by=entry.by)
         _target(project, ledger, Freezes(store, project.ledger), rollouts).settle()
     except TokiwaError as error:
         return str(error)
@@ -248,7 +278,7 @@ def _former(ledger: Ledger, version: str, name: str) -> Entry:
     if version == PREVIOUS:
         previous = ledger.previous()
         if previous is None:
-            raise BadInput(f"{name} has had one champion only: there is nothing to go back to")
+            raise BadInput(f"{name}: {_no_previous(entries)}")
         return previous
     found = [each for each in entries if version in (each.version, each.bundle)]
     if not found:
@@ -257,6 +287,18 @@ def _former(ledger: Ledger, version: str, name: str) -> Entry:
     if found[-1].bundle == head.bundle:
         raise BadInput(f"version {version} is the champion already, as entry {head.number}")
     return found[-1]
+
+
+def _no_previous(entries: list[Entry]) -> str:
+    """Return why ``previous`` names nobody, in words."""
+    backs = [each for each in entries if each.action == "rollback"]
+    if not backs:
+        return "it has had one champion only: there is nothing to go back to"
+    back, left = backs[-1], entries[backs[-1].number - 2]
+    return (
+        f"no champion is left to go back to: version {left.version or left.bundle[:12]} was "
+        f"rolled back at {back.at} because {back.reason!r}; name it to serve it again"
+    )
 
 
 def _target(project: ProjectConfig, ledger: Ledger, freezes: Freezes, rollouts: Rollouts) -> Target:

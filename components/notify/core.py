@@ -20,7 +20,11 @@ Result = Literal[
     "nothing to train on",
     "failed",
 ]
-_OF_ROLLOUT: dict[str, Result] = {"rolled back": "rolled back", "reported": "waiting"}
+_OF_ROLLOUT: dict[str, Result] = {
+    "rolled back": "rolled back",
+    "stopped": "rolled back",
+    "reported": "waiting",
+}
 
 
 class NotifyConfig(Section):

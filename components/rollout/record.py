@@ -3,7 +3,7 @@
 It lies beside the ledger and is written like it: a transition is created under the next
 number if nobody else has done so, and the last one *is* the state. ::
 
-    {prefix}/rollouts/00000001.json              begun, next stage, promoted, rolled back …
+    {prefix}/rollouts/00000001.json              begun, next stage, promoted, rolled back, stopped …
     {prefix}/observations/00000001/{server}.json     what a server saw since that transition
     {prefix}/servers/{server}.json               which servers follow the record, and when last
 
@@ -28,7 +28,8 @@ from components.rollout.observations import Observations
 from components.settings import Section
 from components.store import ObjectMissing, Store
 
-State = Literal["running", "promoted", "rolled back", "reported"]
+State = Literal["running", "promoted", "rolled back", "stopped", "reported"]
+"""``rolled back`` by itself, ``stopped`` by a person."""
 
 BEAT_S = 5.0
 """Between two signs of life of a server."""
@@ -137,7 +138,7 @@ class Rollouts:
                 begun_by=by,
                 why=why,
                 by=by,
-                reason="begun",
+                reason=f"begun: {why}",
                 at=(at or datetime.now(UTC)).isoformat(),
             )
             if self._series.create(begun.number, begun):
@@ -154,7 +155,10 @@ class Rollouts:
         seen: Observations | None = None,
         at: datetime | None = None,
     ) -> Transition | None:
-        """Append a move after ``live``; None if somebody else made one."""
+        """Append a move after ``live``; None if somebody else made one.
+
+        Without ``seen``, what was seen in the stage is what servers kept.
+        """
         moved = live.model_copy(
             update={
                 "number": live.number + 1,
@@ -163,7 +167,7 @@ class Rollouts:
                 "by": by,
                 "reason": reason,
                 "at": (at or datetime.now(UTC)).isoformat(),
-                "seen": seen or Observations(),
+                "seen": self.observed(live) if seen is None else seen,
             }
         )
         if self._series.create(moved.number, moved):

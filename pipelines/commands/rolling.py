@@ -33,6 +33,9 @@ def rollout(
     reason: Annotated[
         str, typer.Option(help="Why it begins or ends, for those who read the history.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin in spite of the gate's verdict.")
+    ] = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +48,7 @@ def rollout(
     if version and stop:
         raise BadInput("a rollout either begins or is stopped")
     if version:
-        rollouts.start(config, version, reason)
+        rollouts.start(config, project, version, reason, force)
     if stop:
         rollouts.stop(config, reason)
     shown = 0
@@ -68,7 +71,7 @@ def rollout(
         print_json(_content(stands))
         return
     if not watch:
-        _print(stands)
+        _print(stands, quoted(project))
 
 
 def rollback(
@@ -161,12 +164,14 @@ def _content(stands: Standing) -> dict[str, Any]:
         "state": stands.last.state,
         "stage": stands.last.words,
         "moves": [each.model_dump(mode="json", exclude={"config"}) for each in stands.moves],
-        "judgement": judgement.model_dump(mode="json") if judgement else None,
+        "judgement": judgement.model_dump(mode="json"),
+        "seen": stands.seen.model_dump(mode="json"),
+        "awaits_person": stands.awaits_person,
         "servers": stands.servers,
     }
 
 
-def _print(stands: Standing) -> None:
+def _print(stands: Standing, project: str) -> None:
     last = stands.last
     out.print(
         f"[bold]version {last.version}[/] beside generation {last.generation}: {last.words}",
@@ -184,10 +189,34 @@ def _print(stands: Standing) -> None:
             for move in stands.moves
         ],
     )
-    if stands.judgement is None:
-        return
-    out.print(f"\nnow: {stands.judgement.reason}", markup=False, soft_wrap=True)
+    when = "now" if last.is_live else "in its last stage"
+    out.print(f"\n{when}: {stands.judgement.reason}", markup=False, soft_wrap=True)
     columns = ("name", "measured", "limit")
     print_table(columns, [each.model_dump() for each in stands.judgement.checks])
-    if not stands.servers:
+    arms = {"champion": stands.seen.champion, "challenger": stands.seen.challenger}
+    print_table(
+        ("side", "requests", "errors", "median ms", "95 % ms"),
+        [
+            {
+                "side": side,
+                "requests": arm.requests,
+                "errors": arm.errors,
+                "median ms": _ms(arm.quantile_ms(0.5)),
+                "95 % ms": _ms(arm.quantile_ms(0.95)),
+            }
+            for side, arm in arms.items()
+        ],
+    )
+    if stands.awaits_person:
+        out.print(
+            f"next: tokiwa promote {project} {last.version} --reason …, or nothing: "
+            "the champion stays",
+            markup=False,
+            soft_wrap=True,
+        )
+    if last.is_live and not stands.servers:
         out.print("no server follows: nothing moves it on", style="yellow")
+
+
+def _ms(latency: float | None) -> str | None:
+    return None if latency is None else f"{latency:.1f}"

@@ -183,16 +183,31 @@ def test_foreign_objects_beside_the_entries_do_no_harm(ledger: Ledger, store: St
     assert ledger.generation == 1
 
 
-def test_previous_is_the_last_other_bundle(ledger: Ledger) -> None:
+def test_previous_is_the_champion_before_this_one(ledger: Ledger) -> None:
     first = promote(ledger, "aaa", 0)
     assert ledger.previous() is None
     promote(ledger, "aaa", 1, key="again", action="publish")
     assert ledger.previous() is None
-    second = promote(ledger, "bbb", 2)
+    promote(ledger, "bbb", 2)
     published = promote(ledger, "aaa", 1, key="again", action="publish")
     assert ledger.previous() == published and published.number == 2
     promote(ledger, first.bundle, 3, key="back", action="rollback")
-    assert ledger.previous() == second
+    assert ledger.previous() is None
+
+
+def test_previous_was_not_rolled_back_from_since_it_was_promoted(ledger: Ledger) -> None:
+    def previous_after(bundle: str, action: str = "promote") -> str | None:
+        promote(ledger, bundle, ledger.generation, key=f"{ledger.generation}", action=action)
+        before = ledger.previous()
+        return before.bundle if before else None
+
+    assert [previous_after(each) for each in ("a", "b", "c", "d")] == [None, "a", "b", "c"]
+    assert previous_after("c", "rollback") == "b"
+    assert previous_after("a", "rollback") is None  # b was passed over
+    assert previous_after("c", "rollback") is None  # named; a was rolled back from
+    assert previous_after("b") == "c"  # promoted again
+    assert previous_after("c") == "b"
+    assert previous_after("b", "rollback") is None
 
 
 def test_at_tells_the_champion_of_a_moment(ledger: Ledger) -> None:

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from components import bundle, home
+from components.candidates import Candidate, Candidates
 from components.deploy import targets
 from components.errors import BackendError, BundleError, NoChampion, Unauthorised
 from components.ledger import Ledger
 from components.rollout.config import RolloutConfig, Stage
+from components.rollout.observations import Observations, answered, failed
 from components.rollout.record import Rollouts
 from components.score import core
 from components.serve.model import BundleModel
@@ -21,6 +23,7 @@ from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
 from pipelines.project import load
+from pipelines.promotion import decided
 
 CONFIG = RolloutConfig(stages=[Stage(kind="shadow", requests=10), Stage(kind="canary", share=0.1)])
 PROJECT = """\
@@ -84,7 +87,19 @@ def test_previous_is_the_champion_before(project, ledger):
     entry = rollouts.roll_back(project, "previous", "it was better").entry
     assert (entry.action, entry.version, entry.number) == ("rollback", "2", 4)
     assert entry.reason == "it was better"
-    assert rollouts.roll_back(project, "previous", "no, it was not").entry.version == "3"
+
+
+def test_a_rollback_given_again_never_leads_back_to_what_was_left(project, ledger, capsys):
+    command = ["rollback", "demo.yaml", "--reason", "it is rude"]
+    assert [main(command), main(command)] == [0, 0]
+    assert [each.version for each in ledger.entries()[3:]] == ["2", "1"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"version 2 was rolled back at {ledger.head().at} because 'it is rude'" in said
+    assert "name it to serve it again" in said
+    assert ledger.generation == 5
+    assert main(["rollback", "demo.yaml", "3", "--reason", "it was right"]) == 0
+    assert ledger.head().version == "3"
 
 
 def test_a_version_is_named_as_the_registry_does(project, ledger):
@@ -158,7 +173,7 @@ def test_a_rollback_holds_though_what_follows_it_cannot(project, ledger, monkeyp
 def test_a_rollback_ends_the_rollout_that_goes_on(project, record):
     begin(record)
     rollouts.roll_back(project, "1", "an incident")
-    assert (record.last().state, record.last().reason) == ("rolled back", "rollback to version 1")
+    assert (record.last().state, record.last().reason) == ("stopped", "rollback to version 1")
 
 
 def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
@@ -169,13 +184,14 @@ def test_a_rollout_is_shown_watched_and_stopped(project, record, capsys):
     shown = capsys.readouterr().out
     assert "version 4 beside generation 3: shadow 100%" in shown
     assert "0 of 10 copies" in shown
+    assert "begun: better" in shown
     assert "no server follows" in shown
     assert main(["rollout", "demo.yaml", "--stop", "--reason", "an incident"]) == 0
     assert main(["rollout", "demo.yaml", "--watch"]) == 0
     assert "an incident" in capsys.readouterr().out
     assert main(["rollout", "demo.yaml", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert (content["state"], len(content["moves"])) == ("rolled back", 2)
+    assert (content["state"], len(content["moves"])) == ("stopped", 2)
     assert rollouts.stop(project, "again") == record.last()
     assert len(record.all()) == 2
 
@@ -201,13 +217,13 @@ def test_a_rollout_is_stopped_though_what_serves_cannot_follow(
     for _ in range(2):
         assert main(words) == 1
         said = capsys.readouterr().err
-        assert "done: the rollout of version 4 is rolled back in the record. Not done" in said
+        assert "done: the rollout of version 4 is stopped in the record. Not done" in said
         assert "the Kubernetes API does not let this account" in said
         assert "give the same command again" in said
-    assert (record.last().state, len(record.all())) == ("rolled back", 2)
+    assert (record.last().state, len(record.all())) == ("stopped", 2)
     monkeypatch.setattr(Place, "away", False)
     assert main(words) == 0
-    assert (settled, len(record.all())) == (["rolled back"], 2)
+    assert (settled, len(record.all())) == (["stopped"], 2)
     record.move(begin(record, "run/5"), "promoted", "serves as generation 4", by="server")
     assert main(words) == 2
     assert "goes on; the last one is promoted" in capsys.readouterr().err
@@ -237,15 +253,13 @@ def test_history_says_who_served_at_a_moment_and_on_a_day(project, capsys):
     assert "nobody served" in capsys.readouterr().out
 
 
-def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, tmp_path):
-    from components.candidates import Candidate, Candidates
-
-    (tmp_path / "predictions").mkdir()
+def keep_candidate(project, tmp_path, verdict="promote"):
+    (tmp_path / "predictions").mkdir(exist_ok=True)
     Candidates(home.store(), project.ledger).keep(
         Candidate(
             version="4",
             bundle="b" * 64,
-            verdict="promote",
+            verdict=verdict,
             reason="better",
             run="r",
             generation=3,
@@ -253,8 +267,76 @@ def test_nobody_can_be_tried_where_nobody_serves(project, ledger, make_bundle, t
         ),
         tmp_path / "predictions",
     )
+
+
+def test_an_ab_test_ends_with_what_was_measured_and_the_next_step(project, record, capsys):
+    live = record.begin(
+        rollout="run/4",
+        bundle="b" * 64,
+        version="4",
+        generation=3,
+        config=RolloutConfig(stages=[Stage(kind="ab", share=0.5, requests=2)]),
+        by="run",
+        why="better",
+    )
+    seen = Observations(
+        champion=answered(10.0, 1.0),
+        challenger=answered(20.0, 1.0) + failed("timeout"),
+        compared=4,
+        disagreeing=1.0,
+    )
+    record.move(live, "reported", "2 of 2 requests, nothing wrong", by="server", seen=seen)
+    assert main(["rollout", "demo.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 (50.0%)" in shown and "25.0% of a request's rows" in shown
+    assert "times the champion's" in shown and "95 % ms" in shown
+    assert "next: tokiwa promote demo.yaml 4 --reason" in shown
+    assert "no server follows" not in shown
+    rollouts.roll_back(project, "2", "an incident")
+    assert main(["rollout", "demo.yaml"]) == 0
+    assert "next:" not in capsys.readouterr().out
+
+
+def test_a_stopped_rollout_keeps_what_servers_saw(project, record, capsys):
+    live = begin(record)
+    record.keep(live, "one", Observations(challenger=failed("timeout")))
+    assert main(["rollout", "demo.yaml", "--stop", "--reason", "x", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["state"] == "stopped"
+    assert content["seen"]["challenger"]["failures"] == {"timeout": 1}
+
+
+def test_nobody_can_be_tried_where_nobody_serves(project, tmp_path):
+    keep_candidate(project, tmp_path)
     with pytest.raises(NoChampion, match="start one with tokiwa serve"):
-        rollouts.start(project, "4", "try it")
+        rollouts.start(project, "demo.yaml", "4", "try it", force=False)
+
+
+def test_what_the_gate_kept_back_is_tried_by_force_and_the_reason_says_so(
+    project, tmp_path, capsys
+):
+    keep_candidate(project, tmp_path, verdict="inconclusive")
+    command = ["rollout", "demo.yaml", "4", "--reason", "try it"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "the gate said inconclusive (better)" in said
+    assert "tokiwa rollout demo.yaml 4 --force --reason" in said
+    # Nobody serves here: that is said only once the force is taken.
+    assert main([*command, "--force"]) == 1
+    assert "start one with tokiwa serve" in capsys.readouterr().err
+    candidates = Candidates(home.store(), project.ledger)
+    _, reason = decided(candidates, None, "4", "try it", True, "tokiwa rollout demo.yaml 4")
+    assert reason.startswith("try it (in spite of: the gate said inconclusive (better)")
+
+
+def test_a_rollout_that_goes_on_is_not_begun_again_by_hand(project, record, tmp_path, capsys):
+    keep_candidate(project, tmp_path)
+    live = begin(record)
+    assert main(["rollout", "demo.yaml", "4", "--reason", "try it", "--force"]) == 2
+    said = capsys.readouterr().err
+    assert f"version 4 is in rollout: shadow 100% since {live.at}, begun by run" in said
+    assert "stop it first: tokiwa rollout demo.yaml --stop --reason" in said
+    assert record.last() == live
 
 
 def test_a_file_is_scored_by_the_champion(project, capsys):
