@@ -197,7 +197,7 @@ def test_unfinished_work_on_another_file_is_thrown_away_by_force_only(desk):
 def test_a_run_that_carries_on_says_where(desk):
     desk.rows(25)
     break_off(desk, 20)
-    said = []
+    said: list[str] = []
     report = desk.score(say=said.append)
     assert said == ["loading version v1", "resumed at row 20 of 25"]
     assert report.headline == "25 rows scored by version v1, resumed at row 20 of 25"
