@@ -222,7 +222,8 @@ def test_an_output_of_other_work_is_replaced_by_force_only(desk):
 def test_a_finished_output_is_left_as_it_is(desk):
     desk.rows(12)
     first = desk.score()
-    before, said = desk.target.stat(), []
+    before = desk.target.stat()
+    said: list[str] = []
     again = desk.score(say=said.append)
     assert again == first.model_copy(update={"resumed_rows": 12})
     assert desk.target.stat().st_ino == before.st_ino
