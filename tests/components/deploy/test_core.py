@@ -291,7 +291,7 @@ def test_beside_a_live_server_a_challenger_is_tried_first(world):
     Rollouts(world.store, "projects/demo").beat("server", datetime.now(UTC))
     report = world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT)
     assert (report.number, report.rollout) == (0, "canary 10%")
-    assert report.headline == "version 2 is in rollout: canary 10%, begun"
+    assert report.headline == "version 2 is in rollout: canary 10%, begun: better than champion"
     assert world.ledger.generation == 1
     # A retry is the same rollout.
     assert world.deploy(2, generation=1, run="run-2", rollout=ROLLOUT) == report
