@@ -237,7 +237,7 @@ def _keys(table: Any) -> NDArray[np.uint64]:
     # The last one stands for rows without a label.
     places = pc.fill_null(labels.indices, len(names)).to_numpy()
     of_label = np.append(names, _SPREAD)[places]
-    return np.concatenate([np.empty(0, np.uint64), *hashes]) * _SPREAD + of_label
+    return np.asarray(np.concatenate([np.empty(0, np.uint64), *hashes]) * _SPREAD + of_label)
 
 
 def _write_unreadable(source: Source, data: Data, path: Path) -> dict[str, int]:
