@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import os
 from dataclasses import replace
 
@@ -19,7 +18,6 @@ from components.evaluate.comparison import (
     holm,
     mcnemar,
     non_inferiority,
-    permutation_test,
     superiority,
 )
 from components.evaluate.metrics import METRICS, Scored, score
@@ -410,19 +408,6 @@ def test_the_interval_covers_the_true_gain_as_often_as_it_promises(name):
 
 
 # --- the tests on their own ---
-
-
-def test_permutations_are_those_of_all_signs():
-    added = np.array([3.0, -1, 0.5, 2, 0, -0.25, 1])
-    sums = [np.dot(signs, added) for signs in itertools.product((1, -1), repeat=7)]
-    (above,), (below,) = permutation_test(added[:, None], seed=0)
-    assert above == pytest.approx(np.mean(np.array(sums) >= added.sum()), abs=0.012)
-    assert below == pytest.approx(np.mean(np.array(sums) <= added.sum()), abs=0.012)
-
-
-def test_without_contributions_nothing_is_shown():
-    above, below = permutation_test(np.zeros((5, 2)), seed=0)
-    assert above.tolist() == below.tolist() == [1, 1]
 
 
 def test_mcnemar_is_the_exact_binomial():
