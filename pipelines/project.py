@@ -287,18 +287,30 @@ def find(project: str) -> Path:
         )
     if path.suffix in SUFFIXES or len(path.parts) > 1:
         if not path.is_file():
-            raise ConfigError(f"there is no project file {project}")
+            raise ConfigError(f"there is no project file {project}{_instead(path)}")
         return path
     shipped = SHIPPED / f"{project}.yaml"
     if project not in shipped_projects():
         names = shipped_projects()
-        close = difflib.get_close_matches(project, names, n=1)
+        own = [f"{project}{each}" for each in SUFFIXES if Path(f"{project}{each}").is_file()]
+        close = own or difflib.get_close_matches(project, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"shipped are: {', '.join(names)};"
         raise ConfigError(
             f"there is no project {project!r}; {hint} a file of your own is named by its path, "
             f"such as {project}.yaml"
         )
     return shipped
+
+
+def _instead(path: Path) -> str:
+    """Say which project files there are where one is missing."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    there = sorted(each.name for each in path.parent.iterdir() if each.suffix in SUFFIXES)
+    close = difflib.get_close_matches(path.name, there, n=1)
+    if close:
+        return f"; did you mean {path.parent / close[0]}?"
+    return f"; in its folder there are {', '.join(there[:10])}" if there else ""
 
 
 def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:

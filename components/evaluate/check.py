@@ -130,8 +130,9 @@ def of_difference(
         verdict = "undecided"
         needed = max(needed or 0, math.ceil(lacking * difference.rows / difference.groups))
         reason = (
-            f"not enough data for {name}: {difference.groups} groups of rows, "
-            f"evaluate.min_groups asks for {config.min_groups}"
+            f"not enough data for {name}: the {difference.rows:,} {rows} rows are "
+            f"{difference.groups:,} groups of rows, evaluate.min_groups asks for "
+            f"{config.min_groups}"
         )
     elif math.isnan(difference.gain):
         reason = f"these rows give {title_of(difference.metric)} no value"

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from components.errors import BadInput
 from pipelines import runners
 from pipelines.commands.options import AsJson, Overrides, Project, Window
 from pipelines.commands.printing import out, print_json, print_table, quoted
+from pipelines.console import err
 from pipelines.project import load, shipped_projects
 
 
@@ -55,8 +55,7 @@ def submit(
     if not as_json:
         out.print(f"started {run}: {link}", markup=False, soft_wrap=True)
     if wait:
-        quiet = Console(stderr=True, highlight=False, emoji=False)
-        submission.wait(backend, run, lambda state: quiet.print(state.lower(), style="dim"))
+        submission.wait(backend, run, lambda state: err.print(state.lower(), style="dim"))
         shown |= submission.verdict_of(config, run)
         if not as_json:
             reason = shown["reason"] or "its outcome is not in the store that TOKIWA_STORE names"

@@ -106,6 +106,17 @@ def test_labels_go_out_and_come_back_and_are_trained_on(desk, champion, tokiwa):
     assert json.loads(out)["rows"] == 16
 
 
+def test_a_label_of_the_source_that_the_task_does_not_know_is_nothing_to_ask_about(
+    desk, champion, tokiwa
+):
+    path = desk / "rows.csv"
+    path.write_text(path.read_text().replace(",,2026-01-13", ",Positive,2026-01-13"))
+    code, _, err = tokiwa("label", "export", "demo.yaml", "--out", "ask.jsonl")
+    assert code == 2
+    assert "every row of window 2026-01-12 has a label; 19 have one that the task does not" in err
+    assert not (desk / "ask.jsonl").exists()
+
+
 def home_now():
     from datetime import UTC, datetime
 
