@@ -141,7 +141,8 @@ def test_a_server_that_is_away_for_a_minute_is_waited_for(kfp_api, packages, pro
 
 def test_a_server_that_stays_away_is_given_up(kfp_api, packages, project):
     run, _ = started(project, packages)
-    backend, slept = Backend.connect(""), []
+    backend = Backend.connect("")
+    slept: list[float] = []
     kfp_api.garbles = {run: (503, "upgrading")}
     with pytest.raises(BackendError, match="503 upgrading"):
         submission.wait(backend, run, lambda state: None, slept.append)
@@ -151,8 +152,8 @@ def test_a_server_that_stays_away_is_given_up(kfp_api, packages, project):
 def test_a_run_that_somebody_deleted_is_not_waited_for(kfp_api, packages, project):
     run, _ = started(project, packages)
     kfp_api.runs.clear()
-    with pytest.raises(BackendError, match="404 Run .* not found"):
-        submission.wait(Backend.connect(""), run, lambda state: None, pytest.fail)
+    with pytest.raises(BackendError, match=r"404 Run .* not found"):
+        submission.wait(Backend.connect(""), run, lambda state: None)
 
 
 # --- listed
@@ -290,9 +291,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
 
 
 @pytest.mark.parametrize("made", ["experiment", "pipeline", "version"])
-def test_what_somebody_else_makes_meanwhile_is_taken(
-    kfp_api, packages, project, monkeypatch, made
-):
+def test_what_somebody_else_makes_meanwhile_is_taken(kfp_api, packages, project, monkeypatch, made):
     method = {"experiment": "experiment", "pipeline": "pipeline", "version": "versions"}[made]
     backend, look = Backend.connect(""), getattr(Backend, method)
 
