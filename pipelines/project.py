@@ -81,8 +81,8 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(true|True|TRUE|false|False|F
 class ProjectConfig(Section):
     """A project file: what to learn, from which rows, and how each step does its work."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-    """Names the ledger, the registered model and the served model."""
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+    """Names the ledger, the registered model, the served model and, as a label, the pods."""
     description: str = ""
     task: TaskConfig
     source: SourceConfig
