@@ -154,6 +154,11 @@ class ProjectConfig(Section):
                 "validate.max_age_days counts from the end of a window, and all rows are one; "
                 "see resolve.window_days"
             )
+        if self.prepare.valid_split == "stratified" and not self.task.label_names:
+            yield (
+                f"prepare.valid_split stratified takes so many rows of each class, and task "
+                f"{self.task.kind} has none; split by hash or time"
+            )
         if self.prepare.label_errors != "off" and not self.task.label_names:
             yield (
                 f"prepare.label_errors looks for wrong labels among classes, and task "
