@@ -152,7 +152,9 @@ def test_a_version_that_served_twice_is_told_its_cost_once(project, ledger, caps
 def test_a_command_that_is_stopped_says_what_remains(number, project, record, monkeypatch, capsys):
     begin(record)
     # The command waits for the next look, and is told to stop meanwhile.
-    monkeypatch.setattr(rolling.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
+    monkeypatch.setattr(
+        "pipelines.commands.rolling.time.sleep", lambda seconds: os.kill(os.getpid(), number)
+    )
     before = signal.getsignal(number)
     assert main(["rollout", "demo.yaml", "--watch"]) == 130
     assert capsys.readouterr().err == (
