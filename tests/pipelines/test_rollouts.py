@@ -22,7 +22,6 @@ from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
-from pipelines.commands import rolling
 from pipelines.project import load
 from pipelines.promotion import decided
 
