@@ -57,8 +57,10 @@ def rollout(
     while True:
         stands = rollouts.standing(config)
         if stands is None:
+            stages = "say in deploy.rollout through which stages, then "
+            first = "" if config.deploy.rollout else stages
             raise BadInput(
-                f"{config.name} has had no rollout yet; begin one: "
+                f"{config.name} has had no rollout yet; {first}begin one: "
                 f"tokiwa rollout {quoted(project)} VERSION --reason …"
             )
         if watch and not as_json:

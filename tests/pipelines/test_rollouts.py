@@ -22,7 +22,6 @@ from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
-from pipelines.commands import rolling
 from pipelines.project import load
 from pipelines.promotion import decided
 
@@ -152,7 +151,8 @@ def test_a_version_that_served_twice_is_told_its_cost_once(project, ledger, caps
 def test_a_command_that_is_stopped_says_what_remains(number, project, record, monkeypatch, capsys):
     begin(record)
     # The command waits for the next look, and is told to stop meanwhile.
-    monkeypatch.setattr(rolling.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
+    stop = "pipelines.commands.rolling.time.sleep"
+    monkeypatch.setattr(stop, lambda seconds: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     assert main(["rollout", "demo.yaml", "--watch"]) == 130
     assert capsys.readouterr().err == (
