@@ -81,8 +81,8 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(true|True|TRUE|false|False|F
 class ProjectConfig(Section):
     """A project file: what to learn, from which rows, and how each step does its work."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-    """Names the ledger, the registered model and the served model."""
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+    """Names the ledger, the registered model, the served model and, as a label, the pods."""
     description: str = ""
     task: TaskConfig
     source: SourceConfig
@@ -153,6 +153,11 @@ class ProjectConfig(Section):
             yield (
                 "validate.max_age_days counts from the end of a window, and all rows are one; "
                 "see resolve.window_days"
+            )
+        if self.prepare.valid_split == "stratified" and not self.task.label_names:
+            yield (
+                f"prepare.valid_split stratified takes so many rows of each class, and task "
+                f"{self.task.kind} has none; split by hash or time"
             )
         if self.prepare.label_errors != "off" and not self.task.label_names:
             yield (

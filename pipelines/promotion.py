@@ -26,8 +26,8 @@ def promote(
     """Make a registered challenger champion, as a person decides.
 
     It is proved in the server's code like any other. What the gate did not let through, what
-    somebody turned down, and what was compared with another champion than today's, is
-    promoted with ``force`` alone.
+    somebody turned down, what was compared with another champion than today's, and what may
+    have learnt from rows that were forgotten since, is promoted with ``force`` alone.
 
     Args:
         project: whose challenger.
@@ -92,6 +92,8 @@ def decided(
     if head is not None and head.bundle == candidate.bundle:
         raise BadInput(f"version {version} is the champion already, as entry {head.number}")
     doubts = _doubts(candidate, head.number if head else 0, candidates.rejection(version))
+    if forgotten := candidates.forgotten(candidate):
+        doubts.append(forgotten)
     if not doubts:
         return candidate, reason
     said = "; ".join(doubts)

@@ -227,9 +227,9 @@ def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
     workers, partitions = workers_of(project), project.collect.partitions
     if not project.cluster.fan_out:
         workers, partitions = min(workers, 1), 1
-    placement = Placement(project.name, project.cluster)
     files = {}
     for name in (*GRAPHS, "scoring"):
+        placement = Placement(project.name, name, project.cluster)
         graph = graph_of(name, workers, partitions, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"

@@ -10,13 +10,15 @@ from typing import Any
 
 from components import home
 from components.errors import StepFailed, StoreError
-from pipelines.backend import Backend
+from pipelines.backend import Away, Backend
 from pipelines.project import ProjectConfig
 
 FINISHED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 """kfp's own waiting knows nothing of the last one, and would wait for ever."""
 POLLS_S = (1.0, 2.0, 5.0, 10.0)
 """Seconds between looks at a run, the last again and again."""
+AWAY_S = 600.0
+"""So long Kubeflow may be away before waiting for a run is given up; the run itself goes on."""
 
 
 def pipeline_name(project: ProjectConfig, graph: str) -> str:
@@ -75,18 +77,28 @@ def wait(
 
     Raises:
         StepFailed: it failed or was stopped.
+        BackendError: it is not there any more, or Kubeflow was away for too long.
     """
-    seen, looks = "", 0
+    seen, looks, away_s = "", 0, 0.0
     while True:
-        found = backend.run(run)
+        pause_s = POLLS_S[min(looks, len(POLLS_S) - 1)]
+        looks += 1
+        try:
+            found = backend.run(run)
+        except Away:
+            if away_s >= AWAY_S:
+                raise
+            away_s += pause_s
+            sleep(pause_s)
+            continue
+        away_s = 0.0
         state = str(found.state or "PENDING")
         if state != seen:
             watch(state)
             seen = state
         if state in FINISHED:
             break
-        sleep(POLLS_S[min(looks, len(POLLS_S) - 1)])
-        looks += 1
+        sleep(pause_s)
     if state != "SUCCEEDED":
         why = f": {found.error.message}" if found.error and found.error.message else ""
         raise StepFailed(f"run {run} ended as {state}{why}; see {backend.link('runs', run)}")

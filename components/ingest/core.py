@@ -21,7 +21,7 @@ from components.ingest.near_duplicates import NearDuplicates
 from components.occurrences import Occurrences
 from components.plan import Data, WindowData
 from components.settings import Section, digest_of
-from components.sources import Source, open_source
+from components.sources import Source, SourceConfig, open_source
 from components.sources.rows import WINDOW, Fingerprint, snapshot_schema
 from components.split import folded
 from components.store import Store
@@ -174,7 +174,7 @@ def _write_rows(
     import pyarrow.parquet as pq
 
     written = _Written(schema.names)
-    seen = Occurrences()
+    seen, names = Occurrences(), Occurrences()
     near = None
     if config.near_duplicates is not None:
         near = NearDuplicates(config.near_duplicates)
@@ -202,6 +202,7 @@ def _write_rows(
                 written.near_duplicates += int(np.count_nonzero(~new))
                 table = table.filter(pa.array(new))
             name = planned.window.name
+            table = _told_apart(table, data.source, names)
             table = table.append_column(
                 WINDOW, pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
             ).cast(schema)
@@ -217,6 +218,36 @@ def _write_rows(
             each.result()
     part.replace(path)
     return written
+
+
+def _told_apart(table: Any, source: SourceConfig, seen: Occurrences) -> Any:
+    """Return a table without an id that a row before has, where ids come of the contents.
+
+    A table of the source tells its own rows apart, and knows nothing of those in others: two
+    people with the same answers may well be in two files.
+
+    Args:
+        table: rows of a window.
+        source: says which parts have no column of ids.
+        seen: ids of such parts so far.
+    """
+    nameless = [
+        part.name or None for part in source.parts if not (part.columns or source.columns).id
+    ]
+    if not nameless or not table.num_rows:
+        return table
+    ids = table["id"].combine_chunks()
+    theirs = pc.is_in(table["source"], pa.array(nameless, pa.string())).combine_chunks()
+    numbers = np.ones(len(ids), np.int64)
+    place = np.flatnonzero(theirs)
+    numbers[place] = seen.add(hash_array(ids.take(place).to_numpy(False), categorize=False))
+    again = np.flatnonzero(numbers > 1)
+    if not len(again):
+        return table
+    new = [f"{ids[int(row)]}~{numbers[row]}" for row in again]
+    mask = pa.array(numbers > 1)
+    ids = pc.replace_with_mask(ids, mask, pa.array(new, pa.string()))
+    return table.set_column(table.column_names.index("id"), "id", ids)
 
 
 def _keys(table: Any) -> NDArray[np.uint64]:

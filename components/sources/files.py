@@ -8,6 +8,7 @@ windows.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import digest_of
 from components.sources.columns import ColumnNames, Part, Pixels, TableConfig
-from components.sources.converting import UNREADABLE_CONTENT, Table
+from components.sources.converting import UNREADABLE_CONTENT, Changed, Table
 from components.sources.packed import is_packed, unpacked
 from components.sources.reading import TableSource
 from components.sources.tables import (
@@ -82,7 +83,12 @@ class FilesSource(TableSource):
 
     def tables(self, window: Window) -> list[Table]:
         """Return the files."""
-        return [table for part in self._config.files for table in self._tables(part)]
+        try:
+            return [table for part in self._config.files for table in self._tables(part)]
+        except FileNotFoundError as error:  # since it was listed
+            raise Changed(str(error.filename)) from error
+        except OSError as error:
+            raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
 
     def _tables(self, part: Part) -> Iterator[Table]:
         own, source = (part.root, part.requirement), (self._config.root, self._config.requirement)
@@ -93,6 +99,8 @@ class FilesSource(TableSource):
         reader = read_file
         if part.labels:
             labels = root / part.labels
+            if not labels.is_file():
+                raise ConfigError(f"there is no file {labels}; mend source.files or source.root")
             names = part.columns or self._config.columns
             tree += _version(labels, "")
             reader = partial(_read_with_labels, labels, names.id or "", names.label or "")
@@ -150,11 +158,13 @@ def _found(root: Path, part: Part) -> list[Path]:
         found = list(path.rglob("*"))
     elif path.exists():
         found = [path]
+        if not path.is_file():
+            raise ConfigError(f"{path} is no file that can be read more than once")
     else:
         raise ConfigError(f"there is no file {path}; mend source.files or source.root")
     inside = root.resolve()
     for each in found if not Path(part.path).is_absolute() else ():
-        if not each.resolve().is_relative_to(inside):
+        if not Path(os.path.realpath(each)).is_relative_to(inside):
             raise SourceError(f"{each} lies outside of {root}, see source.root")
     return sorted(
         each
@@ -165,21 +175,18 @@ def _found(root: Path, part: Part) -> list[Path]:
 
 def _version(path: Path, tree: str) -> str:
     """Return what changes with the content of a file, and of the images around it."""
-    try:
-        known = path.stat()
-        version = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ctime_ns}-{known.st_ino}"
-        if time.time() - max(known.st_mtime, known.st_ctime) < SETTLED_S:
-            with path.open("rb") as file:
-                version = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    known = path.stat()
+    version = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ctime_ns}-{known.st_ino}"
+    if time.time() - max(known.st_mtime, known.st_ctime) < SETTLED_S:
+        with path.open("rb") as file:
+            version = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{version}-{tree}" if tree else version
 
 
 def _same(path: Path, version: str, tree: str) -> bool:
     try:
         return _version(path, tree) == version
-    except SourceError:
+    except OSError:
         return False  # it is gone
 
 

@@ -295,6 +295,7 @@ SHARED = {
     "bundle",
     "candidates",
     "embeddings",
+    "erasures",
     "freeze",
     "home",
     "ledger",

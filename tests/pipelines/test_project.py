@@ -1153,6 +1153,20 @@ def test_label_errors_are_looked_for_among_classes_alone(tmp_path):
     ]
 
 
+def test_rows_are_stratified_by_classes_alone(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "name: demo\n"
+        "task: {kind: text-regression, low: 0, high: 1}\n"
+        "source: {kind: files, files: [{path: a}]}\n"
+        "prepare: {valid_split: stratified}\n"
+    )
+    assert problems_of(str(path)) == [
+        "line 4: prepare.valid_split stratified takes so many rows of each class, and task "
+        "text-regression has none; split by hash or time"
+    ]
+
+
 def test_a_tabular_task_and_its_source_name_the_same_columns(tmp_path):
     path = tmp_path / "demo.yaml"
     path.write_text(

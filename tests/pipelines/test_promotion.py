@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import getpass
 import json
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
 from components import bundle, home
 from components.candidates import Candidate, Candidates
+from components.erasures import Erasures
 from components.errors import BadInput, Frozen
 from components.ledger import Ledger
+from components.records import Records
 from components.tasks.text_classification import TextClassifier
 from pipelines.adopt import adopt
 from pipelines.cli import main
@@ -95,6 +98,22 @@ def test_status_names_a_candidate_that_waits_beside_a_champion(world, tmp_path, 
     world.keep("2", tmp_path / "2", generation=1)
     assert main(["status", "toy.yaml"]) == 0
     assert "version 2 waits for approval: tokiwa promote toy.yaml 2" in capsys.readouterr().out
+
+
+def test_what_may_have_learnt_from_forgotten_rows_takes_force(world):
+    window = {"start": "2026-01-05T00:00:00+00:00", "end": "2026-01-12T00:00:00+00:00"}
+    plan = {"erasures": 0, "data": {"windows": [{"window": window}]}}
+    Records(world.store, world.config.ledger, "run-1").write("resolve", {"plan": plan})
+    erasures = Erasures(world.store, world.config.ledger)
+    now = datetime(2026, 2, 1, tzinfo=UTC)
+    erasures.add("id", ["r1"], "ann", "asked to", now, windows=["2026-01-12"])
+    assert world.candidates.forgotten(world.candidates.find("1")) == ""
+    erasures.add("id", ["r2"], "ann", "asked to", now, windows=["2026-01-05"])
+    with pytest.raises(BadInput, match=r"were forgotten after its run began \(record 2\).*--force"):
+        promote(world.config, "toy.yaml", "1", "looks fine", force=False)
+    assert world.ledger.head() is None
+    promote(world.config, "toy.yaml", "1", "looks fine", force=True)
+    assert "in spite of: rows that it may have learnt" in world.ledger.head().reason
 
 
 def test_a_waiting_challenger_is_promoted_by_a_person(world):

@@ -22,6 +22,8 @@ from components.evaluate.comparison import (
 )
 from components.evaluate.metrics import METRICS, Scored, score
 
+LONG = ["roc_auc", "log_loss"]
+"""Of the metrics, those that take longest to resample."""
 CLASSIFICATION = [name for name, metric in METRICS.items() if "classification" in metric.kinds]
 
 
@@ -359,7 +361,7 @@ def test_equal_models_are_promoted_no_more_often_than_alpha_says(condition):
     assert promoted(500, **condition) <= binom.isf(1e-3, 500, 0.05)
 
 
-@pytest.mark.parametrize("alpha", [0.01, 0.2])
+@pytest.mark.parametrize("alpha", [pytest.param(0.01, marks=pytest.mark.slow), 0.2])
 def test_alpha_is_what_it_says(alpha):
     low, high = binom.ppf([1e-3, 1 - 1e-3], 600, alpha)
     # Permutations of a few hundred rows are a little conservative.
@@ -395,7 +397,9 @@ def test_a_loss_as_large_as_the_margin_is_seldom_called_kept(rows, groups, share
     assert kept <= binom.isf(1e-3, 600, 0.06)
 
 
-@pytest.mark.parametrize("name", ["macro_f1", "roc_auc", "log_loss"])
+@pytest.mark.parametrize(
+    "name", ["macro_f1", *(pytest.param(each, marks=pytest.mark.slow) for each in LONG)]
+)
 def test_the_interval_covers_the_true_gain_as_often_as_it_promises(name):
     truth = difference(*models(200_000, (0.78, 0.84), seed=1), metric=name, resamples=1).gain
     covered = 0
