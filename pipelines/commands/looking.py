@@ -158,7 +158,7 @@ def _print_decision(decision: Decision, played: str) -> None:
     mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
     where = f" in the replay {played}" if played else ""
     out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
-    said = f"decided by run {decision.run} at {decision.at}{where}"
+    said = f"decided by run {decision.run} at {to_the_second(decision.at)}{where}"
     out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
     print_table(
         ("trigger", "says"),
