@@ -18,6 +18,7 @@ from components.decisions import Decision, Decisions
 from components.errors import BadInput, NoChampion, SourceError
 from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
+from components.registry import without_password
 from components.serving_costs import ServingCosts
 from pipelines.project import ProjectConfig
 
@@ -249,7 +250,11 @@ def first_step(project: ProjectConfig, typed: str) -> str:
     """
     found = awaiting(project)
     if found is None:
-        return f"train one: tokiwa run {shlex.quote(typed)}"
+        return (
+            f"train one: tokiwa run {shlex.quote(typed)}\n(looked in "
+            f"{without_password(home.store_url())}; set TOKIWA_HOME or TOKIWA_STORE to look "
+            "elsewhere)"
+        )
     version, way = found.candidate.version, found.way_to_promote(typed)
     if found.state == "waiting":
         return f"version {version} waits for approval; promote it: {way}"

@@ -103,12 +103,15 @@ class Inspection:
 def inspect(project: ProjectConfig) -> Inspection:
     """Look at the rows of a project as a run would; nothing is kept.
 
-    The source is read once and no more than a window of it is in memory.
+    Tables are read once, an API for each look at it; a window at most is in memory.
 
     Raises:
         ConfigError: there are rows, but none has a label that the task knows.
         SourceError: a table cannot be read.
     """
+    # Where rows may be kept is no question of a folder that goes with the command.
+    source = project.source.model_copy(update={"stores": []})
+    project = project.model_copy(update={"source": source})
     with tempfile.TemporaryDirectory(prefix="tokiwa-check-") as folder:
         scratch = LocalStore(Path(folder) / "objects")
         windows, warnings = _counts(project, scratch)

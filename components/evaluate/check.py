@@ -125,6 +125,11 @@ def of_difference(
         f"{words[verdict]}: difference {difference.gain:+.3f} in {interval}, "
         f"threshold {outcome.threshold:+.3f}"
     )
+    if verdict == "undecided" and difference.low > outcome.threshold:
+        reason += (
+            f"; the interval alone would do, but models that are equal come so far apart with "
+            f"probability {outcome.p_passed:.2f}, and evaluate.alpha allows {difference.alpha}"
+        )
     lacking = config.min_groups - difference.groups
     if lacking > 0:
         verdict = "undecided"

@@ -12,7 +12,7 @@ from components.errors import BadInput
 from pipelines import progress
 from pipelines.commands.options import AsJson, Overrides, Project, ready
 from pipelines.commands.printing import out, print_json, print_table, print_warning
-from pipelines.project import SUFFIXES, ProjectConfig, load
+from pipelines.project import SUFFIXES, TABLES, ProjectConfig, load
 
 
 def init(
@@ -34,6 +34,10 @@ def init(
     """Draft a commented project file from the columns of a table."""
     from pipelines.draft import draft
 
+    if data.is_dir():
+        tables = sorted(each for each in data.iterdir() if {*each.suffixes} & {*TABLES})
+        first = f", such as {tables[0]}" if tables else ""
+        raise BadInput(f"{data} is a folder; name a table{first}")
     if not data.is_file():
         raise BadInput(f"there is no file {data}")
     path = output or Path(f"{data.name.split('.')[0] or 'project'}.yaml")
@@ -71,6 +75,7 @@ def init(
 
 def check(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Check a project file, its data and its base model; run nothing."""
+    from components.validate.reasons import explained
     from pipelines.inspection import inspect
 
     config = ready(project, overrides)
@@ -100,9 +105,9 @@ def check(project: Project, overrides: Overrides = None, as_json: AsJson = False
             markup=False,
             soft_wrap=True,
         )
-    if ahead.odd:
-        odd = ", ".join(f"{rows:,} {code}" for code, rows in ahead.odd.items())
-        out.print(f"kept, but odd: {odd}", markup=False, soft_wrap=True)
+    for code, rows in ahead.odd.items():
+        odd = f"  {rows:,} {code}, which are kept: {explained(code)}"
+        out.print(odd, markup=False, soft_wrap=True)
     if ahead.refusal:
         refusal = f"it would train nothing: {ahead.refusal}"
         out.print(refusal, style="yellow", markup=False, soft_wrap=True)

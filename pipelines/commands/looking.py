@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show the champion, a candidate that waits, open alerts, the last runs and open events."""
-    from components import home
     from components.alerts import Alert
     from components.freeze import Freeze
-    from components.registry import without_password
     from pipelines.history import awaiting, first_step, replay_of, state_of
 
     config = load(project, overrides or ())
@@ -39,10 +37,8 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
         return
     champion = state["champion"]
     if champion is None:
-        place = without_password(home.store_url())
         out.print(
-            f"{state['project']} has no champion yet; {first_step(config, project)}\n"
-            f"(looked in {place}; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)",
+            f"{state['project']} has no champion yet; {first_step(config, project)}",
             markup=False,
             soft_wrap=True,
         )
@@ -162,7 +158,7 @@ def _print_decision(decision: Decision, played: str) -> None:
     mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
     where = f" in the replay {played}" if played else ""
     out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
-    said = f"decided by run {decision.run} at {decision.at}{where}"
+    said = f"decided by run {decision.run} at {to_the_second(decision.at)}{where}"
     out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
     print_table(
         ("trigger", "says"),

@@ -57,8 +57,10 @@ def rollout(
     while True:
         stands = rollouts.standing(config)
         if stands is None:
+            stages = "say in deploy.rollout through which stages, then "
+            first = "" if config.deploy.rollout else stages
             raise BadInput(
-                f"{config.name} has had no rollout yet; begin one: "
+                f"{config.name} has had no rollout yet; {first}begin one: "
                 f"tokiwa rollout {quoted(project)} VERSION --reason …"
             )
         if watch and not as_json:
@@ -125,7 +127,7 @@ def score(
     """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
     from components import home
     from components.ledger import Ledger
-    from components.score.core import ScoreConfig, first_column
+    from components.score.core import ScoreConfig, column_names, first_column
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
     from pipelines.history import head_of
@@ -140,6 +142,12 @@ def score(
     if named == ScoreConfig().column and not column:
         texts = [each.text for each in config.source.forms if each.text]
         named = first_column(input_file, [named, *texts])
+    if config.task.content == "record" and named not in column_names(input_file):
+        raise BadInput(
+            f"{input_file} has no column {named!r} of records, which are JSON objects of the "
+            "columns of the task; make one, such as with pandas: table[[…]].apply(lambda row: "
+            "row.to_json(), axis=1), and name it with --column"
+        )
     asked = config.score.model_copy(update={"column": named})
     with working("opening the champion", quiet=as_json) as told:
         report = score_rows(

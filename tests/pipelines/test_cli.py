@@ -349,6 +349,7 @@ def test_words_on_an_empty_home(project, tokiwa, empty_home):
     )
     assert tokiwa("history", project)[1] == (
         "the ledger is empty; train one: tokiwa run demo.yaml\n"
+        f"(looked in {empty_home}/objects; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)\n"
     )
     said, header, first, second, *ahead = tokiwa("check", project)[1].splitlines()
     assert said == "demo: the file, the data and the base model are there"

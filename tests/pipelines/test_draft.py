@@ -438,6 +438,15 @@ def test_columns_that_cannot_be_chosen_are_refused(options, why, tmp_path, monke
     assert not Path("data.yaml").exists()
 
 
+def test_a_folder_is_no_table_and_what_it_holds_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "."]) == 2
+    assert capsys.readouterr().err == "error: . is a folder; name a table\n"
+    Path("data.csv").write_bytes(as_csv(TICKETS))
+    assert main(["init", "."]) == 2
+    assert "name a table, such as data.csv" in capsys.readouterr().err
+
+
 def test_a_missing_table_is_named_before_a_file_in_the_way(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("data.yaml").write_text("mine")

@@ -120,6 +120,14 @@ def test_a_check_tells_what_becomes_of_damaged_rows_and_what_to_do(project, empt
     assert not empty_home.exists(), "looking leaves nothing behind"
 
 
+def test_rows_that_are_pinned_to_a_store_are_looked_at_without_it(project):
+    pinned = project(DAMAGED, id="id")
+    source = pinned.source.model_copy(update={"stores": ["s3://elsewhere/*"]})
+    found = inspect(pinned.model_copy(update={"source": source})).foresight
+    assert found is not None
+    assert (found.rows, found.quarantined) == (67, 6)
+
+
 def test_of_a_large_source_a_share_is_judged_and_that_is_said(project, monkeypatch):
     monkeypatch.setattr(inspection, "JUDGED_ROWS", 40)
     monkeypatch.setattr(inspection, "MIN_ROWS_OF_A_WINDOW", 10)

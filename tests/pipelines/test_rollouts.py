@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -151,9 +152,8 @@ def test_a_version_that_served_twice_is_told_its_cost_once(project, ledger, caps
 def test_a_command_that_is_stopped_says_what_remains(number, project, record, monkeypatch, capsys):
     begin(record)
     # The command waits for the next look, and is told to stop meanwhile.
-    monkeypatch.setattr(
-        "pipelines.commands.rolling.time.sleep", lambda seconds: os.kill(os.getpid(), number)
-    )
+    stop = "pipelines.commands.rolling.time.sleep"
+    monkeypatch.setattr(stop, lambda seconds: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     assert main(["rollout", "demo.yaml", "--watch"]) == 130
     assert capsys.readouterr().err == (
@@ -161,6 +161,16 @@ def test_a_command_that_is_stopped_says_what_remains(number, project, record, mo
     )
     assert signal.getsignal(number) == before
     assert record.live() is not None
+
+
+def test_a_table_to_score_wants_a_column_of_records(project, capsys):
+    task = "{kind: tabular-classification, labels: [a, b], columns: {load: number}}"
+    source = "{files: [{path: rows.csv}], columns: {record: [load]}}"
+    base = "finetune: {base: components:tasks/blank_small}"
+    Path("table.yaml").write_text(f"name: demo\ntask: {task}\nsource: {source}\n{base}\n")
+    pd.DataFrame({"load": [1.0]}).to_parquet("x.parquet")
+    assert main(["score", "table.yaml", "--input", "x.parquet", "--output", "y.parquet"]) == 2
+    assert "x.parquet has no column 'text' of records, which are JSON" in capsys.readouterr().err
 
 
 def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
