@@ -60,7 +60,7 @@ def submit(
     try:
         if wait:
             submission.wait(backend, run, lambda state: quiet.print(state.lower(), style="dim"))
-            shown |= submission.verdict_of(config, run)
+            shown |= next(submission.verdicts_of(config, [run]))
     except KeyboardInterrupt:
         quiet.print(f"stopped waiting; the run goes on: {link}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
