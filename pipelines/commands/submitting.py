@@ -15,7 +15,7 @@ from pipelines import runners
 from pipelines.commands.options import AsJson, Overrides, Project, Window, refuse_unknown
 from pipelines.commands.printing import out, print_json, print_table, quoted
 from pipelines.console import err
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 
 def compile(

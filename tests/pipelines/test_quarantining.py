@@ -33,7 +33,7 @@ from components.validate.core import validate
 from pipelines.cli import main
 from pipelines.draft_schema import drafted
 from pipelines.forgetting import forget, summary
-from pipelines.project import load as load_project
+from pipelines.project_file import load as load_project
 from pipelines.quarantining import found, listed, readmit
 from pipelines.rows import prepared_rows
 

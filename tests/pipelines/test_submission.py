@@ -21,7 +21,7 @@ from components.records import Records
 from pipelines import runners, submission
 from pipelines.backend import Backend
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 SCHEDULED = ["--set", "schedules.training={cron: 0 0 3 * * MON}"]
 
