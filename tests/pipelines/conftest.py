@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.project_files import SOUND
+
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
 LIMIT_S = 600
 
@@ -143,3 +145,18 @@ def packages(tmp_path: Path) -> dict[str, Path]:
         made[graph] = tmp_path / f"{graph}.yaml"
         made[graph].write_text(f"pipelineInfo: {{name: {graph}}}\n")
     return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., str]:
+    """Write a project file, a sound one with some of its text exchanged; return its path."""
+
+    def write(*exchanges: tuple[str, str], text: str = SOUND) -> str:
+        for old, new in exchanges:
+            assert text.count(old) == 1, f"{old!r} must be there once"
+            text = text.replace(old, new)
+        path = tmp_path / "demo.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
