@@ -151,8 +151,8 @@ class Requests:
     params=[
         "files",
         "requests",
-        pytest.param("s3", marks=pytest.mark.slow),
-        pytest.param("sql", marks=pytest.mark.slow),
+        "s3",
+        "sql",
         "http",
         "kafka",
     ]
@@ -213,8 +213,8 @@ def test_windows_are_half_open_also_when_the_clocks_change(kind, opened):
     [
         "files",
         "requests",
-        pytest.param("s3", marks=pytest.mark.slow),
-        pytest.param("sql", marks=pytest.mark.slow),
+        "s3",
+        "sql",
         "http",
     ],
     indirect=True,

@@ -137,7 +137,6 @@ def postgres(postgres_url, monkeypatch):
     engine.dispose()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date", "text"])
 def test_a_window_of_any_type_of_time(postgres, kind):
     days = ["2026-01-04", "2026-01-05", "2026-01-06"]
@@ -147,7 +146,6 @@ def test_a_window_of_any_type_of_time(postgres, kind):
     assert texts(opened(), DAY) == ["2026-01-05"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
 def test_a_time_that_python_does_not_know_costs_its_row_alone(postgres, kind):
     times = ["infinity", "2026-01-05", "0044-03-15 BC"]
@@ -158,7 +156,6 @@ def test_a_time_that_python_does_not_know_costs_its_row_alone(postgres, kind):
     assert reasons == ["unreadable-time"] * 2
 
 
-@pytest.mark.slow
 def test_every_row_is_hashed_where_there_is_no_key(postgres):
     rows = [{"text": "a", "at": "2026-01-05"}, {"text": "b", "at": "2026-01-05"}]
     fill(postgres, *rows, kind="timestamptz")
@@ -167,7 +164,6 @@ def test_every_row_is_hashed_where_there_is_no_key(postgres):
     assert opened().facts(DAY) != facts
 
 
-@pytest.mark.slow
 def test_rows_come_by_a_cursor_of_the_server(postgres, monkeypatch):
     from components.sources import sql
 
@@ -183,7 +179,6 @@ def _version(source):
         return source._version(connection, ALL_TIME)
 
 
-@pytest.mark.slow
 def test_a_reader_cannot_write_and_is_told_what_it_may_not_read(
     postgres, postgres_url, monkeypatch
 ):
@@ -201,7 +196,6 @@ def test_a_reader_cannot_write_and_is_told_what_it_may_not_read(
     assert "geheim" not in str(refusal.value)
 
 
-@pytest.mark.slow
 def test_a_slow_statement_is_broken_off(postgres):
     query = "SELECT 1 AS id, 'a' AS text, 'x' AS label, pg_sleep(9)::text AS at"
     with pytest.raises(SourceError, match="took more than 1 s"):
