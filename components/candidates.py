@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.erasures import forgotten_since
 from components.errors import BadInput
 from components.settings import Section
 from components.store import ObjectMissing, Store
@@ -48,7 +49,8 @@ class Candidates:
 
     def __init__(self, store: Store, prefix: str) -> None:
         """Name the place; nothing is written yet."""
-        self._store, self._prefix = store, f"{prefix}/candidates"
+        self._store, self._ledger = store, prefix
+        self._prefix = f"{prefix}/candidates"
 
     def keep(self, candidate: Candidate, predictions: Path) -> None:
         """Keep a challenger and the folder of its evaluated rows; again does no harm."""
@@ -94,6 +96,10 @@ class Candidates:
             return Rejection.from_json(self._store.get(self._rejection(version)).decode())
         except ObjectMissing:
             return None
+
+    def forgotten(self, candidate: Candidate) -> str:
+        """Return that rows it may have learnt from were forgotten since; empty for none."""
+        return forgotten_since(self._store, self._ledger, candidate.run)
 
     def _read(self, version: str) -> Candidate:
         content = self._store.get(f"{self._prefix}/{version}/candidate.json")

@@ -10,7 +10,7 @@ that it was forgotten, and so can every later run; nobody can read it from there
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -20,8 +20,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.ledger import Moment, Name, Series
+from components.records import Records
 from components.settings import Section, digest_of
 from components.store import Store
+from components.windows import Window
 
 By = Literal["id", "group"]
 """The column that names what is to be forgotten."""
@@ -41,6 +43,8 @@ class Erasure(Section):
     digests: list[str]
     lines: list[str] = []
     """Digests of lines that name them and could not be read as rows."""
+    windows: list[str] = []
+    """Of the rows that a model may have learnt from by then; test rows are none of them."""
 
 
 def digest_of_name(name: str) -> str:
@@ -94,6 +98,7 @@ class Erasures:
         reason: str,
         at: datetime,
         lines: Iterable[str] = (),
+        windows: Iterable[str] = (),
     ) -> Erasure:
         """Record that rows are to be forgotten; twice is harmless.
 
@@ -104,6 +109,7 @@ class Erasures:
             reason: why.
             at: when.
             lines: that name them and could not be read as rows.
+            windows: names of those whose training rows they are.
         """
         digests = sorted({digest_of_name(name) for name in names})
         unread = sorted({digest_of_name(line) for line in lines})
@@ -117,13 +123,24 @@ class Erasures:
                 column=column,
                 digests=digests,
                 lines=unread,
+                windows=sorted(set(windows)),
             )
             if self._series.create(number, made):
                 return made
 
+    @property
+    def last(self) -> int:
+        """The number of the last one, 0 for none."""
+        return self._series.last()
+
     def all(self) -> list[Erasure]:
         """Return all of them in the order in which they came."""
         return [self._series.read(number) for number in range(1, self._series.last() + 1)]
+
+    def since(self, number: int, windows: Container[str]) -> list[Erasure]:
+        """Return those after a number whose rows a model that read some windows learnt from."""
+        later = (self._series.read(each) for each in range(number + 1, self._series.last() + 1))
+        return [each for each in later if any(name in windows for name in each.windows)]
 
     def forgotten(self) -> Forgotten:
         """Return what they say together."""
@@ -136,3 +153,27 @@ class Erasures:
         }
         lines = frozenset(digest for each in records for digest in each.lines)
         return Forgotten(found | ({LINE: lines} if lines else {}))
+
+
+def forgotten_since(store: Store, prefix: str, run: str) -> str:
+    """Return why a run's model should not serve: rows that it read were forgotten since.
+
+    Args:
+        store: of the project.
+        prefix: of its ledger.
+        run: that trained the model.
+
+    Returns:
+        Words for people; empty where nothing was forgotten, or nothing is known of the run.
+    """
+    plan = Records(store, prefix, run).of("resolve").get("plan")
+    if plan is None:
+        return ""
+    windows = {Window.model_validate(each["window"]).name for each in plan["data"]["windows"]}
+    later = Erasures(store, prefix).since(plan.get("erasures", 0), windows)
+    if not later:
+        return ""
+    numbers = ", ".join(str(each.number) for each in later)
+    return (
+        f"rows that it may have learnt from were forgotten after its run began (record {numbers})"
+    )

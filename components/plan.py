@@ -138,4 +138,6 @@ class Plan(Section):
     champion_version: str
     generation: int
     """Number of the last ledger entry, 0 for none."""
+    erasures: int = 0
+    """Number of the last erasure; what is forgotten later was still read by the run."""
     code: str

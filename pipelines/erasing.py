@@ -106,25 +106,25 @@ def erase(store: Store, project: ProjectConfig, traces: Traces, home: Path) -> C
         traces: what the rows are told by.
         home: folder of everything on this machine.
     """
-    rows, asked = _clean_tables(store, project, traces)
+    # What says whose rows they are goes last: whoever is stopped on the way begins again, and
+    # of a row that the source has no more only the quarantine still knows the content.
     Readmissions(store, project.ledger).forget(frozenset(keys_of(traces.frame)))
+    embeddings = _clean_embeddings(store, traces)
     tables, deleted = _clean_artifacts(home, traces)
-    return Cleaned(
-        rows=rows + tables,
-        embeddings=_clean_embeddings(store, traces),
-        labels=RequestLog(store, project.ledger).withdraw(asked),
-        deleted=deleted,
-    )
+    rows, labels = _clean_tables(store, project, traces)
+    return Cleaned(rows=rows + tables, embeddings=embeddings, labels=labels, deleted=deleted)
 
 
-def _clean_tables(store: Store, project: ProjectConfig, traces: Traces) -> tuple[int, set[str]]:
-    """Clean the tables in a store; return rows taken out, and ids of those of the server's log."""
-    erased, asked = 0, set[str]()
-    own = f"{project.ledger}/"
-    for folder in (own, project.replay_ledger(""), "sources/", "summaries/", "trainjobs/"):
+def _clean_tables(store: Store, project: ProjectConfig, traces: Traces) -> tuple[int, int]:
+    """Clean the tables in a store; return rows taken out, and labels of the server's log."""
+    erased = labels = 0
+    own, waiting = f"{project.ledger}/", f"{project.ledger}/quarantine/"
+    for folder in (project.replay_ledger(""), "sources/", "summaries/", "trainjobs/", own, waiting):
         for key in store.list(folder):
+            if not key.endswith(".parquet") or (folder == own and key.startswith(waiting)):
+                continue
             # An empty object is what is left of a training that is through.
-            if not key.endswith(".parquet") or not (raw := store.get(key)):
+            if not (raw := store.get(key)):
                 continue
             frame = pd.read_parquet(io.BytesIO(raw))
             hit = traces.rows(frame)
@@ -132,15 +132,15 @@ def _clean_tables(store: Store, project: ProjectConfig, traces: Traces) -> tuple
                 continue
             erased += int(hit.sum())
             if key.startswith(f"{own}requests/"):
-                asked.update(frame["id"][hit])
-            store.put(key, _as_parquet(frame[~hit]))
+                labels += RequestLog(store, project.ledger).withdraw(set(frame["id"][hit]))
             vectors = f"{key.rpartition('/')[0]}/{_VECTORS}"
             if folder == "trainjobs/" and store.exists(vectors):
                 store.put(vectors, _left(store.get(vectors), hit))
             if folder == "sources/":  # what is no manifest has the table read again
                 part = key.removesuffix(".parquet").removesuffix(".unreadable")
                 store.put(f"{part}.json", b"{}")
-    return erased, asked
+            store.put(key, _as_parquet(frame[~hit]))
+    return erased, labels
 
 
 def _clean_embeddings(store: Store, traces: Traces) -> int:

@@ -7,7 +7,6 @@ artifacts that a cluster keeps in a bucket of its own.
 from __future__ import annotations
 
 import getpass
-import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from components.errors import BadInput
 from components.ledger import Ledger
 from components.online.kept import KeptHead, digests_of
 from components.quarantine import UNREAD, Quarantine
+from components.records import Records
 from components.resolve.core import known_windows
 from components.settings import Section
 from components.sources import open_source
@@ -77,6 +77,8 @@ class ForgetReport(Section):
     """Local files that showed one of the rows."""
     learnt: list[Learnt]
     heads: list[Taught]
+    unfinished: list[str]
+    """Runs that read the rows and have not ended, or were killed."""
 
 
 def forget(
@@ -92,8 +94,10 @@ def forget(
         dry_run: only say what would be done.
 
     Raises:
-        BadInput: the rows of the project have no groups.
+        BadInput: a name is empty, or the rows of the project have no groups.
     """
+    if not all(name.strip() for name in names):
+        raise BadInput(f"an empty {column} names nobody: it would be in every broken line")
     source = project.source
     if column == "group" and not (source.group_pattern or any(each.group for each in source.forms)):
         raise BadInput(
@@ -116,11 +120,18 @@ def forget(
         deleted=[],
         learnt=list(_learnt(project, store, frame)),
         heads=list(_heads(project, store, frame, names if column == "id" else ())),
+        unfinished=list(_unfinished(project, store, set(windows))),
     )
     if dry_run:
         return report
     made = Erasures(store, project.ledger).add(
-        column, names, getpass.getuser(), reason, datetime.now(UTC), traces.lines
+        column,
+        names,
+        getpass.getuser(),
+        reason,
+        datetime.now(UTC),
+        traces.lines,
+        _taught(frame)["window"],
     )
     for head in report.heads:
         KeptHead(store, project.ledger, head.champion).begin_anew()
@@ -172,24 +183,12 @@ def _all_windows(project: ProjectConfig, now: datetime) -> list[Window]:
 
 
 def _learnt(project: ProjectConfig, store: Store, frame: pd.DataFrame) -> Iterator[Learnt]:
-    """Yield the models of which a run says that it read windows with the rows.
-
-    Test rows were never learnt from.
-    """
-    taught = frame[~is_test(frame["group"].fillna(""))] if len(frame) else frame
-    windows = set(taught["window"])
+    """Yield the models of which a run says that it read windows with the rows."""
+    windows = set(_taught(frame)["window"])
     contents = {each for each in frame["text"] if each}
-    folder = f"{project.ledger}/runs/"
-    runs = {key.removeprefix(folder).split("/")[0] for key in store.list(folder)}
-    for run in sorted(runs):
-        try:
-            made = json.loads(store.get(f"{folder}{run}/register.json"))
-            plan = json.loads(store.get(f"{folder}{run}/resolve.json"))["plan"]
-        except ObjectMissing:
-            continue
-        seen = [_name_of(each["window"]) for each in plan["data"]["windows"]]
-        common = [each for each in seen if each in windows]
-        if common:
+    for run, common in _readers(project, store, windows):
+        made = Records(store, project.ledger, run).of("register")
+        if made:
             yield Learnt(
                 version=made["version"],
                 bundle=made["bundle"],
@@ -197,6 +196,31 @@ def _learnt(project: ProjectConfig, store: Store, frame: pd.DataFrame) -> Iterat
                 windows=common,
                 shows=_shows(store, made["bundle"], contents),
             )
+
+
+def _taught(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that a model may have learnt from: test rows never were."""
+    return frame[~is_test(frame["group"].fillna(""))] if len(frame) else frame
+
+
+def _unfinished(project: ProjectConfig, store: Store, windows: set[str]) -> Iterator[str]:
+    """Yield the runs that read some windows, and of which nobody knows how they ended."""
+    for run, _ in _readers(project, store, windows):
+        if not Records(store, project.ledger, run).of("notify"):
+            yield run
+
+
+def _readers(
+    project: ProjectConfig, store: Store, windows: set[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the runs that read some windows, with those of them that they read."""
+    folder = f"{project.ledger}/runs/"
+    runs = {key.removeprefix(folder).split("/")[0] for key in store.list(folder)}
+    for run in sorted(runs):
+        plan = Records(store, project.ledger, run).of("resolve").get("plan")
+        seen = [_name_of(each["window"]) for each in plan["data"]["windows"]] if plan else []
+        if common := [each for each in seen if each in windows]:
+            yield run, common
 
 
 def _heads(
@@ -281,6 +305,12 @@ def summary(report: ForgetReport) -> Iterator[str]:
         yield (
             f"the online head over bundle {head.champion[:12]} learnt from {head.rows} of the "
             f"rows{versions}: it {begins}, and the next tokiwa online learns all others again"
+        )
+    for run in report.unfinished:
+        yield (
+            f"run {run} read them and has not ended, unless it was killed: it promotes nothing by "
+            "itself any more, and what it still writes may hold them; forget them again when it "
+            "has ended"
         )
     if report.learnt or any(head.versions for head in report.heads):
         yield "retrain, and delete these versions, if nothing of the rows may remain in a model"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import shlex
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,46 +20,14 @@ from components.rollout.record import Rollouts
 from pipelines.project import ProjectConfig
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A candidate, and what became of it."""
-
-    candidate: Candidate
-    state: str
-    """``champion``, ``promoted`` once, ``rejected``, ``waiting``, ``kept``, ``inconclusive``."""
-    detail: str
-
-
-def standings(project: ProjectConfig) -> list[Standing]:
-    """Return all candidates of a project, oldest first, with what became of each."""
-    store = home.store()
-    candidates = Candidates(store, project.ledger)
-    entries = Ledger(store, project.ledger).entries()
-    promoted = {entry.bundle: entry for entry in entries}
-    head = entries[-1].bundle if entries else ""
-    out = []
-    for each in candidates.all():
-        no, entry = candidates.rejection(each.version), promoted.get(each.bundle)
-        if entry is not None:
-            state = "champion" if each.bundle == head else "promoted"
-            detail = f"by {entry.by}: {entry.reason}"
-        elif no is not None:
-            state, detail = "rejected", f"by {no.by}: {no.reason}"
-        else:
-            state = {"promote": "waiting", "keep": "kept"}.get(each.verdict, each.verdict)
-            detail = each.reason
-        out.append(Standing(each, state, detail))
-    return out
-
-
 def promote(
     project: ProjectConfig, typed: str, version: str, reason: str, force: bool
 ) -> DeployReport:
     """Make a registered challenger champion, as a person decides.
 
     It is proved in the server's code like any other. What the gate did not let through, what
-    somebody turned down, and what was compared with another champion than today's, is
-    promoted with ``force`` alone.
+    somebody turned down, what was compared with another champion than today's, and what may
+    have learnt from rows that were forgotten since, is promoted with ``force`` alone.
 
     Args:
         project: whose challenger.
@@ -125,6 +92,8 @@ def decided(
     if head is not None and head.bundle == candidate.bundle:
         raise BadInput(f"version {version} is the champion already, as entry {head.number}")
     doubts = _doubts(candidate, head.number if head else 0, candidates.rejection(version))
+    if forgotten := candidates.forgotten(candidate):
+        doubts.append(forgotten)
     if not doubts:
         return candidate, reason
     said = "; ".join(doubts)

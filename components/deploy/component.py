@@ -25,6 +25,7 @@ def deploy(
     from components import home, step
     from components.deploy import core
     from components.deploy.config import DeployConfig
+    from components.erasures import forgotten_since
     from components.freeze import Freezes
     from components.ledger import Ledger
     from components.records import Records
@@ -50,6 +51,7 @@ def deploy(
             requests=RequestLog(store, ledger),
             registry=home.registry(project),
             config=DeployConfig.from_json(config),
+            forgotten=forgotten_since(store, ledger, run),
         )
         report.metadata.update(version=result.version, generation=result.number)
         log.hand_over(result, report.path)

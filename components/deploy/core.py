@@ -17,7 +17,7 @@ from components import bundle, signature
 from components.deploy.budget import Cost, cost_of
 from components.deploy.config import DeployConfig
 from components.deploy.targets import TARGETS, Site
-from components.errors import BundleError, WorldError
+from components.errors import BundleError, StalePromotion, WorldError
 from components.freeze import Freezes
 from components.ledger import Ledger
 from components.registry import Registry
@@ -91,6 +91,7 @@ def deploy(
     registry: Registry,
     config: DeployConfig,
     by_hand: bool = False,
+    forgotten: str = "",
 ) -> DeployReport:
     """Check a published bundle and append it to the ledger, unless a person has to.
 
@@ -115,14 +116,19 @@ def deploy(
         registry: MLflow, whose alias mirrors the ledger.
         config: the section ``deploy``.
         by_hand: a person promotes, at once: that is the approval.
+        forgotten: why it must not serve unless a person insists, see ``forgotten_since``.
 
     Raises:
         BackendError: the place where it is to be served cannot be reached.
         BundleError: it is not signed by a trusted key, does not load, or answers otherwise
             than when it was evaluated.
         Frozen: a person promotes a model of a frozen project.
-        StalePromotion: the champion moved since the run began.
+        StalePromotion: the champion moved since the run began, or rows were forgotten.
     """
+    if forgotten and all(entry.key != key for entry in ledger.entries()):
+        raise StalePromotion(
+            f"version {version} is not promoted: {forgotten}; run again, which leaves them out"
+        )
     checked = proof(digest, predictions, code, store, config)
     checked = checked.model_copy(
         update={"cost": _cost(digest, predictions, store, requests, config)}

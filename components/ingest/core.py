@@ -21,7 +21,7 @@ from components.ingest.near_duplicates import NearDuplicates
 from components.occurrences import Occurrences
 from components.plan import Data, WindowData
 from components.settings import Section, digest_of
-from components.sources import Source, open_source
+from components.sources import Source, SourceConfig, open_source
 from components.sources.rows import WINDOW, Fingerprint, snapshot_schema
 from components.split import folded
 from components.store import Store
@@ -30,6 +30,9 @@ ROWS = "rows.parquet"
 UNREADABLE = "unreadable.parquet"
 MANIFEST = "manifest.json"
 LINEAGE = "openlineage.json"
+_PACKED: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
+"""A snapshot is read whole, once by each step: writing and unpacking count."""
+_BATCH = 1 << 12
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -171,14 +174,14 @@ def _write_rows(
     import pyarrow.parquet as pq
 
     written = _Written(schema.names)
-    seen = Occurrences()
+    seen, names = Occurrences(), Occurrences()
     near = None
     if config.near_duplicates is not None:
         near = NearDuplicates(config.near_duplicates)
     part = path.with_name(f".{path.name}")
     repeated = ["source", "label", WINDOW, *data.source.metadata]
     with (
-        pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer,
+        pq.ParquetWriter(part, schema, use_dictionary=repeated, **_PACKED) as writer,
         ThreadPoolExecutor(1) as packer,
         ThreadPoolExecutor(1) as hasher,
     ):
@@ -199,6 +202,7 @@ def _write_rows(
                 written.near_duplicates += int(np.count_nonzero(~new))
                 table = table.filter(pa.array(new))
             name = planned.window.name
+            table = _told_apart(table, data.source, names)
             table = table.append_column(
                 WINDOW, pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
             ).cast(schema)
@@ -216,18 +220,55 @@ def _write_rows(
     return written
 
 
+def _told_apart(table: Any, source: SourceConfig, seen: Occurrences) -> Any:
+    """Return a table without an id that a row before has, where ids come of the contents.
+
+    A table of the source tells its own rows apart, and knows nothing of those in others: two
+    people with the same answers may well be in two files.
+
+    Args:
+        table: rows of a window.
+        source: says which parts have no column of ids.
+        seen: ids of such parts so far.
+    """
+    nameless = [
+        part.name or None for part in source.parts if not (part.columns or source.columns).id
+    ]
+    if not nameless or not table.num_rows:
+        return table
+    ids = table["id"].combine_chunks()
+    theirs = pc.is_in(table["source"], pa.array(nameless, pa.string())).combine_chunks()
+    numbers = np.ones(len(ids), np.int64)
+    place = np.flatnonzero(theirs)
+    numbers[place] = seen.add(hash_array(ids.take(place).to_numpy(False), categorize=False))
+    again = np.flatnonzero(numbers > 1)
+    if not len(again):
+        return table
+    new = [f"{ids[int(row)]}~{numbers[row]}" for row in again]
+    mask = pa.array(numbers > 1)
+    ids = pc.replace_with_mask(ids, mask, pa.array(new, pa.string()))
+    return table.set_column(table.column_names.index("id"), "id", ids)
+
+
 def _keys(table: Any) -> NDArray[np.uint64]:
     """Return a number of 64 bits for the content and the label of each row ``[n]``.
 
     Two among ten million different rows have the same one by a chance of 3 in a million.
     """
-    texts = folded(table["text"]).to_numpy(zero_copy_only=False)
+    texts = table["text"]
+    # Some at a time: memory that is used again and again is faster than new memory.
+    hashes = [
+        hash_array(
+            folded(texts.slice(start, _BATCH)).to_numpy(zero_copy_only=False), categorize=False
+        )
+        for start in range(0, len(texts), _BATCH)
+    ]
     labels = table["label"].combine_chunks().dictionary_encode()
     names = hash_array(np.array(labels.dictionary.to_pylist(), dtype=object), categorize=False)
     # The last one stands for rows without a label.
     places = pc.fill_null(labels.indices, len(names)).to_numpy()
     of_label = np.append(names, _SPREAD)[places]
-    return np.asarray(hash_array(texts, categorize=False) * _SPREAD + of_label)
+    return np.asarray(np.concatenate([np.empty(0, np.uint64), *hashes]) * _SPREAD + of_label)
 
 
 def _write_unreadable(source: Source, data: Data, path: Path) -> dict[str, int]:

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, model_validator
 
 from components import bundle
+from components.erasures import Erasures
 from components.errors import BundleError, NoChampion, SourceError, UserError
 from components.freeze import Freezes
 from components.ledger import Entry
@@ -154,6 +155,7 @@ def resolve(
         champion=head.bundle if head else "",
         champion_version=head.version if head else "",
         generation=head.number if head else 0,
+        erasures=Erasures(store, f"projects/{project}").last,
         code=code_version(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import time
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -43,6 +44,11 @@ def _time_format(text: str) -> str:
     if text != ISO and text not in EPOCHS and "%" not in text:
         known = ", ".join((ISO, *EPOCHS))
         raise ValueError(f"known are {known}, or a pattern such as %d.%m.%Y %H:%M")
+    try:
+        time.strptime("", text)
+    except ValueError as error:  # "" is no time of any pattern
+        if "does not match" not in str(error):
+            raise ValueError(str(error)) from error
     return text
 
 

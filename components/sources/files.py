@@ -8,6 +8,7 @@ windows.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import digest_of
 from components.sources.columns import ColumnNames, Part, Pixels, TableConfig
-from components.sources.converting import UNREADABLE_CONTENT, Table
+from components.sources.converting import UNREADABLE_CONTENT, Changed, Table
 from components.sources.packed import is_packed, unpacked
 from components.sources.reading import TableSource
 from components.sources.tables import (
@@ -35,6 +36,7 @@ from components.sources.tables import (
     SEPARATORS,
     Block,
     Form,
+    Unreadable,
     blocks,
     kind_of,
     separator_in,
@@ -81,7 +83,12 @@ class FilesSource(TableSource):
 
     def tables(self, window: Window) -> list[Table]:
         """Return the files."""
-        return [table for part in self._config.files for table in self._tables(part)]
+        try:
+            return [table for part in self._config.files for table in self._tables(part)]
+        except FileNotFoundError as error:  # since it was listed
+            raise Changed(str(error.filename)) from error
+        except OSError as error:
+            raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
 
     def _tables(self, part: Part) -> Iterator[Table]:
         own, source = (part.root, part.requirement), (self._config.root, self._config.requirement)
@@ -92,6 +99,8 @@ class FilesSource(TableSource):
         reader = read_file
         if part.labels:
             labels = root / part.labels
+            if not labels.is_file():
+                raise ConfigError(f"there is no file {labels}; mend source.files or source.root")
             names = part.columns or self._config.columns
             tree += _version(labels, "")
             reader = partial(_read_with_labels, labels, names.id or "", names.label or "")
@@ -101,7 +110,7 @@ class FilesSource(TableSource):
     def _table(self, root: Path, part: Part, path: Path, tree: str, reader: Reader) -> Table:
         version = _version(path, tree)
         return Table(
-            name=str(path),
+            name=_named(path),
             version=version,
             part=part,
             blocks=partial(reader, path),
@@ -149,11 +158,13 @@ def _found(root: Path, part: Part) -> list[Path]:
         found = list(path.rglob("*"))
     elif path.exists():
         found = [path]
+        if not path.is_file():
+            raise ConfigError(f"{path} is no file that can be read more than once")
     else:
         raise ConfigError(f"there is no file {path}; mend source.files or source.root")
     inside = root.resolve()
     for each in found if not Path(part.path).is_absolute() else ():
-        if not each.resolve().is_relative_to(inside):
+        if not Path(os.path.realpath(each)).is_relative_to(inside):
             raise SourceError(f"{each} lies outside of {root}, see source.root")
     return sorted(
         each
@@ -164,28 +175,30 @@ def _found(root: Path, part: Part) -> list[Path]:
 
 def _version(path: Path, tree: str) -> str:
     """Return what changes with the content of a file, and of the images around it."""
-    try:
-        known = path.stat()
-        version = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ctime_ns}-{known.st_ino}"
-        if time.time() - max(known.st_mtime, known.st_ctime) < SETTLED_S:
-            with path.open("rb") as file:
-                version = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    known = path.stat()
+    version = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ctime_ns}-{known.st_ino}"
+    if time.time() - max(known.st_mtime, known.st_ctime) < SETTLED_S:
+        with path.open("rb") as file:
+            version = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{version}-{tree}" if tree else version
+
+
+def _named(path: Path) -> str:
+    """Return a path as text, also one that is written in another encoding."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _same(path: Path, version: str, tree: str) -> bool:
     try:
         return _version(path, tree) == version
-    except SourceError:
+    except OSError:
         return False  # it is gone
 
 
 def _tree(folder: Path) -> str:
     """Return the digest of the versions of all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest_of([[str(path.relative_to(folder)), _version(path, "")] for path in files])
+    return digest_of([[_named(path.relative_to(folder)), _version(path, "")] for path in files])
 
 
 def _picture(root: Path, folder: Path, name: str) -> bytes | None:
@@ -251,20 +264,27 @@ def separator_of(path: Path) -> str:
     return separator_in(sample.decode("utf-8-sig", "replace"), usual)
 
 
-def read_table(path: Path, separator: str) -> pd.DataFrame:
+def read_table(
+    path: Path, separator: str, encoding: str = "utf-8"
+) -> tuple[pd.DataFrame, list[Unreadable]]:
     """Read a whole file with every value as a string, None where one is missing.
 
+    Returns:
+        The rows, and what cannot be one.
+
     Raises:
-        SourceError: it, or a row of it, cannot be read.
+        SourceError: it, or each row of it, cannot be read.
     """
-    form = Form(separator)
+    form = Form(separator, encoding=encoding)
     frames: list[Any] = []
+    unreadable: list[Unreadable] = []
     try:
         for block in read_file(path, form, ()):
-            if block.unreadable:
-                row, reason, _ = block.unreadable[0]
-                raise ValueError(f"row {row} is {reason}")
+            unreadable += block.unreadable
             frames.append(block.table.to_pandas())
+        if unreadable and not sum(map(len, frames)):
+            row, reason, _ = unreadable[0]
+            raise ValueError(f"no row of it can be read; row {row} is {reason}")
     except UNREADABLE_CONTENT as error:
         likely = separator_of(path)
         hint = f"; is it separated by {likely!r}? See source.separator"
@@ -274,4 +294,4 @@ def read_table(path: Path, separator: str) -> pd.DataFrame:
     if not frames:
         raise SourceError(f"{path} is empty")
     frame = pd.concat(frames, ignore_index=True).astype(object)
-    return frame.where(frame.notna(), None)
+    return frame.where(frame.notna(), None), unreadable

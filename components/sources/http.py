@@ -34,6 +34,7 @@ from components.settings import digest_of
 from components.sources.columns import Part, TableConfig
 from components.sources.converting import Table
 from components.sources.files import read_file
+from components.sources.packed import is_packed
 from components.sources.reading import TableSource
 from components.sources.sql import Variable
 from components.sources.tables import JSON_LINES, PARQUET, kind_of
@@ -197,7 +198,7 @@ class HttpSource(TableSource):
             elif config.cursor_param:
                 address = _with(url, {**params, config.cursor_param: str(found)})
             else:
-                address = urljoin(address, str(found))
+                address = _joined(address, str(found))
         if address is not None:
             raise SourceError(f"{_public(url)} has more than {config.max_pages} pages")
 
@@ -236,7 +237,7 @@ class Client:
             answer = self._asked(url)
             try:
                 if answer.status in (301, 302, 303, 307, 308):
-                    url = urljoin(url, answer.headers.get("Location", ""))
+                    url = _joined(url, answer.headers.get("Location", ""))
                     continue
                 self._check(answer.status, url)
                 return self._content(answer, url, into), _next_link(answer.headers.get("Link", ""))
@@ -306,7 +307,8 @@ class Client:
 
         content = b""
         try:
-            for chunk in answer.stream(1 << 20):
+            # A packed file is packed once, also where a server calls that its encoding.
+            for chunk in answer.stream(1 << 20, decode_content=not is_packed(urlsplit(url).path)):
                 if into is not None:
                     into.write(chunk)
                 elif len(content) + len(chunk) > MAX_PAGE_BYTES:
@@ -373,6 +375,20 @@ def _public(url: str) -> str:
     """Return an address without what may be secret in it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _joined(url: str, other: str) -> str:
+    """Return the address that a page or a redirect names, which may be relative.
+
+    Raises:
+        SourceError: it is no address.
+    """
+    try:
+        joined = urljoin(url, other)
+        urlsplit(joined)
+    except ValueError as error:
+        raise SourceError(f"{_public(url)} leads to {other[:80]!r}, which is no address") from error
+    return joined
 
 
 def _with(url: str, params: dict[str, str]) -> str:

@@ -80,13 +80,16 @@ class Kept:
 
     def parts(self) -> list[KeptPart]:
         """Return everything that is kept, by the key."""
-        for key in self._store.list(f"{self._prefix}/"):
+        there = set(self._store.list(f"{self._prefix}/"))
+        for key in there:
             if key.endswith(".json") and key not in self._parts:
                 with suppress(ValueError):  # a power cut may have left half of it
                     part = KeptPart.from_json(self._store.get(key).decode())
-                    path = self._store.local_path(f"{part.key}.parquet")
-                    if path is None or (path.is_file() and path.stat().st_size == part.bytes):
-                        self._parts[key] = part
+                    # A bucket's lifecycle rule may have taken the rows, and left this.
+                    if {f"{part.key}.parquet", f"{part.key}.unreadable.parquet"} <= there:
+                        path = self._store.local_path(f"{part.key}.parquet")
+                        if path is None or _size(path) == part.bytes:
+                            self._parts[key] = part
         return [self._parts[key] for key in sorted(self._parts)]
 
     @contextmanager
@@ -134,6 +137,13 @@ class Kept:
                 draft.replace(place)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 class PartWriter:

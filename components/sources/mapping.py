@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,8 @@ ORDER = (MOMENT, "id", TABLE, ROW)
 INSTANT = pa.timestamp("us", "UTC")
 _OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 """Ends a time of day that says how far it is from UTC."""
+_CARRIES_OFFSET = re.compile(r"(?<!%)(?:%%)*%:?[zZ]")
+"""In a pattern of strptime, says how far a time is from UTC."""
 _FIRST, _AFTER = np.datetime64("1900-01-01", "us"), np.datetime64("2201-01-01", "us")
 
 Picture = Callable[[str], bytes | None]
@@ -79,12 +82,13 @@ class Mapper:
         self._offsets: bool | None = None
         self._numeric = False
         self._last: Any = None
+        self._numbers = np.zeros(0, np.int64)
         self.columns: list[str] = []
         self.readable = 0
 
     def rows(self, block: Block) -> tuple[Any, list[tuple[Unreadable, Any]]]:
         """Return the rows of a block, and what cannot be one with the moment to file it under."""
-        self.columns = block.columns
+        self.columns, self._numbers = block.columns, block.rows
         if block.columns_are_known:
             self.check(empty_is_wrong=False)
         table, count = block.table, len(block.rows)
@@ -228,14 +232,13 @@ class Mapper:
                 fine, np.where(fine, numbers, 0) * EPOCHS[style], np.iinfo(np.int64).min
             ).astype("<M8[us]")
         if style != ISO:
-            parsed = pd.to_datetime(times.to_pandas(), format=style, errors="coerce", utc=False)
-            if parsed.dtype == object or getattr(parsed.dt, "tz", None) is not None:
-                return _naive(pd.to_datetime(parsed, utc=True))
-            return self._local(parsed.to_numpy("<M8[us]"))
+            carried = _CARRIES_OFFSET.search(style) is not None
+            found = _leniently(times, carried, style)
+            return found if carried else self._local(found)
         some, found = self._iso(times)
         if some is not None:
             if self._offsets not in (None, some):
-                raise self._mixed_times()
+                raise self._mixed_times(times)
             self._offsets = some
         return found if some else self._local(found)
 
@@ -252,19 +255,30 @@ class Mapper:
             return some, read.to_numpy(zero_copy_only=False).astype("<M8[us]")
         carried = pc.fill_null(pc.match_substring_regex(times, _OFFSET), False)
         aware, local = carried, pc.invert(carried)
-        found = [_leniently(times.filter(aware), utc=True), _leniently(times.filter(local), False)]
+        found = [_leniently(times.filter(aware), True), _leniently(times.filter(local), False)]
         there = [not np.isnat(each).all() for each in found]
         # What is no time at all is neither with an offset nor without.
         if all(there):
-            raise self._mixed_times()
+            raise self._mixed_times(times)
         values = np.full(len(times), "NaT", "<M8[us]")
         for read, mask in zip(found, (aware, local), strict=True):
             values[np.asarray(mask)] = read
         return (there[0] if any(there) else None), values
 
-    def _mixed_times(self) -> SourceError:
+    def _mixed_times(self, times: Any) -> SourceError:
+        carried = np.asarray(pc.fill_null(pc.match_substring_regex(times, _OFFSET), False))
+        there = np.asarray(pc.fill_null(pc.match_substring_regex(times, r"^\d{4}-?\d\d"), False))
+        first = carried if self._offsets is None else there & (carried != self._offsets)
+        others = there & ~carried if self._offsets is None else np.zeros(len(times), bool)
+        shown = [
+            f"row {self._numbers[place]} has {times[place].as_py()[:40]!r}"
+            for place in sorted(
+                int(np.flatnonzero(each)[0]) for each in (first, others) if each.any()
+            )
+        ]
         return SourceError(
-            f"{self._table}: the times are not all ISO 8601: some carry an offset and some do not"
+            f"{self._table}: the times are not all ISO 8601: some carry an offset and some do not "
+            f"({', '.join(shown)}); write them in one way"
         )
 
     def _local(self, clock: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
@@ -347,14 +361,35 @@ def _naive(index: Any) -> NDArray[np.datetime64]:
     return values
 
 
-def _leniently(times: Any, utc: bool) -> NDArray[np.datetime64]:
-    """Return ISO 8601 times one by one, NaT where one is none."""
+def _leniently(times: Any, utc: bool, style: str = ISO) -> NDArray[np.datetime64]:
+    """Return times one by one, NaT where one is none.
+
+    Args:
+        times: texts ``[n]``.
+        utc: whether they carry offsets.
+        style: a pattern of strptime, or ISO 8601.
+    """
+    # Words such as "now" are read by a clock, and mean something else each time.
+    times = pc.if_else(pc.match_substring_regex(times, r"\d"), times, None)
     values = times.to_pandas()
-    parsed = pd.to_datetime(values, format="ISO8601", errors="coerce", utc=utc)
-    if utc:
-        return _naive(parsed)
-    found: NDArray[np.datetime64] = parsed.to_numpy().astype("<M8[us]")
+    wanted = "ISO8601" if style == ISO else style
+    parsed = pd.to_datetime(values, format=wanted, errors="coerce", utc=utc)
+    found: NDArray[np.datetime64] = _naive(parsed) if utc else parsed.to_numpy().astype("<M8[us]")
+    for place in np.flatnonzero(np.isnat(found) & np.asarray(pc.is_valid(times))):
+        found[place] = _far(values.iloc[place], style)
     return found
+
+
+def _far(text: str, style: str) -> np.datetime64:
+    """Return a time that pandas does not know, for it is centuries away; NaT for what is none."""
+    try:
+        read = datetime.fromisoformat(text) if style == ISO else datetime.strptime(text, style)
+        moment = np.datetime64(
+            (read.astimezone(UTC) if read.tzinfo else read).replace(tzinfo=None), "us"
+        )
+    except (ValueError, OverflowError):
+        return np.datetime64("NaT", "us")
+    return moment if moment < _FIRST or moment >= _AFTER else np.datetime64("NaT", "us")
 
 
 def _some(names: list[str]) -> str:

@@ -9,6 +9,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -150,7 +151,8 @@ class TableSource(ABC):
         # Of a window without tables there is nothing to save.
         keeps = self._given is not None and bool(self.listing(window))
         if keeps and self._store.exists(key):
-            return Facts.from_json(self._store.get(key).decode())
+            with suppress(ValueError):  # a power cut may have left half of it
+                return Facts.from_json(self._store.get(key).decode())
         found, rows = Fingerprint((*COLUMNS, *self._config.metadata)), 0
         for part in self._cuts(window):
             table, _ = self.table(window, part)
@@ -252,7 +254,11 @@ class TableSource(ABC):
         rows = pa.concat_tables(
             [kept_schema(self._config).empty_table(), *self._kept_rows(window, part)]
         )
-        return self._labelled(rows.sort_by([(name, "ascending") for name in ORDER]))
+        order = pc.sort_indices(rows, [(name, "ascending") for name in ORDER])
+        # What comes in order, as logs do, is not copied.
+        if not np.array_equal(order, np.arange(len(order))):
+            rows = rows.take(order)
+        return self._labelled(rows)
 
     def _kept_rows(self, window: Window, part: Window) -> Iterator[Any]:
         """Yield the kept rows of a part of a window, some at a time and in no order."""

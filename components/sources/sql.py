@@ -30,6 +30,8 @@ from components.windows import ALL_TIME, Window
 
 ROWS = 20_000
 """Rows that are fetched at a time."""
+EXAMPLES = 100
+"""Times that tell of which type they are; some may be beyond Python's."""
 CONNECT_S = 10
 _NAME = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)?")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -161,6 +163,7 @@ class SqlSource(TableSource):
                     )
                     most = self._config.statement_timeout_s * 1000
                     connection.execute(text(f"SET LOCAL statement_timeout = {most}"))
+                    _keep_far_times(connection.connection.driver_connection)
                 yield connection
         except DBAPIError as error:
             raise self._explained(error.orig) from error
@@ -196,7 +199,8 @@ class SqlSource(TableSource):
             schema, _, name = self._config.table.rpartition(".")
             return table(name, schema=schema or None)
         query = str(self._config.query).strip().rstrip(";").replace(":", "\\:")
-        return text(f"({query}) AS source_rows")
+        # A comment may end it.
+        return text(f"({query}\n) AS source_rows")
 
     def _columns(self, connection: Any) -> list[str]:
         from sqlalchemy import false, select, text
@@ -211,9 +215,13 @@ class SqlSource(TableSource):
         time = self._config.columns.time
         if time is None or window == ALL_TIME:
             return statement
-        example = connection.execute(
-            select(column(time)).select_from(self._from()).where(column(time).is_not(None)).limit(1)
-        ).scalar()
+        some: Any = select(column(time)).select_from(self._from())
+        examples = (
+            connection.execute(some.where(column(time).is_not(None)).limit(EXAMPLES))
+            .scalars()
+            .all()
+        )
+        example = next((each for each in examples if isinstance(each, date)), None)
         begins: date = window.begins
         ends: date = window.ends
         if isinstance(example, datetime) and example.tzinfo is None:
@@ -250,16 +258,18 @@ class SqlSource(TableSource):
         return "-".join(str(_text(value)) for value in answer)
 
     def _blocks(self, window: Window, version: str, wanted: Sequence[str]) -> Iterator[Block]:
-        from sqlalchemy import column
+        from sqlalchemy import Text, cast, column
 
         with self._connected() as connection:
             there = self._columns(connection)
             if self._version(connection, window) != version:
                 raise Changed(f"{self._config.table or 'the query'} on {self._server}")
             taken = [name for name in wanted or there if name in there]
-            order: list[Any] = [
-                column(each) for each in (self._config.key, self._config.columns.id) if each
-            ]
+            first_by = [each for each in (self._config.key, self._config.columns.id) if each]
+            # Where these leave rows equal, a database gives them in any order, and each time in
+            # another: then what is in them decides.
+            rest = [cast(column(each), Text) for each in taken if each not in first_by]
+            order: list[Any] = [*(column(each) for each in first_by), *rest]
             statement = self._selected(connection, window, taken).order_by(*order)
             answer = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
                 statement
@@ -277,6 +287,37 @@ class SqlSource(TableSource):
             if first == 1:
                 none = {name: pa.array([], pa.string()) for name in taken}
                 yield Block(pa.table(none), np.zeros(0, np.int64), there)
+
+
+def _keep_far_times(connection: Any) -> None:
+    """Let a psycopg connection give times beyond Python's, such as ``infinity``, as texts.
+
+    One of them is a bad row, and no reason to read none.
+    """
+    adapters = getattr(connection, "adapters", None)
+    if adapters is None:
+        return  # another driver
+    from psycopg import DataError
+    from psycopg.abc import Buffer
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    for name in ("date", "timestamp", "timestamptz"):
+        oid = adapters.types[name].oid
+        usual = adapters.get_loader(oid, Format.TEXT)
+
+        class Lenient(Loader):
+            def __init__(self, oid: int, context: Any = None, usual: Any = usual) -> None:
+                super().__init__(oid, context)
+                self._usual = usual(oid, context)
+
+            def load(self, data: Buffer) -> Any:
+                try:
+                    return self._usual.load(data)
+                except DataError:
+                    return bytes(data).decode()
+
+        adapters.register_loader(name, Lenient)
 
 
 def _text(value: Any) -> str | None:

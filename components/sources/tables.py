@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from types import NoneType
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -39,6 +40,15 @@ AHEAD = 3
 """Blocks that are parsed while an earlier one is worked on."""
 RAW_CHARACTERS = 2_000
 """Of an unreadable row, so many characters are kept for the one who mends it."""
+_MAGIC = {
+    ".gz": b"\x1f\x8b",
+    ".bz2": b"BZh",
+    ".xz": b"\xfd7zXZ",
+    ".zst": b"\x28\xb5\x2f\xfd",
+    ".zip": b"PK\x03\x04",
+    ".parquet": b"PAR1",
+}
+"""With what files of other forms begin."""
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
 _TEXTS = {str, NoneType}
 _PLAIN = {*_TEXTS, int, bool}
@@ -46,6 +56,7 @@ _MARK = "\ufdd0"
 """Stands for bytes that are no text; Unicode promises that it is never a character."""
 _QUOTED = re.compile(rb'(?:(?<=[,;|\t\r\n])|\A)"(?:[^"]++|"")*+("?)')
 _QUOTE, _NEWLINES = 34, (10, 13)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 class Unreadable(NamedTuple):
@@ -331,7 +342,13 @@ def _header(data: bytes, form: Form) -> tuple[list[str], bytes]:
     if not form.header:
         return [str(number) for number in range(len(names))], data
     if any(_MARK in name for name in names):
-        raise ValueError("the names of its columns are not written in UTF-8; see source.encoding")
+        packed = next((each for each, magic in _MAGIC.items() if data.startswith(magic)), "")
+        if packed:
+            raise ValueError(f"it is packed, or of another form: its name should end in {packed}")
+        raise ValueError(
+            f"the names of its columns are not written in {form.encoding.upper()}; "
+            "see source.encoding, such as cp1252 or cp932"
+        )
     start = 0
     for _ in range(reader.line_num):
         ends = [end for end in (data.find(b"\n", start), data.find(b"\r", start)) if end >= 0]
@@ -519,7 +536,8 @@ def _parquet(stream: BinaryIO, form: Form, wanted: Sequence[str]) -> Iterator[Bl
         images = form.image in columns and _holds_bytes(schema.field(form.image).type)
         first = 1
         for batch in file.iter_batches(batch_size=1 << 14, columns=taken):
-            values = {name: batch.column(name) for name in taken}
+            # Of two columns of one name the first; whoever wants it is told that there are two.
+            values = {name: batch.column(batch.schema.names.index(name)) for name in taken}
             table = pa.table(
                 {
                     name: _images(each) if images and name == form.image else _strings(each)
@@ -529,7 +547,7 @@ def _parquet(stream: BinaryIO, form: Form, wanted: Sequence[str]) -> Iterator[Bl
             rows = np.arange(first, first + batch.num_rows, dtype=np.int64)
             first += batch.num_rows
             block = Block(table, rows, columns, images=images)
-            marked = any(pa.types.is_binary(each.type) for each in values.values())
+            marked = any(_may_be_broken(each) for each in values.values())
             yield _unmarked(block, form) if marked else block
         if first == 1:
             none = {name: pa.array([], pa.string()) for name in taken}
@@ -552,26 +570,82 @@ def _images(values: Any) -> Any:
     return pa.array(encoded, pa.string())
 
 
+def _may_be_broken(values: Any) -> bool:
+    """Tell whether a column may hold bytes that are no text."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _may_be_broken(values.dictionary)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _is_broken(values)
+    return _holds_bytes(kind) and not pa.types.is_struct(kind)
+
+
+def _is_broken(values: Any) -> bool:
+    """Tell whether strings, whose writer promised that they are text, are not."""
+    try:
+        # Only a cast from bytes looks at them.
+        values.cast(pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return True
+    return False
+
+
 def _strings(values: Any) -> Any:
     """Return a column as strings, as Python shows its values."""
     kind = values.type
     if pa.types.is_dictionary(kind):
-        return _strings(values.cast(kind.value_type))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
+        return _strings(values.dictionary_decode())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return (
+            _strings(values.cast(pa.large_binary()))
+            if _is_broken(values)
+            else values.cast(pa.string())
+        )
+    if pa.types.is_integer(kind):
         return values.cast(pa.string())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if _holds_bytes(kind) and not pa.types.is_struct(kind):
         texts = [
             None if each is None else each.decode("utf-8", "tokiwa-mark")
             for each in values.to_pylist()
         ]
         return pa.array(texts, pa.string())
     if pa.types.is_timestamp(kind):
-        texts = [None if each is None else each.isoformat() for each in _moments(values)]
-        return pa.array(texts, pa.string())
-    return pa.array([_as_text(value) for value in values.to_pylist()], pa.string())
+        return pa.array(_moments(values), pa.string())
+    try:
+        found = [_as_text(value) for value in values.to_pylist()]
+    except (OverflowError, ValueError):  # some day or length of time is beyond Python's
+        found = [_as_text(_python_value(value)) for value in values]
+    return pa.array(found, pa.string())
 
 
-def _moments(values: Any) -> list[Any]:
-    """Return timestamps as Python knows them, cut to whole microseconds."""
-    found: list[Any] = values.cast(pa.timestamp("us", values.type.tz), safe=False).to_pylist()
-    return found
+def _python_value(scalar: Any) -> Any:
+    """Return what Python makes of a value; of one beyond its own, words for what it is."""
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        # Nothing that could be read as a day or a number.
+        return f"{getattr(scalar, 'value', '?')} as {scalar.type}"
+
+
+def _moments(values: Any) -> list[str | None]:
+    """Return timestamps in ISO 8601, cut to whole microseconds."""
+    unit, zone = values.type.unit, values.type.tz
+    try:
+        # Unsafe is to cut nanoseconds, as wanted, and to let longer units overflow.
+        whole = values.cast(pa.timestamp("us", zone), safe=unit != "ns").to_pylist()
+        return [None if each is None else each.isoformat() for each in whole]
+    except (OverflowError, ValueError, LookupError):
+        # A zone that nobody knows, and instants beyond the year 9999: one by one, as UTC.
+        begin = datetime(1970, 1, 1, tzinfo=UTC if zone else None)
+        return [
+            None if each is None else _instant(begin, each, unit)
+            for each in values.cast(pa.int64()).to_pylist()
+        ]
+
+
+def _instant(begin: datetime, number: int, unit: str) -> str:
+    """Return an instant in ISO 8601; of one that Python does not know, the number."""
+    try:
+        return (begin + timedelta(microseconds=number * 10**6 // _PER_SECOND[unit])).isoformat()
+    except OverflowError:
+        return f"{number} {unit} after 1970"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,8 @@ MISSING, OTHER = 0, 1
 PLACES = 64
 """Places that each category has, with these two."""
 QUANTILES = 101
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)
+_LARGE = 1e100
 CLIPPED = 0.005
 """With scaling ``standard``, numbers beyond this quantile on either side are taken for it."""
 
@@ -52,28 +55,37 @@ class ColumnState(Section):
         """Return what is learnt of the values of a column; nothing of an empty one."""
         there = [value for value in values if value is not None]
         if kind == "category":
-            counts = sorted(Counter(there).items(), key=lambda each: (-each[1], each[0]))
+            spelled = Counter(map(spelling, there))
+            counts = sorted(spelled.items(), key=lambda each: (-each[1], each[0]))
             return cls(kind=kind, values=[value for value, _ in counts[: PLACES - 2]])
         numbers = np.array([number_in(value) for value in there], dtype=np.float64)
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return cls(kind=kind)
+        # What is squared below must not overflow, or one such number is the end of the column.
+        largest = float(np.abs(numbers).max())
+        unit = largest if largest > _LARGE else 1.0
+        numbers = numbers / unit
         low, high = np.quantile(numbers, [CLIPPED, 1 - CLIPPED])
         clipped = numbers.clip(low, high)
         return cls(
             kind=kind,
-            quantiles=np.quantile(numbers, np.linspace(0, 1, QUANTILES)).tolist(),
-            mean=float(clipped.mean()),
-            deviation=float(clipped.std()) or 1.0,
+            quantiles=(np.quantile(numbers, np.linspace(0, 1, QUANTILES)) * unit).tolist(),
+            mean=float(clipped.mean() * unit),
+            deviation=float(clipped.std() * unit) or 1.0,
         )
 
     def place(self, value: str | None) -> int:
         """Return the place of a category; before anything was learnt, one by its hash."""
         if value is None:
             return MISSING
+        value = spelling(value)
         if not self.values:
-            return 2 + int.from_bytes(hashlib.sha256(value.encode()).digest()[:4]) % (PLACES - 2)
-        return 2 + self.values.index(value) if value in self.values else OTHER
+            digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+            return 2 + int.from_bytes(digest[:4]) % (PLACES - 2)
+        # Older bundles hold whole numbers as their tables wrote them.
+        known = next((each for each in (value, f"{value}.0") if each in self.values), None)
+        return OTHER if known is None else 2 + self.values.index(known)
 
     def scaled(self, numbers: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
         """Return numbers ``[n]`` as a network reads them, about from -3 to 3; NaN stays NaN.
@@ -96,6 +108,19 @@ class ColumnState(Section):
         upward = np.interp(numbers, self.quantiles, ranks)
         downward = 1 - np.interp(-numbers, [-each for each in self.quantiles[::-1]], ranks)
         return np.asarray(ndtri(((upward + downward) / 2).clip(0.001, 0.999)))
+
+
+def spelling(value: str) -> str:
+    """Return a category with one spelling of whole numbers.
+
+    A table writes a code as ``1.0`` as soon as one is missing, and a client sends ``1``.
+
+    Examples:
+        >>> spelling("1.0"), spelling("-2.00"), spelling("1.5"), spelling("v1.0")
+        ('1', '-2', '1.5', 'v1.0')
+    """
+    found = _WHOLE.fullmatch(value)
+    return found[1] if found else value
 
 
 def number_in(value: str | None) -> float:
@@ -148,7 +173,7 @@ def fields_of(content: str, columns: Sequence[str]) -> dict[str, str | None]:
     """
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError("not a JSON object") from error
     if not isinstance(found, dict):
         raise SourceError("not a JSON object")

@@ -30,6 +30,7 @@ from components.tasks.columns import (
     fields_of,
     number_in,
     record_of,
+    spelling,
 )
 from components.tasks.model import Content, Example, Features, Network, rule_in
 from components.tasks.task import Checks
@@ -269,7 +270,7 @@ class TabularClassifier(Classifier):
     def input_categories(self, contents: Sequence[str]) -> dict[str, list[str]]:
         """Return the columns of categories."""
         return {
-            name: ["missing" if value is None else value for value in values]
+            name: ["missing" if value is None else spelling(value) for value in values]
             for name, values in self._values(contents, "category").items()
         }
 

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from components.errors import BadInput
 from pipelines import runners
 from pipelines.commands.options import AsJson, Overrides, Project, Window, refuse_unknown
 from pipelines.commands.printing import out, print_json, print_table, quoted
-from pipelines.project import load, shipped_projects
+from pipelines.console import err
+from pipelines.project_file import load, shipped_projects
 
 
 def compile(
@@ -56,15 +56,11 @@ def submit(
     shown = {"run": run, "link": link}
     if not as_json:
         out.print(f"started {run}: {link}", markup=False, soft_wrap=True)
-    quiet = Console(stderr=True, highlight=False, emoji=False)
     try:
         if wait:
-            submission.wait(backend, run, lambda state: quiet.print(state.lower(), style="dim"))
+            submission.wait(backend, run, lambda state: err.print(state.lower(), style="dim"))
             shown |= next(submission.verdicts_of(config, [run]))
-    except KeyboardInterrupt:
-        quiet.print(f"stopped waiting; the run goes on: {link}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    finally:
+    finally:  # the run goes on, however the waiting ends
         if as_json:
             print_json(shown)
     if wait and not as_json:

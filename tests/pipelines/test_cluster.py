@@ -27,7 +27,7 @@ from pipelines.cluster import (
     Retries,
 )
 from pipelines.placement import RETRIED_FOR, TITLES
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "canary-access-key",

@@ -13,10 +13,11 @@ import pytest
 from safetensors.numpy import load
 
 from components import home
-from components.erasures import Erasures
+from components.erasures import Erasures, forgotten_since
 from components.errors import BadInput
 from components.ingest.core import ingest
 from components.quarantine import Quarantine, Readmissions, keeper, taken_in
+from components.records import Records
 from components.request_log import (
     COLUMNS,
     Feedback,
@@ -27,11 +28,12 @@ from components.request_log import (
 )
 from components.resolve.core import resolve
 from components.split import is_test
+from components.store import LocalStore
 from components.validate.core import validate
 from pipelines.cli import main
 from pipelines.draft_schema import drafted
 from pipelines.forgetting import forget, summary
-from pipelines.project import load as load_project
+from pipelines.project_file import load as load_project
 from pipelines.quarantining import found, listed, readmit
 from pipelines.rows import prepared_rows
 
@@ -176,6 +178,7 @@ def test_a_row_whose_reason_a_person_waives_is_taken_as_it_is(shop, tmp_path):
         (["nobody"], {}, "no row in quarantine has the id or key 'nobody'"),
         (["r200"], {}, "the label is none of the task's. Put it right with --set"),
         (["r200"], {"mood": "x"}, "rows have no column mood; there are id, group"),
+        (["r200"], {"day": "x"}, "no column day; day is called time here; there are id, group"),
         (["twice"], {"id": "once"}, "2 rows cannot have one id; name a single one by its key"),
     ],
 )
@@ -184,6 +187,25 @@ def test_what_cannot_be_taken_in_says_why(shop, tmp_path, names, changes, says):
     with pytest.raises(BadInput, match=says):
         readmit(shop, names, changes, "why not")
     assert Readmissions(home.store(), shop.ledger).last == 0
+
+
+def test_a_name_means_the_row_of_that_id_and_no_other(shop, tmp_path):
+    run(shop, tmp_path / "1")
+    rows = listed(shop)
+    assert found(shop, ["r200"])["id"].tolist() == ["r200"]
+    key = rows["key"].iloc[0]
+    assert found(shop, [key[:12]])["key"].tolist() == [key]
+    with pytest.raises(BadInput, match="no row in quarantine has the id or key ''"):
+        found(shop, [""])
+    keys = rows["key"].tolist()
+    begins = next(each[0] for each in keys if sum(one[0] == each[0] for one in keys) > 1)
+    with pytest.raises(BadInput, match=f"'{begins}' begins the keys of . rows; write more of it"):
+        found(shop, [begins])
+    # An id that begins the key of another row is that id.
+    Quarantine(home.store(), shop.ledger).keep(
+        rows.iloc[:1].drop(columns=["key", "state"]).assign(id=keys[1][0])
+    )
+    assert found(shop, [keys[1][0]])["id"].tolist() == [keys[1][0]]
 
 
 def test_of_two_rows_with_one_id_one_gets_another(shop, tmp_path):
@@ -373,6 +395,75 @@ def test_models_that_may_have_learnt_from_the_rows_are_named(shop, tmp_path):
     (learnt,) = forget(shop, "group", [taught], "asked to", dry_run=True).learnt
     assert (learnt.version, learnt.windows, learnt.shows) == ("3", ["2026-01-12"], False)
     assert forget(shop, "group", [tested], "asked to", dry_run=True).learnt == []
+
+
+def test_what_was_forgotten_after_a_run_began_is_held_against_its_model(shop, tmp_path):
+    store = home.store()
+    plan, _, _ = run(shop, tmp_path / "1")
+    content = {"plan": plan.model_dump(mode="json")}
+    Records(store, shop.ledger, "run-1").write("resolve", content)
+    assert forgotten_since(store, shop.ledger, "run-1") == ""
+    groups = [f"c{number}" for number in range(120, 140)]
+    tested = next(group for group in groups if is_test([group])[0])
+    taught = next(group for group in groups if not is_test([group])[0])
+    # It reads test rows all the same, and may go on writing them.
+    assert forget(shop, "group", [tested], "asked to").unfinished == ["run-1"]
+    assert forgotten_since(store, shop.ledger, "run-1") == ""
+    report = forget(shop, "group", [taught], "asked to")
+    assert any("run run-1 read them and has not ended" in line for line in summary(report))
+    assert "(record 2)" in forgotten_since(store, shop.ledger, "run-1")
+    Records(store, shop.ledger, "run-1").write("notify", {"result": "promoted"})
+    assert forget(shop, "group", [taught], "asked to").unfinished == []
+    # A run that begins now leaves them out.
+    plan, _, _ = run(shop, tmp_path / "2")
+    content = {"plan": plan.model_dump(mode="json")}
+    Records(store, shop.ledger, "run-2").write("resolve", content)
+    assert forgotten_since(store, shop.ledger, "run-2") == ""
+    assert forgotten_since(store, shop.ledger, "unknown") == ""
+
+
+def test_forgetting_that_is_broken_off_anywhere_is_done_by_doing_it_again(
+    shop, tmp_path, monkeypatch
+):
+    path = tmp_path / "rows.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    (hers,) = (line for line in lines if WRITTEN in line)
+    odd = hers.replace(",good,", ",godo,").replace(",bad,", ",bda,")
+    path.write_text("".join(odd if line == hers else line for line in lines))
+    run(shop, tmp_path / "1")
+    # Only the quarantine knows the row any more.
+    path.write_text("".join(line for line in lines if line != hers))
+    page = home.home() / "artifacts" / "page.txt"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"one row was {WRITTEN}")
+    put, left = LocalStore.put, [0]
+
+    def broken_off(self, key, data):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        put(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put", broken_off)
+        for number in range(30):
+            left[0] = number
+            try:
+                forget(shop, "group", ["ann"], "asked to")
+                break
+            except KeyboardInterrupt:
+                continue
+        else:
+            pytest.fail("it never came to its end")
+    assert traces(home.store(), ["ann", "r150"], [WRITTEN]) == {}
+    assert not page.exists()
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_nobody(shop, name):
+    with pytest.raises(BadInput, match="an empty id names nobody"):
+        forget(shop, "id", ["r1", name], "asked to")
+    assert Erasures(home.store(), shop.ledger).last == 0
 
 
 def test_the_command_forgets(shop, tmp_path, capsys):

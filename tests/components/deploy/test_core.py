@@ -52,7 +52,17 @@ class World:
         (self.folder / str(seed)).mkdir(exist_ok=True)
         table.assign(text=texts).to_parquet(self.folder / str(seed) / "predictions.parquet")
 
-    def deploy(self, seed, *, generation, run="run-1", predictions=None, by_hand=False, **config):
+    def deploy(
+        self,
+        seed,
+        *,
+        generation,
+        run="run-1",
+        predictions=None,
+        by_hand=False,
+        forgotten="",
+        **config,
+    ):
         return deploy(
             self.digests[seed],
             self.folder / str(predictions or seed),
@@ -71,6 +81,7 @@ class World:
             registry=self.registry,
             config=DeployConfig(**config),
             by_hand=by_hand,
+            forgotten=forgotten,
         )
 
 
@@ -148,6 +159,15 @@ def test_a_retry_repairs_the_alias(world, alias, tracking_uri):
     MlflowClient(tracking_uri).delete_registered_model_alias("demo", ALIAS)
     world.deploy(1, generation=0)
     assert alias() == "1"
+
+
+def test_a_model_of_rows_that_were_forgotten_meanwhile_changes_nothing(world, alias):
+    with pytest.raises(StalePromotion, match="not promoted: rows were forgotten; run again"):
+        world.deploy(1, generation=0, forgotten="rows were forgotten")
+    assert world.ledger.head() is None
+    first = world.deploy(1, generation=0)
+    # A retry of what was done before is the same act.
+    assert world.deploy(1, generation=0, forgotten="rows were forgotten") == first
 
 
 def test_a_stale_promotion_changes_nothing(world, alias):

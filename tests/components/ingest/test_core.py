@@ -20,7 +20,7 @@ from components.sources import open_source
 from components.sources.files import ColumnNames, FilesConfig, Part
 from components.sources.rows import declared_metadata
 from components.split import content_digest
-from components.windows import Window
+from components.windows import ALL_TIME, Window
 
 WEEKS = [Window.of_days(date(2026, 1, day), 7, ZoneInfo("UTC")) for day in (5, 12)]
 KEEP = IngestConfig(drop_duplicates=False)
@@ -100,6 +100,35 @@ def test_of_equal_rows_the_first_in_the_order_of_the_windows_is_kept(tmp_path):
     ]
     assert report.rows_by_window == {"2026-01-05": 1, "2026-01-12": 2}
     assert (report.read, report.duplicates) == (4, 1)
+
+
+@pytest.mark.parametrize("names", [("", ""), ("a", "b"), ("", "b")])
+def test_rows_of_several_files_without_ids_are_told_apart(tmp_path, names):
+    """Two people with the same answers may well be in two files."""
+    for name, label in (("one", "x"), ("two", "y")):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\nthe same,{label}\n{name},x\n")
+    parts = [
+        Part(path=f"{path}.csv", name=name)
+        for path, name in zip(("one", "two"), names, strict=True)
+    ]
+    source = FilesConfig(root=str(tmp_path), files=parts)
+    facts = open_source(source).facts(ALL_TIME)
+    data = Data(source=source, windows=[WindowData(window=ALL_TIME, **facts.model_dump())])
+    assert ingest(data, tmp_path / "snapshot", IngestConfig()).rows == 4
+    ids = pd.read_parquet(tmp_path / "snapshot" / "rows.parquet")["id"]
+    assert ids.is_unique
+    assert ids.str.contains("~2").sum() == (names == ("", ""))
+
+
+def test_rows_of_one_declared_id_keep_it(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text(f"id,text,label\n7,{name},x\n")
+    parts = [Part(path="one.csv"), Part(path="two.csv")]
+    source = FilesConfig(root=str(tmp_path), files=parts, columns=ColumnNames(id="id"))
+    facts = open_source(source).facts(ALL_TIME)
+    data = Data(source=source, windows=[WindowData(window=ALL_TIME, **facts.model_dump())])
+    ingest(data, tmp_path / "snapshot", IngestConfig())
+    assert pd.read_parquet(tmp_path / "snapshot" / "rows.parquet")["id"].tolist() == ["7", "7"]
 
 
 def test_the_digest_names_the_content(tmp_path):

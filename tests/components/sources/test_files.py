@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zipfile
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -252,6 +253,50 @@ def test_what_is_no_time_is_neither_with_an_offset_nor_without(source, good, tim
     assert sorted(values(opened, "text", WEEK)) == ["b", "c"]
     [row] = opened.unreadable(WEEK).to_pylist()
     assert (row["row"], row["reasons"]) == (1, "unreadable-time")
+
+
+@pytest.mark.parametrize("word", ["now", "today", "NOW"])
+@pytest.mark.parametrize("style", ["iso", "%Y-%m-%d"])
+def test_a_word_is_no_time_whatever_the_clock_says(source, word, style):
+    table = f"text,at\na,2026-01-05\nb,{word}\n"
+    opened = source(table, columns={"time": "at", "label": None, "time_format": style})
+    assert values(opened, "text") == ["a"]
+    assert opened.unreadable(ALL_TIME)["reasons"].to_pylist() == ["unreadable-time"]
+
+
+@pytest.mark.parametrize(
+    ("style", "times"),
+    [
+        ("iso", ["2026-01-05", "2300-01-01T10:00:00", "0001-01-01", "9999-12-31"]),
+        ("iso", ["2026-01-05T10:00:00Z", "2300-01-01T10:00:00+09:00"]),
+        ("%d.%m.%Y", ["05.01.2026", "05.01.2300", "05.01.1500"]),
+        ("%d.%m.%Y %z", ["05.01.2026 +0900", "05.01.2300 +0000"]),
+        ("unix-seconds", ["1767571200", "99999999999"]),
+    ],
+)
+def test_a_time_centuries_away_is_implausible_in_whatever_company(source, style, times):
+    table = "text,at\n" + "".join(f"{place},{time}\n" for place, time in enumerate(times))
+    opened = source(
+        table + "x,no time\n", columns={"time": "at", "label": None, "time_format": style}
+    )
+    assert values(opened, "text") == ["0"]
+    far = ["implausible-time"] * (len(times) - 1)
+    assert opened.unreadable(ALL_TIME)["reasons"].to_pylist() == [*far, "unreadable-time"]
+
+
+def test_offsets_of_a_pattern_may_differ(source):
+    table = "text,at\na,05.01.2026 10:00 +0900\nb,05.01.2026 10:00 +0000\n"
+    columns = {"time": "at", "label": None, "time_format": "%d.%m.%Y %H:%M %z"}
+    assert values(source(table, columns=columns), "time") == [
+        "2026-01-05T01:00:00+00:00",
+        "2026-01-05T10:00:00+00:00",
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["%Q", "%d.%", "%s"])
+def test_a_pattern_of_times_that_is_none_is_refused_with_the_section(pattern):
+    with pytest.raises(ValidationError, match="time_format"):
+        ColumnNames(time_format=pattern)
 
 
 def test_times_of_which_only_some_carry_an_offset_are_refused(source):
@@ -704,6 +749,36 @@ def test_a_file_outside_of_the_root_is_refused(tmp_path, path):
     (root / "link.csv").symlink_to(tmp_path / "secret.csv")
     with pytest.raises(SourceError, match="lies outside of"):
         FilesSource(FilesConfig(root=str(root), files=[Part(path=path)])).read(ALL_TIME)
+
+
+def test_a_file_whose_name_is_no_unicode_is_read_all_the_same(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).write_text("text,label\na,x\nb\n")
+    source = FilesSource(FilesConfig(root=str(tmp_path), files=[Part(path="*.csv")]))
+    assert values(source, "text") == ["a"]
+    [place] = source.unreadable(ALL_TIME, True)["table"].to_pylist()
+    assert place.endswith("caf\\xe9.csv")
+
+
+def test_a_link_to_itself_is_no_file(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na,x\n")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    config = FilesConfig(root=str(tmp_path), files=[Part(path="*.csv")])
+    assert values(FilesSource(config), "text") == ["a"]
+
+
+def test_a_pipe_cannot_be_read_twice_and_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    config = FilesConfig(root=str(tmp_path), files=[Part(path="rows.csv")])
+    with pytest.raises(ConfigError, match=r"rows\.csv is no file that can be read more than once"):
+        FilesSource(config).read(ALL_TIME)
+
+
+def test_a_file_of_labels_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "rows.csv").write_text("id,text\n1,a\n")
+    part = Part(path="rows.csv", labels="labels.csv")
+    config = FilesConfig(root=str(tmp_path), files=[part], columns=ColumnNames(id="id"))
+    with pytest.raises(ConfigError, match=r"there is no file .*labels\.csv"):
+        FilesSource(config).read(ALL_TIME)
 
 
 def test_a_place_that_names_no_day_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -185,6 +186,23 @@ def test_a_host_that_is_not_allowed_is_not_reached_by_the_way(api, way):
     with pytest.raises(ConfigError, match="localhost is none of the hosts that may be read"):
         read(api)
     assert [path for path, _, _ in api.asked] == ["/rows"]
+
+
+@pytest.mark.parametrize("way", ["redirect", "next page"])
+def test_a_way_that_leads_to_no_address_is_one_clear_line(api, way):
+    if way == "redirect":
+        api.answers["/rows"] = lambda query: (302, {"Location": "http://[bad"}, b"")
+    else:
+        api.answers["/rows"] = lambda query: (200, {"Link": '<http://[bad>; rel="next"'}, [])
+    with pytest.raises(SourceError, match=r"leads to 'http://\[bad', which is no address"):
+        read(api)
+
+
+@pytest.mark.parametrize("path", ["/rows.csv.gz", "/rows.csv"])
+def test_a_file_whose_packing_the_server_calls_an_encoding_is_unpacked_once(api, path):
+    packed = gzip.compress(b"text,label\na,x\n")
+    api.answers[path] = lambda query: (200, {"Content-Encoding": "gzip"}, packed)
+    assert read(api, path) == ["a"]
 
 
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://a"])

@@ -24,6 +24,19 @@ def place(tmp_path, monkeypatch):
     return Place(tmp_path, monkeypatch)
 
 
+class Bucket:
+    """A store whose objects are files that nobody can open but through it."""
+
+    def __init__(self, store):
+        self.within = store
+
+    def __getattr__(self, name):
+        return getattr(self.within, name)
+
+    def local_path(self, key):
+        return None
+
+
 class Place:
     def __init__(self, folder, monkeypatch):
         self.data, self.store = folder / "data", LocalStore(folder / "objects")
@@ -128,6 +141,36 @@ def test_what_was_kept_and_is_lost_is_read_again(place, damage):
     rows.unlink() if damage == "deleted" else os.truncate(rows, 10)
     assert place.open().read(ALL_TIME).frame["text"].tolist() == ["one"]
     assert place.read == ["a.csv", "a.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".unreadable.parquet"])
+def test_what_a_bucket_let_go_is_read_again(place, suffix):
+    place.store = Bucket(place.store)
+    place.write("a.csv", ("one", "2026-01-05"))
+    place.open().facts(ALL_TIME)
+    [manifest] = [
+        path
+        for path in (place.store.root / "sources").glob("*/*.json")
+        if path.parent.name != "facts"
+    ]
+    manifest.with_suffix(suffix).unlink()
+    assert place.open().read(ALL_TIME).frame["text"].tolist() == ["one"]
+    assert place.open().unreadable(ALL_TIME).num_rows == 0
+    assert place.read == ["a.csv", "a.csv"]
+
+
+def test_a_file_that_goes_right_after_it_was_listed_is_none(place, monkeypatch):
+    place.write("a.csv", ("one", "2026-01-05"))
+    place.write("part.csv", ("one", "2026-01-05"))
+    original = files._version
+
+    def gone(path, tree):
+        if path.name == "part.csv":
+            path.unlink(missing_ok=True)  # its writer gave it its name
+        return original(path, tree)
+
+    monkeypatch.setattr(files, "_version", gone)
+    assert place.open().read(ALL_TIME).frame["text"].tolist() == ["one"]
 
 
 def test_a_file_that_changes_once_while_it_is_read_is_read_again(place, monkeypatch):

@@ -53,6 +53,21 @@ def test_a_table_or_a_query_is_read(database):
     assert texts(opened(key="version", table=None, query=query)) == ["b"]
 
 
+def test_a_query_may_end_with_a_comment(database):
+    fill(database, {"text": "a", "at": "2026-01-05"})
+    query = "SELECT * FROM reviews -- all of them"
+    assert texts(opened(key="version", table=None, query=query)) == ["a"]
+
+
+def test_rows_without_an_id_have_the_same_in_whatever_order_they_come(database):
+    rows = [{"text": "a", "at": "2026-01-05", "label": label, "version": 1} for label in "xyz"]
+    columns = {"time": "at"}
+    fill(database, *rows)
+    facts = opened(key="version", columns=columns).facts(DAY)
+    fill(database, *rows[::-1])
+    assert opened(key="version", columns=columns).facts(DAY) == facts
+
+
 def test_count_and_key_tell_whether_anything_changed(database, tmp_path, monkeypatch):
     store = LocalStore(tmp_path / "objects")
     rows = [{"text": "a", "at": "2026-01-05"}, {"text": "b", "at": "2026-01-05"}]
@@ -130,6 +145,17 @@ def test_a_window_of_any_type_of_time(postgres, kind):
     with postgres.begin() as connection:
         connection.execute(text("SET TIME ZONE 'UTC'"))
     assert texts(opened(), DAY) == ["2026-01-05"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+def test_a_time_that_python_does_not_know_costs_its_row_alone(postgres, kind):
+    times = ["infinity", "2026-01-05", "0044-03-15 BC"]
+    fill(postgres, *({"text": time, "at": time} for time in times), kind=kind)
+    assert texts(opened()) == ["2026-01-05"]
+    assert texts(opened(), DAY) == ["2026-01-05"]
+    reasons = opened().unreadable(ALL_TIME, True)["reasons"].to_pylist()
+    assert reasons == ["unreadable-time"] * 2
 
 
 @pytest.mark.slow

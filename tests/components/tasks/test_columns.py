@@ -60,10 +60,30 @@ def test_the_commonest_categories_have_places_and_the_rest_share_one():
     assert (state.place("new"), state.place(None)) == (OTHER, MISSING)
 
 
+@pytest.mark.parametrize("learnt", ["1", "1.0"])
+@pytest.mark.parametrize("asked", ["1", "1.0", "1.00"])
+def test_a_whole_number_is_one_category_however_it_is_written(learnt, asked):
+    state = ColumnState.of("category", ["7", learnt, learnt])
+    assert state.place(asked) == 2
+    # As a bundle has it that was made before.
+    assert ColumnState(kind="category", values=[learnt]).place(asked) == 2
+    assert state.place("1.5") == state.place("v1.0") == OTHER
+
+
+@pytest.mark.parametrize("largest", [1e308, -1e308])
+def test_one_enormous_number_does_not_end_a_column(largest):
+    state = ColumnState.of("number", [*map(str, range(100)), repr(largest), repr(-largest)])
+    assert np.isfinite([state.mean, state.deviation, *state.quantiles]).all()
+    for scaling in ("quantile", "standard"):
+        assert np.isfinite(state.scaled(np.array([1.0, largest, -largest]), scaling)).all()
+    assert np.ptp(state.scaled(np.array([1.0, 98.0]), "quantile")) > 3
+
+
 def test_before_anything_was_learnt_places_come_from_a_hash():
     blank = ColumnState(kind="category")
     assert blank.place("a") == blank.place("a") >= 2
     assert blank.place(None) == MISSING
+    assert blank.place("\ud800") >= 2  # half of a character, as JSON may hold it
     np.testing.assert_allclose(
         ColumnState(kind="number").scaled(np.array([0.0, 1.0]), "quantile"), [0, np.arcsinh(1)]
     )
@@ -87,6 +107,7 @@ def test_a_table_gives_the_records_that_its_rows_would():
     [
         ("", "not a JSON object"),
         ("3", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
         ('{"c": 1}', "no such column: 'c'; there are a, b"),
         ('{"a": [1]}', "'a' is no text, number or null"),
     ],
