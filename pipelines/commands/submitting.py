@@ -60,10 +60,7 @@ def submit(
         if wait:
             submission.wait(backend, run, lambda state: err.print(state.lower(), style="dim"))
             shown |= next(submission.verdicts_of(config, [run]))
-    except KeyboardInterrupt:
-        err.print(f"stopped waiting; the run goes on: {link}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    finally:
+    finally:  # the run goes on, however the waiting ends
         if as_json:
             print_json(shown)
     if wait and not as_json:

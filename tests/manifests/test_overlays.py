@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,47 @@ def test_the_images_are_those_that_the_steps_name(objects, pods):
     known = {images.image(kind) for kind in ("base", "train", "serve", "mlflow")}
     assert set(ours) <= known
     assert images.SERVE in ours
+
+
+@pytest.mark.slow
+def test_mlflow_migrates_a_database_of_before_and_leaves_a_new_one_to_its_server(
+    objects_of, tmp_path
+):
+    from alembic import command
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels import initial_models
+    from sqlalchemy import create_engine
+
+    (pod,) = (
+        each["spec"]["template"]["spec"]
+        for each in of_kind(objects_of("production"), "Deployment")
+        if each["metadata"]["name"] == "tokiwa-mlflow"
+    )
+    (migrate,), (server,) = pod["initContainers"], pod["containers"]
+    assert migrate["image"] == server["image"] and migrate["command"] == ["python3", "-c"]
+    scripts = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}"}
+
+    def migrated(database: Path) -> None:
+        environment["MLFLOW_BACKEND_STORE_URI"] = f"sqlite:///{database}"
+        words = [sys.executable, "-c", *migrate["args"]]
+        subprocess.run(words, env=environment, capture_output=True, check=True)
+
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    migrated(new)
+    assert tables_of(new) == set()
+    engine = create_engine(f"sqlite:///{old}")
+    initial_models.Base.metadata.create_all(engine)
+    command.upgrade(utils._get_alembic_config(f"sqlite:///{old}"), "451aebb31d03")
+    before = tables_of(old)
+    migrated(old)
+    assert "alembic_version" in before and "registered_models" in tables_of(old) - before
+
+
+def tables_of(database: Path) -> set[str]:
+    from sqlalchemy import create_engine, inspect
+
+    return set(inspect(create_engine(f"sqlite:///{database}")).get_table_names())
 
 
 # --- narrow

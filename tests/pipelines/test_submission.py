@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from types import SimpleNamespace
 
@@ -404,13 +405,13 @@ def test_who_stops_waiting_is_told_that_the_run_goes_on(
     monkeypatch.setattr(runners, "packages_of", lambda project, folder: packages)
 
     def interrupted(*given):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(submission, "wait", interrupted)
     assert main(["submit", "sentiment", "--wait", "--json"]) == 130
     told = capsys.readouterr()
     (run,) = kfp_api.runs
-    assert json.loads(told.out)["run"] == run and "the run goes on" in told.err
+    assert json.loads(told.out)["run"] == run and "goes on at Kubeflow" in told.err
 
 
 def test_a_run_that_failed_is_named_to_programs_too(kfp_api, store, packages, capsys, monkeypatch):
