@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import secrets
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -53,6 +54,8 @@ LONGEST_FILE = timedelta(hours=2)
 """A file holds requests of no longer a time: servers begin one every hour at least
 (``serve.requests.flush_s``), unless a slow store holds them up."""
 
+SCHEMA = 1
+"""Of a file of labels."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
 _REQUEST = re.compile(rf"({_FILE.pattern})-\d{{1,9}}")
@@ -75,7 +78,7 @@ class Feedback(Section):
 class FeedbackFile(Section):
     """Labels that came together."""
 
-    schema_version: int = 1
+    schema_version: Annotated[int, Field(le=SCHEMA)] = SCHEMA
     at: Moment
     labels: list[Feedback]
 
@@ -256,10 +259,26 @@ class RequestLog:
             began = _began(key.removeprefix(f"{self._feedback}/").removesuffix(".json"))
             if began is None or (since is not None and began < since - timedelta(seconds=1)):
                 continue
+            raw = self._store.get(key)
             try:
-                yield key, FeedbackFile.from_json(self._store.get(key).decode())
+                yield key, FeedbackFile.from_json(raw.decode())
             except ValueError as error:
-                raise SourceError(f"{self._store.uri(key)} holds no labels: {error}") from error
+                place = self._store.uri(key)
+                if _schema_of(raw) > SCHEMA:
+                    raise SourceError(
+                        f"{place} was written by a newer Tokiwa (schema {_schema_of(raw)}); "
+                        "upgrade to read it"
+                    ) from error
+                raise SourceError(f"{place} holds no labels: {error}") from error
+
+
+def _schema_of(raw: bytes) -> int:
+    """Return the schema that an object says it has, 0 for none."""
+    try:
+        version = json.loads(raw).get("schema_version")
+    except (ValueError, AttributeError):
+        return 0
+    return version if isinstance(version, int) else 0
 
 
 def _began(file: str) -> datetime | None:

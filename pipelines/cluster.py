@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -182,6 +182,21 @@ class EnvironmentOf(Section):
     """Start without them if they are not there."""
 
 
+def _variables(*environments: EnvironmentOf) -> list[str]:
+    """Return all variables that Secrets and ConfigMaps give."""
+    return [variable for each in environments for variable in each.keys.values()]
+
+
+def _without(
+    variables: Collection[str], environments: Iterable[EnvironmentOf]
+) -> Iterator[EnvironmentOf]:
+    """Yield what is left of Secrets and ConfigMaps without some variables."""
+    for each in environments:
+        left = {key: name for key, name in each.keys.items() if name not in variables}
+        if left:
+            yield each.model_copy(update={"keys": left})
+
+
 class Retries(Section):
     """How often a pod that failed is started again.
 
@@ -240,6 +255,7 @@ class Pod(Section):
     affinity: tuple[Affinity, ...] = ()
     scratch: Scratch | None = None
     secrets: tuple[EnvironmentOf, ...] = (
+        # Beside these and those of config_maps come a file's own, which win; an empty list is none.
         EnvironmentOf(
             name="tokiwa-store",
             keys={each: each for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
@@ -282,9 +298,7 @@ class Pod(Section):
             return f"memory_limit of {memory} is below the {self.memory} that memory reserves"
         if self.shared_memory is not None and in_bytes(self.shared_memory) >= in_bytes(memory):
             return f"shared_memory of {self.shared_memory} must be below the pod's {memory}"
-        given = Counter(
-            each for named in (*self.secrets, *self.config_maps) for each in named.keys.values()
-        )
+        given = Counter(_variables(*self.secrets, *self.config_maps))
         if twice := [name for name, count in given.items() if count > 1]:
             return f"secrets and config_maps give {', '.join(twice)} more than once"
         return ""
@@ -346,13 +360,19 @@ class ClusterConfig(Section):
         """Return what the pod of a step gets: its own, the default's, or what is built in.
 
         What the file says counts, also where it says what would be so anyway: ``gpu: null``
-        takes the default's GPU from a step.
+        takes the default's GPU from a step. The built-in variables, without which no step finds
+        its state, stay beside those of the file.
         """
         own: Pod | None = getattr(self.steps, _FIELDS[step])
         given = dict(_BUILT_IN.get(step, {}))
         for section in (self.default, own):
             if section is not None:
                 given |= {name: getattr(section, name) for name in section.model_fields_set}
+        own_names = _variables(*given.get("secrets", ()), *given.get("config_maps", ()))
+        for name in ("secrets", "config_maps"):
+            if given.get(name) != ():
+                built_in = Pod.model_fields[name].default
+                given[name] = (*given.get(name, ()), *_without(own_names, built_in))
         if step not in WITH_MODEL and (own is None or "gpu" not in own.model_fields_set):
             given["gpu"] = None
         return Pod(**given)

@@ -26,15 +26,20 @@ def listed(project: ProjectConfig) -> pd.DataFrame:
 
 
 def found(project: ProjectConfig, names: Sequence[str]) -> pd.DataFrame:
-    """Return the quarantined rows of some keys, beginnings of keys, or ids.
+    """Return the quarantined rows of some ids or keys, or of what begins a single key.
 
     Raises:
-        BadInput: a name fits no row.
+        BadInput: a name fits no row, or begins the keys of several.
     """
     rows = listed(project)
     places: list[int] = []
     for name in names:
-        fits = (rows["id"] == name) | rows[KEY].str.startswith(name)
+        fits = rows["id"] == name
+        if not fits.any():
+            # A number may well be an id, and begin the keys of others.
+            fits = rows[KEY].str.startswith(name) & bool(name)
+            if fits.sum() > 1:
+                raise BadInput(f"{name!r} begins the keys of {fits.sum()} rows; write more of it")
         if not fits.any():
             raise BadInput(
                 f"no row in quarantine has the id or key {name!r}; "

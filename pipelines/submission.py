@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from components import home
 from components.errors import StepFailed, StoreError
+from components.store import ObjectMissing
 from pipelines.backend import Away, Backend
 from pipelines.project import ProjectConfig
 
@@ -110,39 +111,38 @@ def listed(project: ProjectConfig, backend: Backend, most: int) -> list[dict[str
     experiment = backend.experiment(project.name, make=False)
     if not experiment:
         return []
-    rows = []
-    for run in backend.runs(experiment, most):
-        rows.append(
-            {
-                "run": str(run.run_id),
-                "name": str(run.display_name),
-                "started": f"{run.created_at:%Y-%m-%dT%H:%M:%SZ}" if run.created_at else "–",
-                "by": "schedule" if run.recurring_run_id else "hand",
-                "state": str(run.state or "PENDING").lower(),
-                **verdict_of(project, str(run.run_id)),
-                "link": backend.link("runs", str(run.run_id)),
-            }
-        )
-    return rows
+    runs = backend.runs(experiment, most)
+    verdicts = verdicts_of(project, [str(run.run_id) for run in runs])
+    return [
+        {
+            "run": str(run.run_id),
+            "name": str(run.display_name),
+            "started": f"{run.created_at:%Y-%m-%dT%H:%M:%SZ}" if run.created_at else "–",
+            "by": "schedule" if run.recurring_run_id else "hand",
+            "state": str(run.state or "PENDING").lower(),
+            **verdict,
+            "link": backend.link("runs", str(run.run_id)),
+        }
+        for run, verdict in zip(runs, verdicts, strict=True)
+    ]
 
 
-def verdict_of(project: ProjectConfig, run: str) -> dict[str, str]:
-    """Return ``verdict`` and ``reason`` of a run; – where this machine's store knows of none.
+def verdicts_of(project: ProjectConfig, runs: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield ``verdict`` and ``reason`` of each run; – where this machine's store knows of none.
 
     A challenger that the gate turned down is a verdict, and no failure of the run.
     """
-    outcome = outcome_of(project, run)
-    return {
-        "verdict": str(outcome.get("result", "–")),
-        "reason": str(outcome.get("reason", "")),
-    }
-
-
-def outcome_of(project: ProjectConfig, run: str) -> Mapping[str, Any]:
-    """Return what ``notify`` concluded of a run; empty if this machine's store does not know."""
-    try:
-        found = json.loads(home.store().get(f"{project.ledger}/runs/{run}/notify.json"))
-    except StoreError:
-        return {}
-    assert isinstance(found, dict)
-    return found
+    is_away = False
+    for run in runs:
+        outcome: Mapping[str, Any] = {}
+        try:
+            if not is_away:
+                outcome = json.loads(home.store().get(f"{project.ledger}/runs/{run}/notify.json"))
+        except ObjectMissing:
+            pass  # it is not over yet, or did not get so far
+        except StoreError:
+            is_away = True  # else it would be waited for at every run
+        yield {
+            "verdict": str(outcome.get("result", "–")),
+            "reason": str(outcome.get("reason", "")),
+        }

@@ -25,7 +25,7 @@ def only_writer(lock: Path, output: str) -> Iterator[None]:
         output: for people.
 
     Raises:
-        WorldError: another process is at it.
+        WorldError: another process is at it, or the file system has no locks.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = _held(lock, output)
@@ -54,5 +54,11 @@ def _held(lock: Path, output: str) -> IO[str]:
             file.close()
             raise WorldError(
                 f"{who} is writing {output}; wait until it has ended, or choose another output"
+            ) from error
+        except OSError as error:
+            file.close()
+            raise WorldError(
+                f"cannot lock {lock}: {error.strerror}; where the file system has no locks, two "
+                f"runs may mix their rows in {output}: choose an output on another"
             ) from error
         file.close()

@@ -120,7 +120,7 @@ class Keeper:
                 raise Refused(
                     404,
                     f"no request was kept as {unknown[0][:60]!r}: the id or the row is wrong, or "
-                    "it was not in the sample",
+                    f"it was not in the sample{of_all(len(unknown), labels)}",
                 )
             await self._together(labels)
         except StoreError as error:
@@ -213,6 +213,16 @@ class Keeper:
             for _, done in waiting:
                 if not done.done():
                     done.set_result(None)
+
+
+def of_all(wrong: int, labels: Sequence[Feedback]) -> str:
+    """Say of several labels that came together what became of them; nothing of a single one."""
+    if len(labels) == 1:
+        return ""
+    return (
+        f". {wrong} of these {len(labels)} labels cannot be kept, so none was: send the others "
+        "again without them"
+    )
 
 
 def _answer(prediction: dict[str, object]) -> str | None:

@@ -18,7 +18,7 @@ from components.serve.batching import Batcher
 from components.serve.body import Room
 from components.serve.config import LimitsConfig
 from components.serve.follow import Follower, Served
-from components.serve.keeping import Keeper
+from components.serve.keeping import Keeper, of_all
 from components.serve.metrics import Metrics
 from components.serve.model import BundleModel, TooMuch
 from components.serve.refusal import Refused
@@ -231,9 +231,8 @@ class Service:
             raise Refused(400, f"the feedback is wrong: {place}: {first['msg']}") from error
         task = self.served.model.description.task
         # Whoever reads labels later leaves out what the task does not know.
-        fault = next(filter(None, (task.label_fault(each.label) for each in labels)), "")
-        if fault:
-            raise Refused(422, fault)
+        if faults := [fault for each in labels if (fault := task.label_fault(each.label))]:
+            raise Refused(422, f"{faults[0]}{of_all(len(faults), labels)}")
         if len(self._labelling) >= MAX_LABELLING:
             raise Refused(503, "too many labels wait for the store; send them again later", 5)
         keeping = asyncio.create_task(self._keeper.label(labels))

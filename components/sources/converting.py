@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from components.errors import ConfigError, SourceError
 from components.sources.columns import Part, TableConfig
 from components.sources.kept import PartWriter
 from components.sources.mapping import TABLE, Mapper, wanted_columns
+from components.sources.packed import is_packed
 from components.sources.tables import Block, Form, Unreadable
 
 READERS = 16
@@ -176,9 +178,10 @@ class Converter:
             left = [each for each in unreadable if not self._is_forgotten(each[0].raw)]
             yield self._remembered(rows), left
         if first is not None and not mapper.readable and not table.optional:
+            hint = "; see source.encoding" if first.reason == "bad-encoding" else ""
             raise SourceError(
                 f"cannot read {table.name}: no row of it can be read; row {first.row} is "
-                f"{first.reason}: {first.raw[:80]!r}"
+                f"{first.reason}: {first.raw[:80]!r}{hint}"
             )
         mapper.check(empty_is_wrong=not table.optional)
 
@@ -224,4 +227,12 @@ def _explained(table: Table) -> Iterator[None]:
     except UNREADABLE_CONTENT as error:
         if not table.is_current():
             raise Changed(table.name) from error
-        raise SourceError(f"cannot read {table.name}: {error}") from error
+        raise SourceError(f"cannot read {table.name}: {error}{_hint(table.name)}") from error
+
+
+def _hint(name: str) -> str:
+    """Say what to look at where the content of a packed file cannot be read."""
+    if not is_packed(name):
+        return ""
+    suffix = PurePosixPath(name).suffix
+    return f". Is it whole, and packed as {suffix} says? If it is not packed, rename it"

@@ -110,7 +110,7 @@ class FilesSource(TableSource):
     def _table(self, root: Path, part: Part, path: Path, tree: str, reader: Reader) -> Table:
         version = _version(path, tree)
         return Table(
-            name=str(path),
+            name=_named(path),
             version=version,
             part=part,
             blocks=partial(reader, path),
@@ -183,6 +183,11 @@ def _version(path: Path, tree: str) -> str:
     return f"{version}-{tree}" if tree else version
 
 
+def _named(path: Path) -> str:
+    """Return a path as text, also one that is written in another encoding."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _same(path: Path, version: str, tree: str) -> bool:
     try:
         return _version(path, tree) == version
@@ -193,7 +198,7 @@ def _same(path: Path, version: str, tree: str) -> bool:
 def _tree(folder: Path) -> str:
     """Return the digest of the versions of all files below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest_of([[str(path.relative_to(folder)), _version(path, "")] for path in files])
+    return digest_of([[_named(path.relative_to(folder)), _version(path, "")] for path in files])
 
 
 def _picture(root: Path, folder: Path, name: str) -> bytes | None:

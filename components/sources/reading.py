@@ -9,6 +9,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -150,7 +151,8 @@ class TableSource(ABC):
         # Of a window without tables there is nothing to save.
         keeps = self._given is not None and bool(self.listing(window))
         if keeps and self._store.exists(key):
-            return Facts.from_json(self._store.get(key).decode())
+            with suppress(ValueError):  # a power cut may have left half of it
+                return Facts.from_json(self._store.get(key).decode())
         found, rows = Fingerprint((*COLUMNS, *self._config.metadata)), 0
         for part in self._cuts(window):
             table, _ = self.table(window, part)

@@ -40,6 +40,15 @@ AHEAD = 3
 """Blocks that are parsed while an earlier one is worked on."""
 RAW_CHARACTERS = 2_000
 """Of an unreadable row, so many characters are kept for the one who mends it."""
+_MAGIC = {
+    ".gz": b"\x1f\x8b",
+    ".bz2": b"BZh",
+    ".xz": b"\xfd7zXZ",
+    ".zst": b"\x28\xb5\x2f\xfd",
+    ".zip": b"PK\x03\x04",
+    ".parquet": b"PAR1",
+}
+"""With what files of other forms begin."""
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
 _TEXTS = {str, NoneType}
 _PLAIN = {*_TEXTS, int, bool}
@@ -333,7 +342,13 @@ def _header(data: bytes, form: Form) -> tuple[list[str], bytes]:
     if not form.header:
         return [str(number) for number in range(len(names))], data
     if any(_MARK in name for name in names):
-        raise ValueError("the names of its columns are not written in UTF-8; see source.encoding")
+        packed = next((each for each, magic in _MAGIC.items() if data.startswith(magic)), "")
+        if packed:
+            raise ValueError(f"it is packed, or of another form: its name should end in {packed}")
+        raise ValueError(
+            f"the names of its columns are not written in {form.encoding.upper()}; "
+            "see source.encoding, such as cp1252 or cp932"
+        )
     start = 0
     for _ in range(reader.line_num):
         ends = [end for end in (data.find(b"\n", start), data.find(b"\r", start)) if end >= 0]

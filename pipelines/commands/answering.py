@@ -11,7 +11,7 @@ from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project
 from pipelines.commands.printing import print_json, print_table
 from pipelines.progress import working
-from pipelines.project import load
+from pipelines.project_file import load
 
 
 def serve(

@@ -12,7 +12,8 @@ from components.errors import BadInput
 from pipelines import progress
 from pipelines.commands.options import AsJson, Overrides, Project, ready
 from pipelines.commands.printing import out, print_json, print_table, print_warning
-from pipelines.project import SUFFIXES, TABLES, ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import SUFFIXES, TABLES, load
 
 _WORKBOOK = "a workbook; save its sheet as CSV, and name that file"
 _OTHERS = {

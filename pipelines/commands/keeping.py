@@ -10,7 +10,7 @@ from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project, Reason, Window, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted
 from pipelines.progress import working
-from pipelines.project import load
+from pipelines.project_file import load
 
 SHOWN_ROWS = 50
 SHOWN_CHARACTERS = 60

@@ -12,7 +12,7 @@ from components.errors import BadInput
 from pipelines import progress
 from pipelines.commands.options import AsJson, Overrides, Project, Window, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted
-from pipelines.project import load
+from pipelines.project_file import load
 
 SHOWN_CONFLICTS = 20
 

@@ -18,7 +18,7 @@ from pipelines.commands.printing import (
     print_warning,
     to_the_second,
 )
-from pipelines.project import load
+from pipelines.project_file import load
 
 if TYPE_CHECKING:
     from components.decisions import Decision

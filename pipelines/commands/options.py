@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from components.errors import BadInput, ConfigError
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
 Overrides = Annotated[

@@ -9,7 +9,7 @@ import typer
 from pipelines.commands.options import AsJson, Overrides, Project, Reason, Version
 from pipelines.commands.printing import out, print_json, print_table, to_the_second
 from pipelines.progress import working
-from pipelines.project import load
+from pipelines.project_file import load
 
 
 def candidates(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:

@@ -84,7 +84,7 @@ def _compare_policies(
     from components import home
     from pipelines import replay as replays
     from pipelines.backtest import HEADER, rows_of, to_html
-    from pipelines.project import load_policy
+    from pipelines.project_file import load_policy
     from pipelines.simulation import backtest_of
 
     if len({path.stem for path in paths}) < len(paths):

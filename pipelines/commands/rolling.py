@@ -14,7 +14,7 @@ from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project, Reason
 from pipelines.commands.printing import out, print_json, print_table, quoted, to_the_second
 from pipelines.progress import working
-from pipelines.project import load
+from pipelines.project_file import load
 
 if TYPE_CHECKING:
     from pipelines.rollouts import Standing

@@ -15,7 +15,7 @@ from pipelines import runners
 from pipelines.commands.options import AsJson, Overrides, Project, Window, refuse_unknown
 from pipelines.commands.printing import out, print_json, print_table, quoted
 from pipelines.console import err
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 
 def compile(
@@ -59,7 +59,7 @@ def submit(
     try:
         if wait:
             submission.wait(backend, run, lambda state: err.print(state.lower(), style="dim"))
-            shown |= submission.verdict_of(config, run)
+            shown |= next(submission.verdicts_of(config, [run]))
     except KeyboardInterrupt:
         err.print(f"stopped waiting; the run goes on: {link}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None

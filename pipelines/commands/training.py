@@ -16,7 +16,8 @@ from pipelines import progress, runners
 from pipelines.commands.options import AsJson, NoCache, Overrides, Project, Verbose, Window, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted, relative
 from pipelines.console import show_table
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 
 
 def run(

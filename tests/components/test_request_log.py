@@ -89,3 +89,6 @@ def test_damaged_objects_are_told(store):
     store.put(f"p/feedback/{file}.json", b"{}")
     with pytest.raises(SourceError, match="holds no labels"):
         log.feedback()
+    store.put(f"p/feedback/{file}.json", b'{"schema_version": 2, "at": "then", "label": {}}')
+    with pytest.raises(SourceError, match=r"newer Tokiwa \(schema 2\); upgrade to read it"):
+        log.feedback()

@@ -25,7 +25,8 @@ from components import bundle, home
 from components.ledger import Ledger
 from pipelines.cli import app, main
 from pipelines.commands.replaying import _print_next_steps, _print_replay
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 from pipelines.replay import WindowResult, publish_champion
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"

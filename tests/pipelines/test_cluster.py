@@ -27,7 +27,7 @@ from pipelines.cluster import (
     Retries,
 )
 from pipelines.placement import RETRIED_FOR, TITLES
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "canary-access-key",
@@ -134,6 +134,12 @@ def test_what_a_step_leaves_out_comes_from_the_default_and_then_from_what_is_bui
     assert cluster.pod("prepare").memory == "6Gi"
 
 
+def test_a_list_without_anything_takes_what_is_built_in_away():
+    cluster = ClusterConfig.model_validate({"steps": {"drift": {"secrets": []}}})
+    assert cluster.pod("drift").secrets == () and cluster.pod("drift").config_maps
+    assert cluster.pod("trigger") == Pod()
+
+
 def test_every_setting_reaches_the_pod(tmp_path):
     package = runners.packages_of(project_with(), tmp_path)["training"]
     ir, platform = documents(package)
@@ -162,10 +168,15 @@ def test_every_setting_reaches_the_pod(tmp_path):
     assert "weight" not in required and preferred["weight"] == 80
     (scratch,) = pod["genericEphemeralVolume"]
     assert (scratch["size"], scratch["storageClassName"]) == ("100Gi", "fast")
-    (secret,), (config,) = pod["secretAsEnv"], pod["configMapAsEnv"]
+    secret, of_the_store = pod["secretAsEnv"]
+    config, *places = pod["configMapAsEnv"]
     assert secret["secretName"] == "hub" and not secret["optional"]
     assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
     assert config["configMapName"] == "places" and config["optional"]
+    # What is built in stays beside them, but for what they give.
+    assert of_the_store["secretName"] == "tokiwa-store"
+    given = [each["envVar"] for named in places for each in named["keyToEnv"]]
+    assert given == ["MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"]
     assert pod["podMetadata"]["labels"] == {
         "cost-center": "nlp",
         "tokiwa/graph": "training",
@@ -481,8 +492,8 @@ def test_many_projects_compile_without_secrets_and_with_their_resources(drawn, p
         ("cluster.default.scratch={size: 1Gi, mount: //}", "would hide"),
         ("cluster.default.secrets=[{name: a, keys: {b: TOKIWA_RUN}}]", "choose another"),
         (
-            "cluster.default.secrets=[{name: a, keys: {b: TOKIWA_STORE}}]",
-            "secrets and config_maps give TOKIWA_STORE more than once",
+            "cluster.default.secrets=[{name: a, keys: {b: HF_TOKEN, c: HF_TOKEN}}]",
+            "secrets and config_maps give HF_TOKEN more than once",
         ),
         ("name=ends-with-", "name: string should match"),  # which no label may
         ("cluster.default.image_pull_policy=Sometimes", "'Always', 'IfNotPresent' or 'Never'"),

@@ -21,7 +21,7 @@ from components.tasks.text_regression import TextRegression
 from pipelines.cli import main
 from pipelines.draft import draft, window_days
 from pipelines.draft_columns import Columns
-from pipelines.project import load
+from pipelines.project_file import load
 
 ROWS = 120
 TEXTS = ("the film was good", "a very dull story", "the story was not good", "an awful film")

@@ -12,7 +12,7 @@ from components.ledger import Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 PROJECT = """\
 name: demo

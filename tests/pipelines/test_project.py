@@ -21,7 +21,8 @@ from components.plan import Bases
 from components.settings import Section
 from components.sources.files import FilesConfig
 from pipelines.cli import app
-from pipelines.project import SHIPPED, ProjectConfig, load, load_policy, shipped_projects
+from pipelines.project import ProjectConfig
+from pipelines.project_file import SHIPPED, load, load_policy, shipped_projects
 
 SOUND = """\
 name: demo

@@ -19,7 +19,7 @@ from components.tasks.text_classification import TextClassifier
 from pipelines.adopt import adopt
 from pipelines.cli import main
 from pipelines.history import standings
-from pipelines.project import load
+from pipelines.project_file import load
 from pipelines.promotion import promote, reject
 from pipelines.replay import publish_champion
 

@@ -33,7 +33,7 @@ from components.validate.core import validate
 from pipelines.cli import main
 from pipelines.draft_schema import drafted
 from pipelines.forgetting import forget, summary
-from pipelines.project import load as load_project
+from pipelines.project_file import load as load_project
 from pipelines.quarantining import found, listed, readmit
 from pipelines.rows import prepared_rows
 
@@ -187,6 +187,25 @@ def test_what_cannot_be_taken_in_says_why(shop, tmp_path, names, changes, says):
     with pytest.raises(BadInput, match=says):
         readmit(shop, names, changes, "why not")
     assert Readmissions(home.store(), shop.ledger).last == 0
+
+
+def test_a_name_means_the_row_of_that_id_and_no_other(shop, tmp_path):
+    run(shop, tmp_path / "1")
+    rows = listed(shop)
+    assert found(shop, ["r200"])["id"].tolist() == ["r200"]
+    key = rows["key"].iloc[0]
+    assert found(shop, [key[:12]])["key"].tolist() == [key]
+    with pytest.raises(BadInput, match="no row in quarantine has the id or key ''"):
+        found(shop, [""])
+    keys = rows["key"].tolist()
+    begins = next(each[0] for each in keys if sum(one[0] == each[0] for one in keys) > 1)
+    with pytest.raises(BadInput, match=f"'{begins}' begins the keys of . rows; write more of it"):
+        found(shop, [begins])
+    # An id that begins the key of another row is that id.
+    Quarantine(home.store(), shop.ledger).keep(
+        rows.iloc[:1].drop(columns=["key", "state"]).assign(id=keys[1][0])
+    )
+    assert found(shop, [keys[1][0]])["id"].tolist() == [keys[1][0]]
 
 
 def test_of_two_rows_with_one_id_one_gets_another(shop, tmp_path):

@@ -23,7 +23,7 @@ from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 from pipelines.promotion import decided
 
 CONFIG = RolloutConfig(stages=[Stage(kind="shadow", requests=10), Stage(kind="canary", share=0.1)])

@@ -14,7 +14,7 @@ from components.errors import BackendError, BadInput, EditedByHand
 from pipelines import schedules
 from pipelines.backend import Backend
 from pipelines.cron import SchedulesConfig
-from pipelines.project import load
+from pipelines.project_file import load
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 GRAPHS = ("training", "monitoring")

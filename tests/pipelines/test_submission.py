@@ -8,13 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import home
-from components.errors import BackendError, BadInput, StepFailed, Unauthorised
+from components import home, images
+from components.errors import (
+    BackendError,
+    BadInput,
+    ConfigError,
+    StepFailed,
+    StoreError,
+    Unauthorised,
+)
 from components.records import Records
 from pipelines import runners, submission
 from pipelines.backend import Backend
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 SCHEDULED = ["--set", "schedules.training={cron: 0 0 3 * * MON}"]
 
@@ -124,7 +131,8 @@ def test_a_failed_gate_is_no_failed_run(kfp_api, packages, project, store):
     run, _ = started(project, packages)
     submission.wait(Backend.connect(""), run, lambda state: None, lambda seconds: None)
     conclude(store, project, run, "kept", "the challenger is worse")
-    assert submission.verdict_of(project, run)["verdict"] == "kept"
+    (told,) = submission.verdicts_of(project, [run])
+    assert told["verdict"] == "kept"
 
 
 def test_a_server_that_is_away_for_a_minute_is_waited_for(kfp_api, packages, project):
@@ -170,6 +178,18 @@ def test_runs_are_listed_newest_first_with_their_verdicts(kfp_api, packages, pro
         (first, "hand", "promoted"),
     ]
     assert [row["reason"] for row in rows] == ["", "better by 3 points"]
+
+
+def test_a_store_that_is_away_is_asked_once(store, project, monkeypatch):
+    asked = []
+
+    def away():
+        asked.append(1)
+        raise StoreError("no such machine")
+
+    monkeypatch.setattr(home, "store", away)
+    verdicts = list(submission.verdicts_of(project, ["one", "two", "three"]))
+    assert [each["verdict"] for each in verdicts] == ["–"] * 3 and len(asked) == 1
 
 
 def test_a_project_without_runs_lists_none_and_makes_nothing(kfp_api, project):
@@ -348,6 +368,29 @@ def test_a_mistake_of_the_file_needs_no_server_to_be_told(command, monkeypatch, 
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
     assert main([command, "sentiment", "--set", "cluster.default.cpu=two"]) == 2
     assert "is no quantity of CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REGISTRY", "https://registry.example.com"),
+        ("REGISTRY", "canary:word@registry.example.com"),
+        ("REGISTRY", "registry.example.com/Team A"),
+        ("TAG", ""),
+        ("TAG", "sha256:0123"),
+    ],
+)
+def test_a_name_that_no_image_can_have_is_refused(project, monkeypatch, tmp_path, variable, value):
+    monkeypatch.setattr(images, variable, value)
+    with pytest.raises(ConfigError, match=f"TOKIWA_IMAGE_{variable}") as refused:
+        runners.packages_of(project, tmp_path)
+    assert "canary" not in str(refused.value)
+
+
+def test_an_image_may_come_from_any_registry(monkeypatch):
+    for place in ("", "localhost:5000", "registry.example.com:5000/team/ml_ops"):
+        monkeypatch.setattr(images, "REGISTRY", place)
+        assert images.malformed() == ""
 
 
 def test_a_window_that_is_not_there_starts_nothing(kfp_api, store, capsys):

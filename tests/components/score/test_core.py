@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from components.errors import BadInput, BundleError, NoChampion, WorldError
 from components.ledger import Ledger
 from components.score import core
 from components.score.core import ERROR, ScoreConfig, score
+from components.score.lock import only_writer
 from components.serve.model import BundleModel
 from components.signature import SigningKey
 from components.store import LocalStore
@@ -345,6 +347,16 @@ def test_a_killed_run_locks_nobody_out(desk, tmp_path):
     desk.rows(3)
     assert desk.score().rows == 3
     assert not lock.exists()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    says = r"cannot lock .*: No locks available; .*output on another"
+    with pytest.raises(WorldError, match=says), only_writer(tmp_path / ".y.lock", "y.parquet"):
+        pass
 
 
 def test_only_a_signed_model_scores(desk, make_key, tmp_path):

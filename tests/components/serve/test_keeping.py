@@ -230,6 +230,8 @@ def test_both_protocols_keep_requests_and_take_labels(world, running, until):
             ({"feedback": [{"request_id": f"{first}9", "label": "negative"}]}, 404, "no request"),
             ({"feedback": [{"request_id": "\x00", "label": "negative"}]}, 404, "no request"),
             ({"feedback": [{"request_id": first, "label": "other"}]}, 422, "only negative, pos"),
+            ({"feedback": [*labels, labels[0] | {"row": 7}]}, 404, "1 of these 3 labels cannot"),
+            ({"feedback": [*labels, labels[0] | {"label": "x"}]}, 422, "so none was: send the"),
             ({"feedback": [{"request_id": first, "row": -1, "label": "negative"}]}, 400, "row"),
             ({"feedback": [{"request_id": first}]}, 400, "label"),
             ({"feedback": [{"request_id": 1, "label": "negative"}]}, 400, "request_id"),

@@ -751,6 +751,14 @@ def test_a_file_outside_of_the_root_is_refused(tmp_path, path):
         FilesSource(FilesConfig(root=str(root), files=[Part(path=path)])).read(ALL_TIME)
 
 
+def test_a_file_whose_name_is_no_unicode_is_read_all_the_same(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).write_text("text,label\na,x\nb\n")
+    source = FilesSource(FilesConfig(root=str(tmp_path), files=[Part(path="*.csv")]))
+    assert values(source, "text") == ["a"]
+    [place] = source.unreadable(ALL_TIME, True)["table"].to_pylist()
+    assert place.endswith("caf\\xe9.csv")
+
+
 def test_a_link_to_itself_is_no_file(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na,x\n")
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")

@@ -103,7 +103,7 @@ CORPUS = {
     "csv that is binary": refused(bytes(range(256)) * 8, "columns|column"),
     "csv that is a picture": refused(base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAE="), "column"),
     "csv that is HTML": refused(b"<html>\n<body>404, not found</body>\n", "no column"),
-    "csv that is a zip": refused(zipped(("a.csv", GOOD)), "column"),
+    "csv that is a zip": refused(zipped(("a.csv", GOOD)), "should end in .zip"),
     "csv of NUL bytes": refused(b"\0" * 4096, "no column"),
     "json cut in a row": bad(lines(ONE, b'{"text": "cut'), 2, "rows.jsonl", bad_json=1),
     "json that is an array": refused(b'[{"text": "a"}]', "not-an-object", "rows.jsonl"),
