@@ -19,7 +19,15 @@ from components.finetune.config import FinetuneConfig
 from components.sources.columns import ISO
 from components.sources.files import read_table, separator_of
 from components.sources.tables import Unreadable
-from pipelines.draft_columns import TIME_NAMES, Columns, are_classes, guess, is_named, is_number
+from pipelines.draft_columns import (
+    TIME_NAMES,
+    Columns,
+    are_classes,
+    guess,
+    is_mostly_number,
+    is_named,
+    is_number,
+)
 from pipelines.draft_labels import Labels, labels_in
 from pipelines.draft_times import form_of, forms_in_words, forms_of, moments_of
 
@@ -109,7 +117,7 @@ def window_days(times: pd.Series[str], form: str = ISO) -> int | None:
 
 def _is_classified(frame: pd.DataFrame, columns: Columns) -> bool:
     column = frame[columns.label]
-    return are_classes(column) or not is_number(column)
+    return are_classes(column) or not is_mostly_number(column)
 
 
 def _task(frame: pd.DataFrame, columns: Columns, labels: Labels | None) -> str:
@@ -124,7 +132,7 @@ def _task(frame: pd.DataFrame, columns: Columns, labels: Labels | None) -> str:
             for name in columns.record or ()
         ]
         return lines + ("  columns:\n" + "".join(kinds) if kinds else "")
-    values = pd.to_numeric(frame[columns.label].dropna())
+    values = pd.to_numeric(frame[columns.label], errors="coerce").dropna()
     return (
         "  kind: text-regression\n"
         f"  low: {math.floor(values.min())}                        # rows beyond are quarantined\n"
@@ -147,9 +155,22 @@ def _notes(
         yield (
             f"{len(unreadable):,} of {len(frame) + len(unreadable):,} rows cannot be read, and "
             f"would go into quarantine: {counts}; the first is row {first.row}: {first.raw[:60]!r}"
-            + ("; is the file written otherwise than in UTF-8? See --encoding" if encoding else "")
+            + ("; if the file is not in UTF-8: --encoding cp1252 --force" if encoding else "")
         )
     yield from labels.words if labels is not None else ()
+    if labels is None:
+        numbers = pd.to_numeric(frame[columns.label], errors="coerce")
+        words = frame[columns.label][numbers.isna()].dropna()
+        yield f"numbers from {numbers.min():g} to {numbers.max():g} are learnt"
+        if len(words):
+            yield (
+                f"{len(words):,} rows have what is no number in {columns.label!r}, such as "
+                f"{words.iloc[0]!r}, and would go into quarantine"
+            )
+    for name in frame:
+        again = len(frame) - frame[name].nunique()
+        if again and name != columns.group and re.fullmatch("id|key|uuid", name.lower()):
+            yield f"{name!r} names no rows: {again:,} of its values come again, or are missing"
     for role in ("text", "label"):
         column = getattr(columns, role)
         missing = int(frame[column].isna().sum()) if column else 0

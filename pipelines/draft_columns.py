@@ -14,6 +14,10 @@ from components.errors import BadInput
 from pipelines.draft_times import form_of, forms_in_words, forms_of
 
 MAX_CLASSES = 100
+MAX_FRACTIONS = 20
+"""More different numbers, not all of them whole, are a quantity and no classes."""
+NUMBERS_SHARE = 0.95
+"""So much of what is to be learnt must be numbers, if anything is."""
 ID_CHARACTERS = 40
 """A column that is longer on average is no id, unless its name is id, key or uuid."""
 LEAST_COLUMNS = 2
@@ -82,7 +86,9 @@ def guess(frame: pd.DataFrame, named: Mapping[str, str]) -> tuple[Columns, dict[
     free = [name for name in frame if name not in (text, *times, *taken)]
     labels = [name for name in free if are_classes(frame[name])]
     # Without any, what is to be learnt may be a number.
-    labels = labels or [name for name in free if name not in named_ids and is_number(frame[name])]
+    labels = labels or [
+        name for name in free if name not in named_ids and is_mostly_number(frame[name])
+    ]
     if not labels and "label" not in named:
         raise BadInput(
             f"no column looks like a label among {', '.join(frame)}: "
@@ -155,7 +161,7 @@ def _check(frame: pd.DataFrame, named: Mapping[str, str]) -> None:
         values, column = frame[name].nunique(), frame[name]
         if list(named.values()).count(name) > 1:
             raise BadInput(f"--{role}: the column {name!r} cannot be two things at once")
-        if role == "label" and not (2 <= values <= MAX_CLASSES or is_number(column)):
+        if role == "label" and not (2 <= values <= MAX_CLASSES or is_mostly_number(column)):
             raise BadInput(
                 f"--label: {name!r} has {values:,} different values; a label has 2 to "
                 f"{MAX_CLASSES}, or is a number"
@@ -171,7 +177,18 @@ def _check(frame: pd.DataFrame, named: Mapping[str, str]) -> None:
 
 def are_classes(column: pd.Series[str]) -> bool:
     """Tell whether a column holds few enough different values to be classes."""
+    if column.nunique() > MAX_FRACTIONS and is_mostly_number(column):
+        numbers = pd.to_numeric(column, errors="coerce").dropna()
+        if (numbers % 1 != 0).any():
+            return False
     return bool(2 <= column.nunique() <= min(MAX_CLASSES, max(2, len(column) // 5)))
+
+
+def is_mostly_number(column: pd.Series[str]) -> bool:
+    """Tell whether a column holds numbers but for a few slips, such as ``n/a``."""
+    there = column.dropna()
+    values = pd.to_numeric(there, errors="coerce")
+    return values.nunique() > 1 and bool(np.isfinite(values).mean() >= NUMBERS_SHARE)
 
 
 def is_number(column: pd.Series[str]) -> bool:

@@ -74,7 +74,9 @@ def working(title: str, *, quiet: bool = False) -> Iterator[Tell]:
     elif console.is_terminal:
         words = TextColumn("{task.description}", markup=False)
         columns = (SpinnerColumn(), words, BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(
+            *columns, console=console, transient=True, refresh_per_second=_REDRAWS_PER_S
+        ) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total, what: bar.update(
                 task, completed=done, total=total, description=f"{what} {done}/{total}"

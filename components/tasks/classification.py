@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+SHOWN = 10
+"""Labels that a message names with their rows."""
+
+
 def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
         raise ValueError("labels must differ from each other")
@@ -43,11 +47,14 @@ class LabelTask(Task):
         return {"unknown-label": lambda labels: labels.isin(self.label_names)}
 
     def lacking(self, labels: pd.Series[str], min_rows: int) -> str:
-        """Say that there is a single class, if so."""
+        """Say that there is a single class, or none with rows enough, if so."""
         counts = labels.value_counts()
         if (counts >= min_rows).sum() >= 2:
             return ""
-        found = ", ".join(f"{label}: {count}" for label, count in counts.items())
+        named = [f"{label}: {count}" for label, count in counts.items()]
+        found = ", ".join([*named[:SHOWN], "…"] if len(named) > SHOWN else named)
+        if len(counts) > 1 and counts.iloc[0] < min_rows:
+            return f"has no label with {min_rows} rows ({found})"
         return f"has a single class ({found})"
 
     def label_counts(self, labels: pd.Series[str]) -> dict[str, int]:

@@ -15,6 +15,13 @@ from pipelines.commands.printing import out, print_json, print_table, print_warn
 from pipelines.project import ProjectConfig
 from pipelines.project_file import SUFFIXES, TABLES, load
 
+_WORKBOOK = "a workbook; save its sheet as CSV, and name that file"
+_OTHERS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _WORKBOOK),
+    ".json": "one JSON document; write one object a line, into a file that ends in .jsonl",
+}
+"""What people try to draft from, and what to do instead."""
+
 
 def init(
     data: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or Parquet.")],
@@ -41,6 +48,8 @@ def init(
         raise BadInput(f"{data} is a folder; name a table{first}")
     if not data.is_file():
         raise BadInput(f"there is no file {data}")
+    if other := _OTHERS.get(data.suffix.lower()):
+        raise BadInput(f"{data} is {other}")
     path = output or Path(f"{data.name.split('.')[0] or 'project'}.yaml")
     if path.suffix not in SUFFIXES:
         raise BadInput(f"a project file ends in .yaml, unlike {path}")

@@ -78,6 +78,12 @@ class Desk:
         return {run.name: {log.stem for log in run.glob("*.jsonl")} for run in runs}
 
 
+@pytest.fixture(autouse=True)
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no command say that it takes long, however slow the machine is."""
+    monkeypatch.setattr("pipelines.progress.SILENT_S", 3600.0)
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """An empty folder to work in."""

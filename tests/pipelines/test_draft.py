@@ -549,8 +549,8 @@ def test_a_damaged_row_stops_no_draft_and_is_told_of(tmp_path, monkeypatch, caps
     said = capsys.readouterr().out.splitlines()
     assert (
         "2 of 124 rows cannot be read, and would go into quarantine: 1 wrong-column-count, "
-        "1 bad-encoding; the first is row 121: 'one,a,too many'; is the file written otherwise "
-        "than in UTF-8? See --encoding"
+        "1 bad-encoding; the first is row 121: 'one,a,too many'; if the file is not in UTF-8: "
+        "--encoding cp1252 --force"
     ) in said
     assert "2 labels with their rows: good 61, bad 60" in said
     assert "1 rows have nothing in 'text', and would go into quarantine" in said
@@ -626,3 +626,33 @@ def test_a_file_in_another_encoding_is_read_as_it_is_told(tmp_path, monkeypatch,
     assert main(["init", "data.csv", "--encoding", "cp1252"]) == 0
     assert load("data.yaml").source.encoding == "cp1252"
     assert load("data.yaml").source.columns.text == "Prüftext"
+
+
+def test_ratings_are_numbers_to_learn_and_a_slip_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stars = [f"{n % 41 / 8:.3f}" for n in range(200)] + ["n/a"]
+    Path("data.csv").write_bytes(as_csv(table(stars, rows=201)))
+    assert main(["init", "data.csv"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "numbers from 0 to 5 are learnt" in said
+    assert (
+        "1 rows have what is no number in 'label', such as 'n/a', and would go into quarantine"
+    ) in said
+    assert load("data.yaml").task == TextRegression(low=0, high=5)
+
+
+def test_ids_that_come_again_are_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_bytes(as_csv(table(id=lambda n: n // 2)))
+    assert main(["init", "data.csv"]) == 0
+    assert "'id' names no rows: 60 of its values come again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("a.xlsx", "a workbook; save its sheet as CSV"), ("a.json", "ends in .jsonl")]
+)
+def test_what_is_no_table_is_refused_with_what_to_do(name, why, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("[]")
+    assert main(["init", name]) == 2
+    assert why in capsys.readouterr().err
