@@ -65,7 +65,7 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 bench: $(INSTALLED_BENCH) ## Measure the figures that the README quotes
 	@$(BIN)/python -m benchmarks
 
-compile: $(INSTALLED) ## Compile the two graphs of every project into build/
+compile: $(INSTALLED) ## Compile the graphs of every project into build/
 	@$(BIN)/tokiwa compile --out build
 
 images: ## Build the images of the steps and the servers, and their SBOMs into build/sbom

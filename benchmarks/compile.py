@@ -26,7 +26,7 @@ GRAPHS, COMMAND = "both graphs", "tokiwa compile"
 def measure(quick: bool) -> list[Figure]:
     """Compile with and without section ``cluster``, and by the command."""
     from pipelines import runners
-    from pipelines.project import load
+    from pipelines.project_file import load
 
     project, rounds = load(PROJECT), QUICK_ROUNDS if quick else ROUNDS
     with tempfile.TemporaryDirectory() as place:

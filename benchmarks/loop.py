@@ -43,7 +43,8 @@ from components.sources import open_source
 from components.trigger.component import trigger
 from components.validate.component import validate
 from pipelines.progress import watching
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 from pipelines.runners import Run, run_project
 
 PROJECT = "sentiment"

@@ -22,7 +22,7 @@ from components.trigger.config import GovernorConfig, TriggerConfig
 from components.windows import ALL_TIME
 from pipelines.backtest import ORACLE, Summary
 from pipelines.histories import SHAPES, Shape, draw_history
-from pipelines.project import load
+from pipelines.project_file import load
 from pipelines.simulation import backtest
 
 PROJECT = "sentiment"

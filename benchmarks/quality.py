@@ -31,7 +31,7 @@ from components.validate.checks.skew import skew
 from components.validate.config import ValidateConfig
 from components.validate.sample import Sample
 from components.windows import ALL_TIME
-from pipelines.project import load
+from pipelines.project_file import load
 
 TURNED = 0.05
 ROWS, QUICK_ROWS = 4000, 1000

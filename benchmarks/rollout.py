@@ -172,13 +172,11 @@ def _alarms(streams: int) -> list[Figure]:
     power, _ = _alarmed(BAD_RATE, max(20, streams // 10))
     by_request, by_row = _alarmed_by_rows(streams // 2)
     return [
-        Figure(
-            figure=f"false alarms, looked at {LENGTH} times",
-            ours=ours,
-            peer=peer,
-            ratio=round(ours / peer, 3) if peer else None,
-            goal=f"at most {ALPHA:.0%}; peer: a binomial test at {ALPHA:.0%}, looked at as often",
-            holds=ours <= ALPHA,
+        _false_alarms(
+            f"false alarms, looked at {LENGTH} times",
+            ours,
+            peer,
+            f"a binomial test at {ALPHA:.0%}, looked at as often",
         ),
         Figure(
             figure=f"challengers that fail {BAD_RATE:.0%} found within {LENGTH} requests",
@@ -188,15 +186,24 @@ def _alarms(streams: int) -> list[Figure]:
             goal="at least 95 %",
             holds=power >= 0.95,
         ),
-        Figure(
-            figure=f"false alarms of disagreement, requests of up to {ROWS} alike rows",
-            ours=by_request,
-            peer=by_row,
-            ratio=round(by_request / by_row, 3) if by_row else None,
-            goal=f"at most {ALPHA:.0%}; peer: the same test, each row a trial",
-            holds=by_request <= ALPHA,
+        _false_alarms(
+            f"false alarms of disagreement, requests of up to {ROWS} alike rows",
+            by_request,
+            by_row,
+            "the same test, each row a trial",
         ),
     ]
+
+
+def _false_alarms(figure: str, ours: float, peer: float, what_peer_does: str) -> Figure:
+    return Figure(
+        figure=figure,
+        ours=ours,
+        peer=peer,
+        ratio=round(ours / peer, 3) if peer else None,
+        goal=f"at most {ALPHA:.0%}; peer: {what_peer_does}",
+        holds=ours <= ALPHA,
+    )
 
 
 def _alarmed(rate: float, streams: int) -> tuple[float, float]:

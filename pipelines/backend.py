@@ -8,6 +8,7 @@
 ``TOKIWA_KFP_COOKIE``      cookie of a Dex session, ``name=value``
 ``KF_PIPELINES_SA_TOKEN_PATH``  file of a service account's token; in a pod,
                            kfp knows where it lies
+``SSL_CERT_FILE``          certificates to trust, where the API has one of its own
 =========================  ==================================================
 """
 
@@ -17,6 +18,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,8 +36,38 @@ from components.settings import digest_of
 MARK = "Kept by Tokiwa"
 """Begins the description of everything that Tokiwa makes, so that it touches nothing else."""
 PAGE_ROWS = 100
+PATIENCE_S = (10, 60)
+"""To be let in, and for an answer; kfp's client itself waits for ever."""
 _SA_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 _NEEDED = "Tokiwa needs Kubeflow Pipelines 2.0 or newer"
+
+
+class _Garbled(Exception):
+    """An answer that cannot be read."""
+
+
+class _Api(kfp_server_api.ApiClient):
+    """What kfp's client asks with: it waits so long and no longer, and believes only JSON.
+
+    A proxy's login page answers 200 like the API does, and kfp would read an empty list out of
+    it, or out of an answer that broke off.
+    """
+
+    def request(self, *given: Any, **named: Any) -> Any:
+        """Send a request."""
+        return super().request(*given, **named | {"_request_timeout": PATIENCE_S})
+
+    def deserialize(self, response: Any, response_type: str) -> Any:
+        """Return an answer as kfp's model of it."""
+        try:
+            content = json.loads(response.data)
+        except ValueError as error:
+            if response.data.lstrip()[:1] in ("{", "["):
+                raise _Garbled("it broke off") from error
+            raise Unauthorised("it answers with a page for browsers, a login perhaps") from error
+        if not isinstance(content, dict):
+            raise _Garbled(f"it holds no {response_type}")
+        return super().deserialize(response, response_type)
 
 
 class _Client(kfp.Client):
@@ -44,15 +76,10 @@ class _Client(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Return what the server says of itself, asked once.
 
-        A proxy's login page answers 200 like the API does, and kfp would read an empty
-        answer out of it.
+        It is the first thing that kfp's client asks; all its services share one ``ApiClient``.
         """
-        raw = self._healthz_api.healthz_service_get_healthz(_preload_content=False)
-        try:
-            content = json.loads(raw.data)
-        except ValueError as error:
-            raise Unauthorised("it answers with a page for browsers, a login perhaps") from error
-        return kfp_server_api.V2beta1GetHealthzResponse(multi_user=content.get("multi_user"))
+        self._healthz_api.api_client.__class__ = _Api
+        return self._healthz_api.healthz_service_get_healthz()
 
     def set_user_namespace(self, namespace: str) -> None:
         """Remember the namespace for as long as this client lives."""
@@ -77,26 +104,29 @@ class Backend:
         """Reach Kubeflow Pipelines with what the environment gives.
 
         Raises:
-            BadInput: it has profiles and no namespace is given, or the other way round.
+            BadInput: it has profiles and no namespace is given, or the other way round; or its
+                address or a credential cannot be one.
             Unauthorised: it does not accept the credentials.
             BackendError: it cannot be reached, or is too old.
         """
-        place = os.environ.get("KF_PIPELINES_ENDPOINT", "")
+        place = _endpoint()
         token_file = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", _SA_TOKEN))
         credentials = None
         if place and token_file.is_file():
             credentials = ServiceAccountTokenVolumeCredentials(str(token_file))
         said = io.StringIO()
-        with _told(place or "the cluster"), warnings.catch_warnings():
+        with _told(public(place) or "the cluster"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # that it is not kfp 1
             warnings.simplefilter("ignore", UserWarning)  # of an address without https
             try:
                 with contextlib.redirect_stdout(said):
                     # kfp looks for its server in the namespace that it is given.
                     client = _Client(
-                        existing_token=os.environ.get("TOKIWA_KFP_TOKEN"),
-                        cookies=os.environ.get("TOKIWA_KFP_COOKIE"),
+                        host=place,
+                        existing_token=_credential("TOKIWA_KFP_TOKEN"),
+                        cookies=_credential("TOKIWA_KFP_COOKIE"),
                         credentials=credentials,
+                        ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
                     )
                 several_users = client.get_kfp_healthz().multi_user
             except urllib3.exceptions.HTTPError as error:
@@ -107,7 +137,7 @@ class Backend:
                     "its port with kubectl port-forward -n kubeflow svc/ml-pipeline 8888 and set "
                     "KF_PIPELINES_ENDPOINT=http://localhost:8888"
                 ) from error
-        place = place or client._existing_config.host
+        place = public(place or client._existing_config.host)
         if several_users is True and not namespace:
             raise BadInput(
                 f"{place} has a profile for each team: say in cluster.namespace which one is yours"
@@ -121,26 +151,20 @@ class Backend:
 
     def link(self, kind: str, identity: str) -> str:
         """Return where the UI shows something, such as ``runs``."""
-        ui = os.environ.get("KF_PIPELINES_UI_ENDPOINT", self._place).rstrip("/")
+        ui = public(os.environ.get("KF_PIPELINES_UI_ENDPOINT", self._place)).rstrip("/")
         return f"{ui}/#/{kind}/details/{identity}"
 
     def experiment(self, name: str, *, make: bool = True) -> str:
         """Return the id of an experiment, made if there is none; empty if it may not be made."""
-        wanted = _named(name)
+        if make:
+            return _found_or_made(
+                lambda: self.experiment(name, make=False), lambda: self._made_experiment(name)
+            )
         with self._asking():
             found = self._client.list_experiments(
-                filter=wanted, namespace=self._namespace or None
+                filter=_named(name), namespace=self._namespace or None
             ).experiments
-            if found:
-                return str(found[0].experiment_id)
-            if not make:
-                return ""
-            return self._known(
-                self._client.create_experiment(
-                    name, description=f"{MARK}.", namespace=self._namespace or None
-                ).experiment_id,
-                "an experiment",
-            )
+        return str(found[0].experiment_id) if found else ""
 
     def pipeline(self, name: str) -> str:
         """Return the id of a pipeline of ours, empty if there is none.
@@ -183,16 +207,28 @@ class Backend:
         Returns:
             The ids of the pipeline and of its version.
         """
-        pipeline = self.pipeline(name) or self._made_pipeline(name)
+        pipeline = _found_or_made(lambda: self.pipeline(name), lambda: self._made_pipeline(name))
         version = version_of(package)
-        for identity, known in self.versions(pipeline).items():
-            if known == version:
-                return pipeline, identity
+
+        def found() -> str:
+            known = self.versions(pipeline).items()
+            return next((identity for identity, called in known if called == version), "")
+
+        def made() -> str:
+            with self._asking():
+                uploaded = self._client.upload_pipeline_version(
+                    str(package), version, pipeline_id=pipeline, description=f"{MARK}."
+                )
+            return self._known(uploaded.pipeline_version_id, "a pipeline version")
+
+        return pipeline, _found_or_made(found, made)
+
+    def _made_experiment(self, name: str) -> str:
         with self._asking():
-            uploaded = self._client.upload_pipeline_version(
-                str(package), version, pipeline_id=pipeline, description=f"{MARK}."
+            made = self._client.create_experiment(
+                name, description=f"{MARK}.", namespace=self._namespace or None
             )
-        return pipeline, self._known(uploaded.pipeline_version_id, "a pipeline version")
+        return self._known(made.experiment_id, "an experiment")
 
     def _made_pipeline(self, name: str) -> str:
         body = kfp_server_api.V2beta1Pipeline(
@@ -227,7 +263,12 @@ class Backend:
         return self._known(run.run_id, "a run")
 
     def run(self, identity: str) -> Any:
-        """Return a run, kfp's ``V2beta1Run``."""
+        """Return a run, kfp's ``V2beta1Run``.
+
+        Raises:
+            Away: this may pass.
+            BackendError: there is no such run any more.
+        """
         with self._asking():
             return self._client.get_run(identity)
 
@@ -287,6 +328,57 @@ class Backend:
             yield  # kfp prints links meant for notebooks
 
 
+class Away(BackendError):
+    """It cannot be reached, or is not well: asking later may help."""
+
+
+class _Exists(BackendError):
+    """Somebody else was quicker to make it."""
+
+
+def _found_or_made(find: Callable[[], str], make: Callable[[], str]) -> str:
+    """Return the id of what there is, or of what is made because there is none."""
+    if found := find():
+        return found
+    try:
+        return make()
+    except _Exists:
+        if found := find():
+            return found
+        raise
+
+
+def _endpoint() -> str:
+    """Return the address that the environment gives, empty for none."""
+    given = os.environ.get("KF_PIPELINES_ENDPOINT", "").strip()
+    if given and not re.match(r"https?://[\w.\[-]", given):
+        raise BadInput(
+            "KF_PIPELINES_ENDPOINT is no address that begins with http:// or https://, "
+            "such as http://localhost:8888"
+        )
+    return given
+
+
+def _credential(variable: str) -> str | None:
+    """Return what goes into a header, None if it is not set."""
+    value = os.environ.get(variable, "").strip()
+    if not (value.isascii() and value.isprintable()):
+        raise BadInput(
+            f"{variable} holds a line break or a letter beyond ASCII, which no header can: "
+            "copy it once more"
+        )
+    return value or None
+
+
+def public(address: str) -> str:
+    """Return an address as it may be shown: without a user and a password.
+
+    >>> public("https://me:secret@kubeflow.example/pipeline")
+    'https://kubeflow.example/pipeline'
+    """
+    return re.sub(r"(?<=//)[^/]*@", "", address, count=1)
+
+
 def version_of(package: Path) -> str:
     """Return what the version of a compiled graph is called: the digest of its content."""
     return digest_of(package.read_text(encoding="utf-8"))[:12]
@@ -306,9 +398,11 @@ def _told(place: str) -> Iterator[None]:
         raise _explained(error, place) from error
     except Unauthorised as error:
         raise Unauthorised(f"{place}: {error}; {_CREDENTIALS}") from error
+    except _Garbled as error:
+        raise Away(f"the answer of {place} cannot be read: {error}; try again") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise BackendError(
-            f"cannot reach Kubeflow Pipelines at {place}: {_cause(error)}; set "
+        raise Away(
+            f"cannot reach Kubeflow Pipelines at {place}: {public(_cause(error))}; set "
             "KF_PIPELINES_ENDPOINT, or forward its port: "
             "kubectl port-forward -n kubeflow svc/ml-pipeline 8888"
         ) from error
@@ -328,7 +422,9 @@ def _explained(error: Any, place: str) -> BackendError | Unauthorised:
         "404 page not found", ""
     ):
         return BackendError(f"{place} does not know what is asked of it ({said}); {_NEEDED}")
-    return BackendError(f"{place} refuses ({error.status} {said})")
+    is_away = error.status == 429 or error.status >= 500
+    kind = _Exists if error.status == 409 else Away if is_away else BackendError
+    return kind(f"{place} refuses ({error.status} {said})")
 
 
 def _said(error: Any) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from components.errors import TokiwaError
 from pipelines import runners
@@ -24,6 +24,7 @@ from pipelines.commands import (
     submitting,
     training,
 )
+from pipelines.console import err
 
 app = typer.Typer(
     name="tokiwa",
@@ -82,6 +83,20 @@ quarantine.command()(keeping.readmit)
 app.add_typer(quarantine, rich_help_panel="Keep data in order")
 
 
+_GOES_ON = "what had ended is kept: run it again, and it goes on from there"
+_MAY_BE_DONE = "tokiwa history PROJECT says whether it was done before; if not, run it again"
+_NOTHING_KEPT = "nothing was left half-written, run it again"
+_KEPT = {
+    **dict.fromkeys(("run", "monitor", "replay", "tune", "score", "online"), _GOES_ON),
+    **dict.fromkeys(("promote", "rollback", "adopt"), _MAY_BE_DONE),
+    "rollout": "a rollout that began goes on: tokiwa rollout PROJECT shows it, --stop ends it",
+    "forget": "run it again: what it had begun to forget is forgotten to the end then",
+    "submit": "a run that was started goes on at Kubeflow: tokiwa runs PROJECT",
+    "serve": "run it again",
+}
+"""What remains of a command that was stopped, and how to go on."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"tokiwa {version('tokiwa')}")
@@ -102,17 +117,20 @@ def about(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 2 the user's mistakes, 1 the world's."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = next((word for word in words if not word.startswith("-")), "")
+    # The server ends by itself, with what it was asked still answered.
+    stopping = nullcontext() if command == "serve" else runners.interruptible()
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+        with stopping:
+            app(args=words, standalone_mode=True)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except TokiwaError as error:
-        Console(stderr=True, highlight=False, emoji=False).print(
-            f"error: {error}", style="red", markup=False, soft_wrap=True
-        )
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code
     except (runners.Interrupted, KeyboardInterrupt):
-        print("stopped; nothing was left half-written, run it again", file=sys.stderr)
+        print(f"stopped; {_KEPT.get(command, _NOTHING_KEPT)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

@@ -7,85 +7,92 @@ config maps are named with their keys; a value never gets into the compiled YAML
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from components.attempts import NODE
 from components.settings import Section
+from pipelines.quantities import Bytes, Cpu, GpuType, cores, in_bytes
 
-GPU_TYPES = ("nvidia.com/gpu", "nvidia.com/mig-<n>g.<m>gb", "amd.com/gpu", "gpu.intel.com/xe")
 MAX_GPUS = 16
 """More sit in no machine; several machines are the Trainer's business (``finetune.launch``)."""
 MAX_WAIT_S = 86_400
 """Longest wait before an attempt: a day."""
-_GPU = re.compile(r"nvidia\.com/gpu|nvidia\.com/mig-\d+g\.\d+gb|amd\.com/gpu|gpu\.intel\.com/xe")
-_CPU = re.compile(r"\d+m|\d+(\.\d+)?")
-_BYTES = re.compile(r"(\d+)(Ei|Pi|Ti|Gi|Mi|Ki|E|P|T|G|M|K|)")
-_UNITS: Mapping[str, int] = {
-    "": 1,
-    **{unit: int(1000**power) for power, unit in enumerate("KMGTPE", 1)},
-    **{f"{unit}i": int(1024**power) for power, unit in enumerate("KMGTPE", 1)},
-}
-
-
-def cores(quantity: str) -> float:
-    """Return a quantity of CPU in cores.
-
-    >>> cores("2"), cores("500m")
-    (2.0, 0.5)
-    """
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
-
-
-def in_bytes(quantity: str) -> int:
-    """Return a quantity of memory or disk in bytes.
-
-    >>> in_bytes("1Ki"), in_bytes("2M")
-    (1024, 2000000)
-    """
-    found = _BYTES.fullmatch(quantity)
-    assert found is not None, quantity
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _cpu(text: str) -> str:
-    if not _CPU.fullmatch(text) or cores(text) <= 0:
-        raise ValueError('is no quantity of CPU, such as "2" or "500m"')
-    return text
-
-
-def _bytes(text: str) -> str:
-    if not _BYTES.fullmatch(text) or in_bytes(text) <= 0:
-        raise ValueError('is no quantity of bytes, such as "4Gi" or "512Mi"')
-    return text
-
-
-def _gpu_type(text: str) -> str:
-    if not _GPU.fullmatch(text):
-        raise ValueError(f"is no type of GPU that a step can use; there are {', '.join(GPU_TYPES)}")
-    return text
-
-
-Cpu = Annotated[str, AfterValidator(_cpu)]
-"""Cores, as Kubernetes writes them: ``2``, ``0.5`` or ``500m``."""
-Bytes = Annotated[str, AfterValidator(_bytes)]
-"""Bytes, as Kubernetes writes them: ``512Mi`` or ``4Gi``."""
-GpuType = Annotated[str, AfterValidator(_gpu_type)]
-"""Name of the resource by which a device plugin offers GPUs."""
-ObjectName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)
-]
+OTHERS_LABELS = (
+    "tokiwa",
+    "pipeline",
+    "pipelines.kubeflow.org",
+    "workflows.argoproj.io",
+    "serving.kserve.io",
+    "app.kubernetes.io/component",
+)
+"""Prefixes of labels, and a label, by which pods are told apart."""
+OTHERS_VARIABLES = (
+    "TMPDIR",
+    "TOKIWA_RUN",
+    NODE,
+    "HOME",
+    "PATH",
+    "PYTHONPATH",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+)
+TAKEN = (
+    *("/gcs", "/kfp-launcher", "/minio", "/s3"),
+    *("/app", "/bin", "/dev", "/etc", "/lib", "/opt/tokiwa", "/proc", "/sys", "/usr", "/var/run"),
+)
+"""Where KFP's launcher, the image and Kubernetes have their files."""
+_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(\.{_NAME})*$", max_length=253)]
 """Name of an object of Kubernetes."""
+Namespace = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=63)]
 NAMED = r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 LabelKey = Annotated[
-    str, StringConstraints(pattern=rf"^([a-z0-9]([-.a-z0-9]{{0,251}}[a-z0-9])?/)?{NAMED}$")
+    str, StringConstraints(pattern=rf"^({_NAME}(\.{_NAME})*/)?{NAMED}$", max_length=317)
 ]
 LabelValue = Annotated[str, StringConstraints(pattern=rf"^({NAMED})?$")]
 SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 """Name of an environment variable."""
-Folder = Annotated[str, StringConstraints(pattern=r"^/[-._a-zA-Z0-9/]+$", max_length=200)]
+
+
+def _own_label(key: str) -> str:
+    prefix = key.rpartition("/")[0]
+    if prefix and {prefix, key} & set(OTHERS_LABELS):
+        raise ValueError(
+            "is a label that Kubeflow or Tokiwa sets, and network policies and quotas go by"
+        )
+    return key
+
+
+OwnLabel = Annotated[LabelKey, AfterValidator(_own_label)]
+
+
+def _variable_of_others(name: str) -> str:
+    if name in OTHERS_VARIABLES:
+        raise ValueError("is a variable that the image or Tokiwa sets; choose another")
+    return name
+
+
+OwnVariable = Annotated[Variable, AfterValidator(_variable_of_others)]
+
+
+def _mount(folder: str) -> str:
+    path = PurePosixPath("/", folder.strip("/"))
+    if ".." in path.parts or any(
+        path.is_relative_to(each) or PurePosixPath(each).is_relative_to(path) for each in TAKEN
+    ):
+        raise ValueError("would hide what a pod needs; take a folder of its own, such as /scratch")
+    return folder
+
+
+Folder = Annotated[
+    str, StringConstraints(pattern=r"^/[-._a-zA-Z0-9/]+$", max_length=200), AfterValidator(_mount)
+]
 
 
 class Gpu(Section):
@@ -137,6 +144,8 @@ class Affinity(Section):
             raise ValueError(
                 f"an affinity by {self.operator} cannot have {len(self.values)} values"
             )
+        if self.operator in ("Gt", "Lt") and not re.fullmatch("[0-9]+", self.values[0]):
+            raise ValueError(f"an affinity by {self.operator} compares with a whole number")
         return self
 
 
@@ -167,10 +176,25 @@ class EnvironmentOf(Section):
     """Keys of a Secret or ConfigMap that become environment variables."""
 
     name: ObjectName
-    keys: dict[SecretKey, Variable] = Field(min_length=1)
+    keys: dict[SecretKey, OwnVariable] = Field(min_length=1)
     """The variable for each key."""
     optional: bool = False
     """Start without them if they are not there."""
+
+
+def _variables(*environments: EnvironmentOf) -> list[str]:
+    """Return all variables that Secrets and ConfigMaps give."""
+    return [variable for each in environments for variable in each.keys.values()]
+
+
+def _without(
+    variables: Collection[str], environments: Iterable[EnvironmentOf]
+) -> Iterator[EnvironmentOf]:
+    """Yield what is left of Secrets and ConfigMaps without some variables."""
+    for each in environments:
+        left = {key: name for key, name in each.keys.items() if name not in variables}
+        if left:
+            yield each.model_copy(update={"keys": left})
 
 
 class Retries(Section):
@@ -223,6 +247,7 @@ class Pod(Section):
     memory_limit: Bytes | None = None
     """As many as reserved by default."""
     gpu: Gpu | None = None
+    """For the steps that load a model; no other gets the default's."""
     shared_memory: Bytes | None = None
     """For data loaders' processes; counts as memory of the pod."""
     node_selector: dict[LabelKey, LabelValue] = {}
@@ -230,6 +255,7 @@ class Pod(Section):
     affinity: tuple[Affinity, ...] = ()
     scratch: Scratch | None = None
     secrets: tuple[EnvironmentOf, ...] = (
+        # Beside these and those of config_maps come a file's own, which win; an empty list is none.
         EnvironmentOf(
             name="tokiwa-store",
             keys={each: each for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
@@ -246,7 +272,7 @@ class Pod(Section):
             optional=True,
         ),
     )
-    labels: dict[LabelKey, LabelValue] = {}
+    labels: dict[OwnLabel, LabelValue] = {}
     """Of the pod, for the bill."""
     annotations: dict[LabelKey, str] = {}
     timeout_s: int = Field(default=6 * 3600, ge=60, le=30 * 86_400)
@@ -264,7 +290,7 @@ class Pod(Section):
         return self.cpu_limit or self.cpu, self.memory_limit or self.memory
 
     def impossible(self) -> str:
-        """Return the key and what about it no machine can fulfil, or nothing."""
+        """Return the key and what about it no pod can be, or nothing."""
         cpu, memory = self.limits
         if cores(self.cpu) > cores(cpu):
             return f"cpu_limit of {cpu} is below the {self.cpu} that cpu reserves"
@@ -272,6 +298,9 @@ class Pod(Section):
             return f"memory_limit of {memory} is below the {self.memory} that memory reserves"
         if self.shared_memory is not None and in_bytes(self.shared_memory) >= in_bytes(memory):
             return f"shared_memory of {self.shared_memory} must be below the pod's {memory}"
+        given = Counter(_variables(*self.secrets, *self.config_maps))
+        if twice := [name for name, count in given.items() if count > 1]:
+            return f"secrets and config_maps give {', '.join(twice)} more than once"
         return ""
 
 
@@ -307,12 +336,13 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("prepare", "evaluate", "deploy", "summarize", "collect", "score"), _MODEL),
     **dict.fromkeys(("search", "finetune"), _MODEL | {"retries": Retries(most=3, wait_s=60)}),
 }
+WITH_MODEL = tuple(_BUILT_IN)
 
 
 class ClusterConfig(Section):
     """Section ``cluster``."""
 
-    namespace: ObjectName | Literal[""] = ""
+    namespace: Namespace | Literal[""] = ""
     """Of the profile, where Kubeflow has several; empty where it has none."""
     service_account: ObjectName | Literal[""] = ""
     """Under which runs work; Kubeflow's own by default."""
@@ -330,18 +360,33 @@ class ClusterConfig(Section):
         """Return what the pod of a step gets: its own, the default's, or what is built in.
 
         What the file says counts, also where it says what would be so anyway: ``gpu: null``
-        takes the default's GPU from a step.
+        takes the default's GPU from a step. The built-in variables, without which no step finds
+        its state, stay beside those of the file.
         """
         own: Pod | None = getattr(self.steps, _FIELDS[step])
         given = dict(_BUILT_IN.get(step, {}))
         for section in (self.default, own):
             if section is not None:
                 given |= {name: getattr(section, name) for name in section.model_fields_set}
+        own_names = _variables(*given.get("secrets", ()), *given.get("config_maps", ()))
+        for name in ("secrets", "config_maps"):
+            if given.get(name) != ():
+                built_in = Pod.model_fields[name].default
+                given[name] = (*given.get(name, ()), *_without(own_names, built_in))
+        if step not in WITH_MODEL and (own is None or "gpu" not in own.model_fields_set):
+            given["gpu"] = None
         return Pod(**given)
 
     def impossible(self) -> str:
-        """Return the first request that no machine can fulfil, with its place, or nothing."""
+        """Return the first request that no pod can be, with its place, or nothing."""
         for step in STEPS:
-            if wrong := self.pod(step).impossible():
-                return f"cluster.steps.{step}.{wrong}"
+            pod = self.pod(step)
+            if wrong := pod.impossible():
+                place = "default" if wrong == self.default.impossible() else f"steps.{step}"
+                return f"cluster.{place}.{wrong}"
+            if pod.gpu is not None and step not in WITH_MODEL:
+                return (
+                    f"cluster.steps.{step}.gpu would lie idle, for {step} loads no model; "
+                    f"these do: {', '.join(WITH_MODEL)}"
+                )
         return ""

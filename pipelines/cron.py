@@ -91,6 +91,11 @@ class Cron:
             any_day=words[3] in "*?",
             any_weekday=words[5] in "*?",
         )
+        if cron.either and any("*/" in each or "?/" in each for each in (words[3], words[5])):
+            raise ValueError(
+                f"{text!r} restricts both kinds of days, one by a step: some schedulers then want "
+                "a day that suits both, others one that suits either; name the days"
+            )
         if next(cron._moments(datetime(2024, 1, 1)), None) is None:
             raise ValueError(f"{text!r} never fires: no such month has such a day")
         return cron
@@ -105,10 +110,18 @@ class Cron:
             self.months,
             self.weekdays,
         )
+        # All days by name are no star: with one, a day would have to suit both fields.
         return " ".join(
-            "*" if len(each) == last - first + 1 else ",".join(map(str, each))
-            for each, (_, first, last) in zip(numbers, _FIELDS, strict=True)
+            ",".join(map(str, each))
+            if len(each) < last - first + 1 or (self.either and name.startswith("day"))
+            else "*"
+            for each, (name, first, last) in zip(numbers, _FIELDS, strict=True)
         )
+
+    @property
+    def either(self) -> bool:
+        """Whether both kinds of days are restricted, so that a day may suit either."""
+        return not self.any_day and not self.any_weekday
 
     def next_after(self, moment: datetime) -> datetime:
         """Return when it fires next by a wall clock in the time zone of ``moment``."""
@@ -131,9 +144,8 @@ class Cron:
     def _on(self, day: datetime) -> bool:
         by_day = day.day in self.days
         by_weekday = day.isoweekday() % 7 in self.weekdays
-        either = not self.any_day and not self.any_weekday
         return day.month in self.months and (
-            (by_day or by_weekday) if either else (by_day and by_weekday)
+            (by_day or by_weekday) if self.either else (by_day and by_weekday)
         )
 
     def shifted(self, minutes: int) -> Cron:

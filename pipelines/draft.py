@@ -2,60 +2,72 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from components.errors import BadInput, SourceError
 from components.finetune.config import FinetuneConfig
+from components.sources.columns import ISO
 from components.sources.files import read_table, separator_of
+from components.sources.tables import Unreadable
+from pipelines.draft_columns import TIME_NAMES, Columns, are_classes, guess, is_named, is_number
+from pipelines.draft_labels import Labels, labels_in
+from pipelines.draft_times import form_of, forms_in_words, forms_of, moments_of
 
-MAX_CLASSES = 100
 WINDOW_ROWS = 300
-ID_CHARACTERS = 40
-"""A column that is longer on average is no id, unless its name is id, key or uuid."""
-OTHERS = 5
-"""Columns that are named beside the one that was taken."""
-_TEXT_NAMES = ("text", "sentence", "review", "body", "message", "comment", "content", "title")
-_LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y")
-_TIME_NAMES = ("time", "date", "datetime", "timestamp", "day", "when", "created", "at")
-_ID_ENDINGS = ("id", "key", "uuid", "no", "nr", "number", "code")
-_GROUP_NAMES = ("group", "user", "customer", "document", "author", "session", "thread")
+_FINETUNE_RECORDS = """\
+finetune:
+  base: components:tasks/blank_small   # no pretrained network reads tables
+  method: full
+  epochs: 6
+  learning_rate: 0.001
+  batch_rows: 64
+"""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column was taken for what; None where none was found."""
+class Drafted:
+    """A project file that was drafted.
+
+    Attributes:
+        text: of the file.
+        columns: what the columns of the table were taken for.
+        others: of what was guessed, which other columns it could have been.
+        notes: what is odd about the table, for whoever looks at the draft.
+    """
 
     text: str
-    label: str
-    id: str | None
-    group: str | None
-    time: str | None
+    columns: Columns
+    others: dict[str, list[str]]
+    notes: list[str]
 
 
 def draft(
-    path: Path, project: Path, named: Mapping[str, str] | None = None, separator: str = ""
-) -> tuple[str, Columns, dict[str, list[str]]]:
-    """Return the text of a project file for a table, and what its columns were taken for.
+    path: Path,
+    project: Path,
+    named: Mapping[str, str] | None = None,
+    separator: str = "",
+    encoding: str = "utf-8",
+) -> Drafted:
+    """Draft a project file for a table.
+
+    Rows that cannot be read are passed over, as a run does, and told of.
 
     Args:
         path: the table.
         project: where the project file will be.
         named: columns that the user chose, by field of ``Columns``.
         separator: between columns; without one it is told from the first rows.
-
-    Returns:
-        The text, the columns, and for ``text`` and ``label``, if they were guessed, which
-        others it could have been.
+        encoding: of text.
 
     Raises:
         BadInput: the table cannot be read, has no text or no label, or a chosen column
@@ -67,133 +79,52 @@ def draft(
     if len(separator) > 1:
         raise BadInput(f"a separator is one character, or tab, not {separator!r}")
     try:
-        frame = read_table(path, separator)
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise BadInput(f"--encoding: there is no encoding {encoding!r}") from error
+    try:
+        frame, unreadable = read_table(path, separator, encoding)
     except SourceError as error:
-        raise BadInput(str(error)) from error
+        hint = "; name what it is written in, such as --encoding cp1252"
+        raise BadInput(f"{error}{hint if _is_about_encoding(error) else ''}") from error
     if frame.empty:
         raise BadInput(f"{path} has no rows")
     columns, others = guess(frame, named or {})
-    return _render(path, project, separator, columns, frame), columns, others
+    labels = labels_in(frame[columns.label]) if _is_classified(frame, columns) else None
+    form = form_of(frame[columns.time]) if columns.time else None
+    text = _render(path, project, separator, encoding, columns, frame, labels, form or ISO)
+    return Drafted(text, columns, others, list(_notes(frame, columns, labels, unreadable)))
 
 
-def guess(frame: pd.DataFrame, named: Mapping[str, str]) -> tuple[Columns, dict[str, list[str]]]:
-    """Return what each column of a table of strings is likely to hold, see ``draft``.
-
-    Raises:
-        BadInput: no column looks like text, or none like a label; or a column in ``named``
-            is not there or unfit.
-    """
-    _check(frame, named)
-    taken = {*named.values()}
-    rows = len(frame)
-    distinct = {name: frame[name].nunique() for name in frame}
-    length = {name: frame[name].dropna().str.len().mean() or 0.0 for name in frame}
-    dated = [name for name in frame if _is_time(frame[name])]
-    times = [name for name in dated if _named(name, _TIME_NAMES)]
-    named_ids = [
-        name
-        for name in frame
-        if re.search(r"(^|_)id$|^key$|^uuid$", name.lower())
-        or (_ends_like_an_id(name) and distinct[name] == rows and length[name] <= ID_CHARACTERS)
-    ]
-    wordy = [name for name in frame if name not in (*dated, *named_ids, *taken)]
-    texts = [name for name in wordy if length[name] >= 8]
-    # A text may be short, above all in Japanese or Chinese, if its column says what it is.
-    texts = texts or [name for name in wordy if _named(name, _TEXT_NAMES)]
-    if not texts and "text" not in named:
-        raise BadInput(f"no column looks like text among {', '.join(frame)}; name it with --text")
-    texts.sort(key=lambda name: (_named(name, _TEXT_NAMES), length[name]), reverse=True)
-    text = named["text"] if "text" in named else texts[0]
-    free = [name for name in frame if name not in (text, *times, *taken)]
-    labels = [name for name in free if _are_classes(frame[name])]
-    # Without any, what is to be learnt may be a number.
-    labels = labels or [name for name in free if name not in named_ids and _is_number(frame[name])]
-    if not labels and "label" not in named:
-        raise BadInput(
-            f"no column looks like a label among {', '.join(frame)}: "
-            f"one with 2 to {MAX_CLASSES} different values, or with numbers, is needed; "
-            "name it with --label"
-        )
-    labels.sort(
-        key=lambda name: (
-            _named(name, _LABEL_NAMES),
-            name not in named_ids and not _named(name, _GROUP_NAMES),
-            -distinct[name],
-        ),
-        reverse=True,
-    )
-    label = named["label"] if "label" in named else labels[0]
-    rest = [name for name in free if name != label]
-    ids = [name for name in rest if name in named_ids and distinct[name] == rows]
-    groups = [name for name in rest if name not in ids and _named(name, _GROUP_NAMES)]
-    times = [name for name in times if name not in (text, label, *taken)]
-    guessed = {"id": ids, "group": groups, "time": times}
-    found = {role: next(iter(names), None) for role, names in guessed.items()} | dict(named)
-    others = {
-        "text": [f"{name} ({length[name]:.0f} characters)" for name in texts if name not in labels],
-        "label": [
-            f"{name} ({distinct[name]} values)"
-            if _are_classes(frame[name])
-            else f"{name} (numbers)"
-            for name in labels
-        ],
-    }
-    columns = Columns(text, label, found["id"], found["group"], found["time"])
-    # The first of the guesses was taken.
-    return columns, {
-        role: names[1 : 1 + OTHERS]
-        for role, names in others.items()
-        if role not in named and names[1:]
-    }
-
-
-def _check(frame: pd.DataFrame, named: Mapping[str, str]) -> None:
-    """Refuse columns that a table does not have, or that cannot be what they are named for."""
-    for role, name in named.items():
-        if name not in frame:
-            close = difflib.get_close_matches(name, list(frame), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(frame)}"
-            raise BadInput(f"--{role}: the table has no column {name!r}; {hint}")
-        values, column = frame[name].nunique(), frame[name]
-        if list(named.values()).count(name) > 1:
-            raise BadInput(f"--{role}: the column {name!r} cannot be two things at once")
-        if role == "label" and not (2 <= values <= MAX_CLASSES or _is_number(column)):
-            raise BadInput(
-                f"--label: {name!r} has {values:,} different values; a label has 2 to "
-                f"{MAX_CLASSES}, or is a number"
-            )
-        if role == "id" and values < len(column):
-            raise BadInput(f"--id: {name!r} does not name each row: values repeat or are missing")
-        if role == "time" and not _is_time(column):
-            raise BadInput(f"--time: {name!r} does not hold an ISO 8601 time in each row")
-
-
-def window_days(times: pd.Series[str]) -> int | None:
+def window_days(times: pd.Series[str], form: str = ISO) -> int | None:
     """Return a length of windows that hold rows enough to train on; None for less than two.
 
     A week where it suffices, else as many days as ``WINDOW_ROWS`` rows take on average.
     """
-    moments = pd.to_datetime(times, format="ISO8601", utc=True)
+    moments = moments_of(times, form)
     span_days = (moments.max() - moments.min()).days + 1
     days = max(7, -(-WINDOW_ROWS * span_days // len(moments)))
     return days if 2 * days <= span_days else None
 
 
-def _are_classes(column: pd.Series[str]) -> bool:
-    return bool(2 <= column.nunique() <= min(MAX_CLASSES, max(2, len(column) // 5)))
+def _is_classified(frame: pd.DataFrame, columns: Columns) -> bool:
+    column = frame[columns.label]
+    return are_classes(column) or not is_number(column)
 
 
-def _is_number(column: pd.Series[str]) -> bool:
-    values = pd.to_numeric(column.dropna(), errors="coerce")
-    return values.nunique() > 1 and bool(np.isfinite(values).all())
-
-
-def _task(labels: pd.Series[str]) -> str:
+def _task(frame: pd.DataFrame, columns: Columns, labels: Labels | None) -> str:
     """Return the lines of the section ``task`` that say what is to be learnt."""
-    if _are_classes(labels) or not _is_number(labels):
-        names = ", ".join(map(_quote, sorted(labels.dropna().unique())))
-        return f"  kind: text-classification\n  labels: [{names}]\n"
-    values = pd.to_numeric(labels.dropna())
+    if labels is not None:
+        names = ", ".join(map(_quote, labels.names))
+        kind = "tabular" if columns.record else "text"
+        lines = f"  kind: {kind}-classification\n  labels: [{names}]\n"
+        lines += f"  # left out: {labels.listed}\n" if labels.slips else ""
+        kinds = [
+            f"    {_quote(name)}: {'number' if is_number(frame[name]) else 'category'}\n"
+            for name in columns.record or ()
+        ]
+        return lines + ("  columns:\n" + "".join(kinds) if kinds else "")
+    values = pd.to_numeric(frame[columns.label].dropna())
     return (
         "  kind: text-regression\n"
         f"  low: {math.floor(values.min())}                        # rows beyond are quarantined\n"
@@ -201,37 +132,58 @@ def _task(labels: pd.Series[str]) -> str:
     )
 
 
-def _named(name: str, words: tuple[str, ...]) -> bool:
-    return any(word in re.split(r"[^a-z]+", name.lower()) for word in words)
+def _notes(
+    frame: pd.DataFrame,
+    columns: Columns,
+    labels: Labels | None,
+    unreadable: Sequence[Unreadable],
+) -> Iterator[str]:
+    """Say what is odd about a table, and what its labels are."""
+    if unreadable:
+        reasons = Counter(each.reason for each in unreadable).most_common()
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons)
+        first = unreadable[0]
+        encoding = any(reason == "bad-encoding" for reason, _ in reasons)
+        yield (
+            f"{len(unreadable):,} of {len(frame) + len(unreadable):,} rows cannot be read, and "
+            f"would go into quarantine: {counts}; the first is row {first.row}: {first.raw[:60]!r}"
+            + ("; is the file written otherwise than in UTF-8? See --encoding" if encoding else "")
+        )
+    yield from labels.words if labels is not None else ()
+    for role in ("text", "label"):
+        column = getattr(columns, role)
+        missing = int(frame[column].isna().sum()) if column else 0
+        if missing:
+            fate = "wait for labels" if role == "label" else "would go into quarantine"
+            yield f"{missing:,} rows have nothing in {column!r}, and {fate}"
+    for name in frame:
+        if columns.time is None and is_named(name, TIME_NAMES) and forms_of(frame[name]):
+            yield (
+                f"{name!r} holds times, but not of one form in each row: "
+                f"{forms_in_words(frame[name])}; without times all rows are one window"
+            )
 
 
-def _ends_like_an_id(name: str) -> bool:
-    """Tell of names such as ``ticketNo``, ``invoice_number`` and ``ProductCode``."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    return bool(words) and words[-1].lower() in _ID_ENDINGS
-
-
-def _is_time(column: pd.Series[str]) -> bool:
-    try:
-        pd.to_datetime(column, format="ISO8601", utc=True)
-    except (ValueError, TypeError):
-        return False
-    return bool(column.notna().all())
+def _is_about_encoding(error: SourceError) -> bool:
+    return "encoding" in str(error)
 
 
 def _render(
     path: Path,
     project: Path,
     separator: str,
+    encoding: str,
     columns: Columns,
     frame: pd.DataFrame,
+    labels: Labels | None,
+    form: str,
 ) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", path.name.split(".")[0].lower()).strip("-")[:40]
     if not name[:1].isalpha():
         name = f"p-{name}"[:40].rstrip("-")
-    days = window_days(frame[columns.time]) if columns.time else None
+    days = window_days(frame[columns.time], form) if columns.time else None
     if days:
-        first = pd.to_datetime(frame[columns.time], format="ISO8601", utc=True).min()
+        first = moments_of(frame[columns.time], form).min()
         windows = (
             "resolve:\n"
             "  timezone: UTC               # of the windows, and of times without an offset\n"
@@ -258,7 +210,18 @@ def _render(
             ("time", columns.time, "when the row happened, ISO 8601"),
         )
     )
-    (base,) = FinetuneConfig().base
+    if columns.time and form != ISO:
+        optional += f"    time_format: {_quote(form)}\n"
+    written = "" if codecs.lookup(encoding).name == "utf-8" else f"  encoding: {_quote(encoding)}\n"
+    if columns.record:
+        content = f"record: [{', '.join(map(_quote, columns.record))}]"
+    else:
+        content = f"text: {_quote(columns.text or '')}"
+    limit = (
+        ""
+        if columns.record
+        else "  max_tokens: 128               # longer texts are cut, and counted\n"
+    )
     return f"""\
 # tokiwa run {shlex.quote(project.name)}
 #
@@ -268,20 +231,25 @@ def _render(
 name: {name}
 
 task:
-{_task(frame[columns.label])}  max_tokens: 128               # longer texts are cut, and counted
-
+{_task(frame, columns, labels)}{limit}
 source:
   kind: files
   root: {_quote(str(path.resolve().parent))}
   files:
     - path: {_quote(path.name)}
   separator: {_quote(separator)}
-  columns:
-    text: {_quote(columns.text)}
+{written}  columns:
+    {content}
     label: {_quote(columns.label)}
 {optional}  # max_rows_per_window: 2500   # a laptop trains on 1,500 rows in a minute
 
 {windows}
+{_FINETUNE_RECORDS if columns.record else _finetune_texts()}"""
+
+
+def _finetune_texts() -> str:
+    (base,) = FinetuneConfig().base
+    return f"""\
 finetune:
   base: {{place: {base.place}, requirement: {base.requirement}}}   # or a folder
   method: full                  # or head, with head_learning_rate: 0.01, in seconds

@@ -6,24 +6,20 @@ import base64
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from components import home
 from components.alerts import alerts_of
+from components.candidates import Candidate, Candidates
 from components.decisions import Decision, Decisions
-from components.declared_columns import numbers_in
-from components.errors import BadInput, ConfigError, NoChampion, SourceError
+from components.errors import BadInput, NoChampion, SourceError
 from components.freeze import Freezes
 from components.ledger import Entry, Events, Ledger
-from components.resolve.core import known_windows
+from components.registry import without_password
 from components.serving_costs import ServingCosts
-from components.sources import open_source
-from components.validate.core import examples
 from pipelines.project import ProjectConfig
 
 if TYPE_CHECKING:
@@ -35,7 +31,7 @@ ROWS_AT_ONCE = 256
 
 
 def state_of(project: ProjectConfig) -> dict[str, Any]:
-    """Return the champion, a freeze, open alerts, the last runs and open events of a project."""
+    """Return what stands in a project: champion, candidate, freeze, alerts, runs, open events."""
     store = home.store()
     head = Ledger(store, project.ledger).head()
     frozen = Freezes(store, project.ledger).state()
@@ -44,10 +40,18 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
     runs = [json.loads(store.get(key)) for key in outcomes[-SHOWN_RUNS:]]
     events = Events(store, project.ledger).all().items()
     alerts = alerts_of(Decisions(store, project.ledger).recent())
+    candidate = awaiting(project)
     return {
         "project": project.name,
         "champion": head.model_dump(mode="json") if head else None,
         "frozen": frozen.model_dump(mode="json") if frozen else None,
+        "candidate": {
+            "version": candidate.candidate.version,
+            "state": candidate.state,
+            "detail": candidate.detail,
+        }
+        if candidate
+        else None,
         "alerts": [each.model_dump(mode="json") for each in alerts if each.is_open],
         "runs": [{key: run[key] for key in ("run", "window", "result", "reason")} for run in runs],
         "events": [
@@ -56,6 +60,62 @@ def state_of(project: ProjectConfig) -> dict[str, Any]:
             if event.state != "done"
         ],
     }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate, and what became of it."""
+
+    candidate: Candidate
+    state: str
+    """``champion``, ``promoted`` once, ``rejected``, ``waiting``, ``kept``, ``inconclusive``."""
+    detail: str
+
+    def way_to_promote(self, typed: str) -> str:
+        """Return the command by which a person makes it champion.
+
+        Args:
+            typed: how the user names the project.
+        """
+        force = "" if self.state == "waiting" else "--force "
+        return f"tokiwa promote {shlex.quote(typed)} {self.candidate.version} {force}--reason …"
+
+
+def standings(project: ProjectConfig) -> list[Standing]:
+    """Return all candidates of a project, oldest first, with what became of each."""
+    store = home.store()
+    candidates = Candidates(store, project.ledger)
+    entries = Ledger(store, project.ledger).entries()
+    promoted = {entry.bundle: entry for entry in entries}
+    head = entries[-1].bundle if entries else ""
+    out = []
+    for each in candidates.all():
+        no, entry = candidates.rejection(each.version), promoted.get(each.bundle)
+        if entry is not None:
+            state = "champion" if each.bundle == head else "promoted"
+            detail = f"by {entry.by}: {entry.reason}"
+        elif no is not None:
+            state, detail = "rejected", f"by {no.by}: {no.reason}"
+        else:
+            state = {"promote": "waiting", "keep": "kept"}.get(each.verdict, each.verdict)
+            detail = each.reason
+        out.append(Standing(each, state, detail))
+    return out
+
+
+def awaiting(project: ProjectConfig) -> Standing | None:
+    """Return the last candidate that a person could make champion, None for none.
+
+    It waits for approval; or, where nothing serves yet, the gate did not let it through.
+    """
+    generation = Ledger(home.store(), project.ledger).generation
+    known = ("waiting",) if generation else ("waiting", "inconclusive", "kept")
+    open_ = [
+        each
+        for each in standings(project)
+        if each.state in known and each.candidate.generation == generation
+    ]
+    return open_[-1] if open_ else None
 
 
 def entries_of(project: ProjectConfig, played: str = "") -> list[dict[str, Any]]:
@@ -129,7 +189,9 @@ def decisions_of(
             return decisions_of(project, window, made)
     if not every:
         known = sorted({each.window for each in decided.recent()})
-        there = f"there are decisions on {', '.join(known)}" if known else "none was looked at"
+        there = f"there are decisions on {', '.join(known)}"
+        if not known:
+            there = "none was looked at yet; tokiwa monitor PROJECT looks at one"
         asked = f"window {window}" if window else "any window"
         raise BadInput(f"{project.name}: nothing was decided about {asked}; {there}")
     return [each for each in every if each.window == every[-1].window], played
@@ -174,10 +236,32 @@ def head_of(project: ProjectConfig, typed: str) -> Entry:
     head = Ledger(home.store(), project.ledger).head()
     if head is None:
         raise NoChampion(
-            f"{project.name} has no model in production yet; "
-            f"train one: tokiwa run {shlex.quote(typed)}"
+            f"{project.name} has no model in production yet; {first_step(project, typed)}"
         )
     return head
+
+
+def first_step(project: ProjectConfig, typed: str) -> str:
+    """Say what gives a project without a champion its first one.
+
+    Args:
+        project: that has none.
+        typed: how the user names it.
+    """
+    found = awaiting(project)
+    if found is None:
+        return (
+            f"train one: tokiwa run {shlex.quote(typed)}\n(looked in "
+            f"{without_password(home.store_url())}; set TOKIWA_HOME or TOKIWA_STORE to look "
+            "elsewhere)"
+        )
+    version, way = found.candidate.version, found.way_to_promote(typed)
+    if found.state == "waiting":
+        return f"version {version} waits for approval; promote it: {way}"
+    return (
+        f"version {version} is {found.state} ({found.detail}); train on more rows, or promote it "
+        f"in spite of that: {way}"
+    )
 
 
 def predictions_of(model: BundleModel, asked: Sequence[str]) -> list[dict[str, Any]]:
@@ -210,80 +294,3 @@ def _image(path: str) -> str:
 
 _READERS: dict[str, Callable[[str], str]] = {"text": str, "image": _image, "record": str}
 """How a command's argument becomes a content."""
-
-
-def labels_of(project: ProjectConfig) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows and labels of each window up to now, and what is odd about the rows.
-
-    Raises:
-        ConfigError: there are rows, but none has a label that the task knows.
-    """
-    source, task = open_source(project.source), project.task
-    windows = []
-    good, unknown, frames = [], [], []
-    for window in known_windows(project.resolve, datetime.now(UTC)):
-        frame = source.read(window).frame
-        labels = frame["label"]
-        if labels.empty:
-            continue
-        frames.append(frame)
-        known = task.known(labels)
-        good.append(labels[known])
-        unknown.append(labels[labels.notna() & ~known])
-        counts = task.label_counts(good[-1])
-        windows.append(
-            {
-                "window": window.name,
-                "rows": len(labels),
-                "labelled": int(known.sum()),
-                "unlabelled": int(labels.isna().sum()),
-                "unknown": len(unknown[-1]),
-                "labels": ", ".join(f"{label} {count}" for label, count in counts.items()),
-            }
-        )
-    if not windows:
-        return [], []
-    odd = _oddities(project, pd.concat(good), pd.concat(unknown))
-    return windows, [*odd, *_further_oddities(project, pd.concat(frames))]
-
-
-def _further_oddities(project: ProjectConfig, frame: pd.DataFrame) -> Iterator[str]:
-    """Say what is odd about the further columns of all rows."""
-    for name, column in project.source.metadata.items():
-        values = frame[name].dropna()
-        missing = len(frame) - len(values)
-        if column.required and missing:
-            yield f"{missing:,} rows have nothing in {name}, and would be quarantined"
-        unreadable = values[numbers_in(values).isna()] if column.kind == "number" else values[:0]
-        if len(unreadable):
-            yield (
-                f"{len(unreadable):,} rows have what is no number in {name}, such as "
-                f"{examples(unreadable)}, and would be quarantined"
-            )
-        if values.nunique() + (missing > 0) < 2:
-            yield f"all rows have the same in {name}: it tells nothing apart"
-
-
-def _oddities(project: ProjectConfig, good: pd.Series[str], unknown: pd.Series[str]) -> list[str]:
-    """Say what is odd about labels, see ``labels_of``."""
-    names = ", ".join(project.task.label_names)
-    known = f"task.labels has {names}" if names else "the task learns numbers within its range"
-    if good.empty and unknown.empty:
-        raise ConfigError(
-            f"{project.name}: no row has a label; name the column of labels in source.columns.label"
-        )
-    if good.empty:
-        raise ConfigError(
-            f"{project.name}: no row has a label that the task knows: {known}, but the rows have "
-            f"{examples(unknown)}. Mend section task, or source.columns.label"
-        )
-    odd = []
-    if len(unknown):
-        odd.append(
-            f"{len(unknown):,} rows have labels that the task does not know, such as "
-            f"{examples(unknown)}, and would be quarantined; {known}"
-        )
-    absent = [name for name in project.task.label_names if not (good == name).any()]
-    if absent:
-        odd.append(f"no row has the label {' or '.join(map(repr, absent))} of the task")
-    return odd

@@ -107,11 +107,17 @@ def export(
     )
     current, task = plan.live.current, project.task
     frame = open_source(project.source).read(current.window).frame
-    frame = frame[~task.known(frame["label"]) & frame["text"].notna().to_numpy(bool)]
+    odd = int((frame["label"].notna() & ~task.known(frame["label"])).sum())
+    # A label of the source that the task does not know counts all the same: see `quarantine`.
+    frame = frame[(frame["label"].isna() & frame["text"].notna()).to_numpy(bool)]
     frame = frame[task.readable(frame["text"])]
     frame = frame[~pd.Series(map(content_digest, frame["text"]), index=frame.index).duplicated()]
     if frame.empty:
-        raise BadInput(f"{project.name}: every row of window {current.window.name} has a label")
+        unknown = f"; {odd:,} have one that the task does not know, see: tokiwa quarantine list"
+        raise BadInput(
+            f"{project.name}: every row of window {current.window.name} has a label"
+            f"{unknown if odd else ''}"
+        )
     model = TASKS[task.kind].load(bundle.fetch(store, head.bundle))
     contents = frame["text"].tolist()
     answers = model.predict(contents)

@@ -43,14 +43,16 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the steps of one project's graphs run.
+    """Where the steps of a project's graph run.
 
     Attributes:
         project: the project's name, a label of its pods.
+        graph: the graph's name, another one.
         cluster: its section.
     """
 
     project: str
+    graph: str
     cluster: ClusterConfig
 
     @property
@@ -80,7 +82,11 @@ def _place(task: Any, step: str, placement: Placement) -> None:
     _set_resources(task, pod)
     _choose_machines(task, pod)
     _set_environment(task, pod)
-    own = {"tokiwa/project": placement.project, "tokiwa/step": step}
+    own = {
+        "tokiwa/project": placement.project,
+        "tokiwa/graph": placement.graph,
+        "tokiwa/step": step,
+    }
     for key, value in (pod.labels | own).items():
         kubernetes.add_pod_label(task, key, value)
     for key, value in pod.annotations.items():
@@ -118,8 +124,9 @@ def _set_resources(task: Any, pod: Pod) -> None:
         accelerator_count=pod.gpu and str(pod.gpu.count),
     )
     if pod.gpu is not None:
-        # What GPU pools are tainted with by custom.
-        kubernetes.add_toleration(task, key=pod.gpu.type, operator="Exists", effect="NoSchedule")
+        # What GPU pools are tainted with by custom; those of slices of a GPU like the others.
+        taint = "nvidia.com/gpu" if pod.gpu.type.startswith("nvidia.com/") else pod.gpu.type
+        kubernetes.add_toleration(task, key=taint, operator="Exists", effect="NoSchedule")
     if pod.shared_memory is not None:
         kubernetes.empty_dir_mount(
             task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=pod.shared_memory

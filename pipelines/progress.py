@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipelines.console import open_console, plain_table
 from pipelines.runners import Run, Step, Watch
 
 _MARKS = {
@@ -23,8 +25,12 @@ _MARKS = {
     "failed": "[red]✗[/]",
 }
 _REDRAWS_PER_S = 4
+SILENT_S = 2.0
+"""What takes longer says what it does."""
 TELL_EVERY_S = 15.0
 """How often a step that goes on is told of where nothing can be drawn."""
+Tell = Callable[[int, int, str], None]
+"""Takes how much is done, of how much, and what that is."""
 
 
 @contextmanager
@@ -36,7 +42,7 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
         verbose: show every line as it comes, instead of the table.
         quiet: show nothing at all.
     """
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = open_console(stderr=True)
     title = escape(title)
     if quiet:
         yield lambda run, step, line: None
@@ -52,22 +58,54 @@ def watching(title: str, *, verbose: bool, quiet: bool = False) -> Iterator[Watc
 
 
 @contextmanager
-def counting(*, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Show how much of one long task is done; yields ``(done, total, what)`` to be told."""
-    console = Console(stderr=True, highlight=False, emoji=False)
-    drawn = console.is_terminal and not quiet
+def working(title: str, *, quiet: bool = False) -> Iterator[Tell]:
+    """Show that one long task goes on, and how much of it is done if it tells.
+
+    Args:
+        title: what is done, for whoever waits.
+        quiet: show nothing at all.
+
+    Yields:
+        What to tell ``(done, total, what)``; nobody has to.
+    """
+    console = open_console(stderr=True)
+    if quiet:
+        yield lambda done, total, what: None
+    elif console.is_terminal:
+        words = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), words, BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total, what: bar.update(
+                task, completed=done, total=total, description=f"{what} {done}/{total}"
+            )
+    else:
+        with _plain_words(title, console) as tell:
+            yield tell
+
+
+@contextmanager
+def _plain_words(title: str, console: Console) -> Iterator[Tell]:
+    """Say what goes on in a line, if it takes long, and then now and then how far it is."""
     told_s = time.monotonic()
-    with Progress(console=console, disable=not drawn, transient=True) as bar:
-        task = bar.add_task("", total=None)
 
-        def tell(done: int, total: int, what: str) -> None:
-            nonlocal told_s
-            bar.update(task, completed=done, total=total, description=what)
-            if not (drawn or quiet) and time.monotonic() - told_s >= TELL_EVERY_S:
-                told_s = time.monotonic()
-                console.print(f"  {what} {done}/{total}", markup=False, soft_wrap=True)
+    def say(words: str) -> None:
+        console.print(f"  {words}", markup=False, soft_wrap=True)
 
+    def tell(done: int, total: int, what: str) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= TELL_EVERY_S:
+            told_s = time.monotonic()
+            say(f"{what} {done}/{total}")
+
+    # A thread, because what takes long may be a library that is being loaded.
+    first = threading.Timer(SILENT_S, say, [f"{title} …"])
+    first.start()
+    try:
         yield tell
+    finally:
+        first.cancel()
+        first.join()
 
 
 @contextmanager
@@ -140,10 +178,8 @@ def trials_table(trials: Sequence[dict[str, Any]]) -> Table:
     Args:
         trials: one at least, each as ``components.studies.Trial`` with the metric.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
     metric = str(trials[0]["metric"]).replace("_", " ")
-    for column in ("trial", "state", f"valid {metric}", "time", *trials[0]["values"], ""):
-        table.add_column(column, overflow="fold")
+    table = plain_table("trial", "state", f"valid {metric}", "time", *trials[0]["values"], "")
     for trial in trials:
         score, seconds = trial["score"], trial["seconds"]
         table.add_row(

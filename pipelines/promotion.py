@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import shlex
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,38 +18,6 @@ from components.request_log import RequestLog
 from components.resolve.core import code_version
 from components.rollout.record import Rollouts
 from pipelines.project import ProjectConfig
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A candidate, and what became of it."""
-
-    candidate: Candidate
-    state: str
-    """``champion``, ``promoted`` once, ``rejected``, ``waiting``, ``kept``, ``inconclusive``."""
-    detail: str
-
-
-def standings(project: ProjectConfig) -> list[Standing]:
-    """Return all candidates of a project, oldest first, with what became of each."""
-    store = home.store()
-    candidates = Candidates(store, project.ledger)
-    entries = Ledger(store, project.ledger).entries()
-    promoted = {entry.bundle: entry for entry in entries}
-    head = entries[-1].bundle if entries else ""
-    out = []
-    for each in candidates.all():
-        no, entry = candidates.rejection(each.version), promoted.get(each.bundle)
-        if entry is not None:
-            state = "champion" if each.bundle == head else "promoted"
-            detail = f"by {entry.by}: {entry.reason}"
-        elif no is not None:
-            state, detail = "rejected", f"by {no.by}: {no.reason}"
-        else:
-            state = {"promote": "waiting", "keep": "kept"}.get(each.verdict, each.verdict)
-            detail = each.reason
-        out.append(Standing(each, state, detail))
-    return out
 
 
 def promote(

@@ -67,7 +67,12 @@ def readmit(
     rows = found(project, names)
     known = (*COLUMNS, *project.source.metadata)
     if wrong := sorted(set(changes) - set(known)):
-        raise BadInput(f"rows have no column {', '.join(wrong)}; there are {', '.join(known)}")
+        ours = {
+            column: name for form in project.source.forms for name, column in form.wanted.items()
+        }
+        called = [f"{each} is called {ours[each]} here" for each in wrong if each in ours]
+        there = "; ".join([*called, f"there are {', '.join(known)}"])
+        raise BadInput(f"rows have no column {', '.join(wrong)}; {there}")
     if len(rows) > 1 and "id" in changes:
         raise BadInput(f"{len(rows)} rows cannot have one id; name a single one by its key")
     label = changes.get("label")

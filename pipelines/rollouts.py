@@ -254,20 +254,25 @@ def served_at(project: ProjectConfig, text: str) -> list[Entry]:
     Raises:
         BadInput: it is no moment and no day.
     """
-    zone, ledger = ZoneInfo(project.resolve.timezone), Ledger(home.store(), project.ledger)
-    try:
-        moment = datetime.fromisoformat(text)
-        day_after = moment.date() + timedelta(days=1)
-    except (ValueError, OverflowError) as error:
-        raise BadInput(f"{text!r} is no day and no moment; write 2026-11-01T12:00") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    ledger, moment = Ledger(home.store(), project.ledger), moment_of(project, text)
     first = ledger.at(moment)
     if len(text) > len("2026-11-01"):
         return [first] if first else []
-    end = datetime.combine(day_after, time(), zone)
+    day_after = moment.date() + timedelta(days=1)
+    end = datetime.combine(day_after, time(), ZoneInfo(project.resolve.timezone))
     last = ledger.at(end - timedelta(microseconds=1))
     numbers = range(first.number if first else 1, last.number + 1 if last else 1)
     return [each for each in ledger.entries() if each.number in numbers]
+
+
+def moment_of(project: ProjectConfig, text: str) -> datetime:
+    """Return a moment, or the beginning of a day, see ``served_at``."""
+    try:
+        moment = datetime.fromisoformat(text)
+        moment.date() + timedelta(days=1)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{text!r} is no day and no moment; write 2026-11-01T12:00") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(project.resolve.timezone))
 
 
 def _former(ledger: Ledger, version: str, name: str) -> Entry:

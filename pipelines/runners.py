@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from components import home
+from components import home, images
 from components.errors import ConfigError, StepFailed, TokiwaError, UserError
 from components.ledger import Events
 from components.notify import core as notify
@@ -219,17 +219,22 @@ def packages_of(project: ProjectConfig, folder: Path) -> dict[str, Path]:
 
     Returns:
         The files of IR YAML by graph.
+
+    Raises:
+        ConfigError: the environment names images that cannot be.
     """
     from kfp import compiler
 
     from pipelines.placement import Placement
 
+    if wrong := images.malformed():
+        raise ConfigError(wrong)
     workers, partitions = workers_of(project), project.collect.partitions
     if not project.cluster.fan_out:
         workers, partitions = min(workers, 1), 1
-    placement = Placement(project.name, project.cluster)
     files = {}
     for name in (*GRAPHS, "scoring"):
+        placement = Placement(project.name, name, project.cluster)
         graph = graph_of(name, workers, partitions, placement)
         parameters = graph.pipeline_spec.root.input_definitions.parameters
         path = folder / f"{project.name}-{name}.yaml"

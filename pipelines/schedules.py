@@ -27,6 +27,7 @@ ROUNDS = 3
 """Looks at what came of a change; a third is needed only if others change things too."""
 MOVING_WINDOW = "now"
 """A schedule looks at the last whole window, whether it has rows or not."""
+ACCOUNT = "service account"
 _MARK = re.compile(rf"^{MARK} from project (\S+), (\w+); edit its file instead\. \[(\w+)\]$", re.M)
 
 Action = Literal["create", "delete", "keep", "drift", "orphan"]
@@ -76,11 +77,17 @@ class Found:
     @property
     def untouched(self) -> bool:
         """Whether it still is what it was applied as."""
-        without = {key: value for key, value in self.state.items() if key != "service account"}
+        without = {key: value for key, value in self.state.items() if key != ACCOUNT}
         return self.applied_as in (_digest(self.state), _digest(without))
 
     def suits(self, wanted: State) -> bool:
-        """Whether it is as it should be, in all that the file says."""
+        """Whether it is as it should be, in all that the file says.
+
+        The account that Kubeflow chose where the file named none is no difference; one that
+        the file named before and names no more is.
+        """
+        if ACCOUNT not in wanted and self.applied_as == _digest(self.state):
+            return False
         return {key: self.state[key] for key in wanted} == dict(wanted)
 
 
@@ -99,7 +106,7 @@ def wanted_of(
             "parameters": canonical_json({"window": MOVING_WINDOW, "cause": "schedule"}),
             "catches up": "false",
             "at once": "1",
-            **({"service account": account} if account else {}),
+            **({ACCOUNT: account} if account else {}),
         }
         name = run_name(project, graph, MOVING_WINDOW, "schedule")
         wanted[graph] = Wanted(graph, name, packages[graph], state, conversion)
@@ -329,7 +336,7 @@ def _state(run: Any, versions: Mapping[str, str]) -> State:
         "parameters": canonical_json((given.parameters if given else None) or {}),
         "catches up": str(not run.no_catchup).lower(),
         "at once": str(run.max_concurrency),
-        "service account": str(run.service_account or ""),
+        ACCOUNT: str(run.service_account or ""),
     }
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from components import home
 from components.errors import StepFailed, StoreError
-from pipelines.backend import Backend
+from components.store import ObjectMissing
+from pipelines.backend import Away, Backend
 from pipelines.project import ProjectConfig
 
 FINISHED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 """kfp's own waiting knows nothing of the last one, and would wait for ever."""
 POLLS_S = (1.0, 2.0, 5.0, 10.0)
 """Seconds between looks at a run, the last again and again."""
+AWAY_S = 600.0
+"""So long Kubeflow may be away before waiting for a run is given up; the run itself goes on."""
 
 
 def pipeline_name(project: ProjectConfig, graph: str) -> str:
@@ -75,18 +78,28 @@ def wait(
 
     Raises:
         StepFailed: it failed or was stopped.
+        BackendError: it is not there any more, or Kubeflow was away for too long.
     """
-    seen, looks = "", 0
+    seen, looks, away_s = "", 0, 0.0
     while True:
-        found = backend.run(run)
+        pause_s = POLLS_S[min(looks, len(POLLS_S) - 1)]
+        looks += 1
+        try:
+            found = backend.run(run)
+        except Away:
+            if away_s >= AWAY_S:
+                raise
+            away_s += pause_s
+            sleep(pause_s)
+            continue
+        away_s = 0.0
         state = str(found.state or "PENDING")
         if state != seen:
             watch(state)
             seen = state
         if state in FINISHED:
             break
-        sleep(POLLS_S[min(looks, len(POLLS_S) - 1)])
-        looks += 1
+        sleep(pause_s)
     if state != "SUCCEEDED":
         why = f": {found.error.message}" if found.error and found.error.message else ""
         raise StepFailed(f"run {run} ended as {state}{why}; see {backend.link('runs', run)}")
@@ -98,39 +111,38 @@ def listed(project: ProjectConfig, backend: Backend, most: int) -> list[dict[str
     experiment = backend.experiment(project.name, make=False)
     if not experiment:
         return []
-    rows = []
-    for run in backend.runs(experiment, most):
-        rows.append(
-            {
-                "run": str(run.run_id),
-                "name": str(run.display_name),
-                "started": f"{run.created_at:%Y-%m-%dT%H:%M:%SZ}" if run.created_at else "–",
-                "by": "schedule" if run.recurring_run_id else "hand",
-                "state": str(run.state or "PENDING").lower(),
-                **verdict_of(project, str(run.run_id)),
-                "link": backend.link("runs", str(run.run_id)),
-            }
-        )
-    return rows
+    runs = backend.runs(experiment, most)
+    verdicts = verdicts_of(project, [str(run.run_id) for run in runs])
+    return [
+        {
+            "run": str(run.run_id),
+            "name": str(run.display_name),
+            "started": f"{run.created_at:%Y-%m-%dT%H:%M:%SZ}" if run.created_at else "–",
+            "by": "schedule" if run.recurring_run_id else "hand",
+            "state": str(run.state or "PENDING").lower(),
+            **verdict,
+            "link": backend.link("runs", str(run.run_id)),
+        }
+        for run, verdict in zip(runs, verdicts, strict=True)
+    ]
 
 
-def verdict_of(project: ProjectConfig, run: str) -> dict[str, str]:
-    """Return ``verdict`` and ``reason`` of a run; – where this machine's store knows of none.
+def verdicts_of(project: ProjectConfig, runs: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield ``verdict`` and ``reason`` of each run; – where this machine's store knows of none.
 
     A challenger that the gate turned down is a verdict, and no failure of the run.
     """
-    outcome = outcome_of(project, run)
-    return {
-        "verdict": str(outcome.get("result", "–")),
-        "reason": str(outcome.get("reason", "")),
-    }
-
-
-def outcome_of(project: ProjectConfig, run: str) -> Mapping[str, Any]:
-    """Return what ``notify`` concluded of a run; empty if this machine's store does not know."""
-    try:
-        found = json.loads(home.store().get(f"{project.ledger}/runs/{run}/notify.json"))
-    except StoreError:
-        return {}
-    assert isinstance(found, dict)
-    return found
+    is_away = False
+    for run in runs:
+        outcome: Mapping[str, Any] = {}
+        try:
+            if not is_away:
+                outcome = json.loads(home.store().get(f"{project.ledger}/runs/{run}/notify.json"))
+        except ObjectMissing:
+            pass  # it is not over yet, or did not get so far
+        except StoreError:
+            is_away = True  # else it would be waited for at every run
+        yield {
+            "verdict": str(outcome.get("result", "–")),
+            "reason": str(outcome.get("reason", "")),
+        }

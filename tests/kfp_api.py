@@ -74,6 +74,7 @@ class KfpApi:
         old: without v2beta1.
         lives: requests that it still answers, None for ever; then it is dead.
         last_words: whether it does what the last request asks before it dies.
+        garbles: of each path that ends so, the status and the text it answers with instead.
         states: that a run goes through, a look at a time; the last one stays.
         asked: method and path of every request.
         changed: told of every change of what there is.
@@ -93,6 +94,7 @@ class KfpApi:
         self.old = False
         self.lives: int | None = None
         self.last_words = False
+        self.garbles: dict[str, tuple[int, str]] = {}
         self.states = ["PENDING", "RUNNING", "SUCCEEDED"]
         self.asked: list[tuple[str, str]] = []
         self.changed: Callable[[], None] = lambda: None
@@ -194,11 +196,13 @@ class KfpApi:
     def _make_experiment(self, body: Json, **_: Any) -> Json:
         read = _read(body, "V2beta1Experiment")
         self._check_namespace(read.get("namespace", ""))
+        self._check_new(self.experiments, read, "namespace")
         return self._keep(self.experiments, "experiment_id", read)
 
     def _make_pipeline(self, body: Json, **_: Any) -> Json:
         read = _read(body, "V2beta1Pipeline")
         self._check_namespace(read.get("namespace", ""))
+        self._check_new(self.pipelines, read, "namespace")
         return self._keep(self.pipelines, "pipeline_id", read)
 
     def _upload(self, query: dict[str, str], body: str, **_: Any) -> Json:
@@ -208,16 +212,12 @@ class KfpApi:
         first, *_platform = yaml.safe_load_all(body)
         if "pipelineInfo" not in first:
             raise Refusal(400, "Failed to parse the pipeline spec")
-        if any(
-            each["pipeline_id"] == pipeline and each["display_name"] == query["name"]
-            for each in self.versions.values()
-        ):
-            raise Refusal(409, f"Already exist error: pipeline version {query['name']}")
         version = {
             "pipeline_id": pipeline,
             "display_name": query["name"],
             "description": query.get("description", ""),
         }
+        self._check_new(self.versions, version, "pipeline_id")
         return self._keep(
             self.versions, "pipeline_version_id", _read(version, "V2beta1PipelineVersion")
         )
@@ -265,6 +265,13 @@ class KfpApi:
             raise Refusal(404, f"Pipeline version {reference} not found")
         if body.get("experiment_id") not in self.experiments:
             raise Refusal(404, f"Experiment {body.get('experiment_id')} not found")
+
+    def _check_new(self, rows: dict[str, Json], body: Json, within: str) -> None:
+        def named(each: Json) -> tuple[Any, Any]:
+            return each["display_name"], each.get(within)
+
+        if named(body) in map(named, rows.values()):
+            raise Refusal(409, f"Already exist error: {body['display_name']}")
 
     def _check_namespace(self, namespace: str) -> None:
         if self.multi_user and not namespace:
@@ -330,6 +337,9 @@ def _handler(api: KfpApi) -> type[BaseHTTPRequestHandler]:
             if api.token and self.headers.get("authorization") != f"Bearer {api.token}":
                 return 401, "Jwt is missing"
             path = path.removeprefix(PROXY)
+            for end, garbled in api.garbles.items():
+                if path.endswith(end):
+                    return garbled
             if api.old or not path.startswith(ROOT):
                 return 404, "404 page not found"
             kind = self.headers.get("Content-Type") or ""

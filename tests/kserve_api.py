@@ -18,143 +18,139 @@ from urllib.parse import parse_qs, urlsplit
 
 import kserve
 
+from tests.kubernetes_api import KubernetesApi, Refusal
+
 Json = dict[str, Any]
 PATH = r"/apis/serving\.kserve\.io/v1beta1/namespaces/([^/]+)/inferenceservices(?:/([^/]+))?"
 MODE = "serving.kserve.io/deploymentMode"
 SCALING = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling"}
 
 
-def api_of(kubernetes_api: Any) -> Any:
-    """Return the class of the stand-in, on top of that of the Kubernetes API."""
-    refusal = kubernetes_api.Refusal
+class KServeApi(KubernetesApi):
+    """The API server.
 
-    class KServeApi(kubernetes_api.KubernetesApi):
-        """The API server.
+    Attributes:
+        services: manifests by name.
+        changes: the spec after each change.
+        unready: bundles whose canary never becomes ready.
+        lag: looks until the controller has seen a change.
+        before: called with method and path before each request is answered.
+    """
 
-        Attributes:
-            services: manifests by name.
-            changes: the spec after each change.
-            unready: bundles whose canary never becomes ready.
-            lag: looks until the controller has seen a change.
-            before: called with method and path before each request is answered.
-        """
+    def __init__(self) -> None:
+        super().__init__()
+        self.services: dict[str, Json] = {}
+        self.changes: list[Json] = []
+        self.unready: set[str] = set()
+        self.lag = 1
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        self._looks = 0
+        self.outage: tuple[int, int] = (503, 0)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.services: dict[str, Json] = {}
-            self.changes: list[Json] = []
-            self.unready: set[str] = set()
-            self.lag = 1
-            self.before: Callable[[str, str], None] = lambda method, path: None
-            self._looks = 0
-            self.outage: tuple[int, int] = (503, 0)
+    def answer(self, method: str, path: str, query: Any, body: Json | None) -> Any:
+        route = re.fullmatch(PATH, path)
+        if route is None:
+            return super().answer(method, path, query, body)
+        self.before(method, path)
+        self.flowing.wait()
+        with self._lock:
+            if self.outage[1]:
+                self.outage = (self.outage[0], self.outage[1] - 1)
+                raise Refusal(self.outage[0], "ServiceUnavailable", "etcd has no leader")
+            if self.deny is not None:
+                raise Refusal(self.deny, "Forbidden", 'User "tests" cannot do that')
+            return self._service(method, route[2] or "", body)
 
-        def answer(self, method: str, path: str, query: Any, body: Json | None) -> Any:
-            route = re.fullmatch(PATH, path)
-            if route is None:
-                return super().answer(method, path, query, body)
-            self.before(method, path)
-            self.flowing.wait()
-            with self._lock:
-                if self.outage[1]:
-                    self.outage = (self.outage[0], self.outage[1] - 1)
-                    raise refusal(self.outage[0], "ServiceUnavailable", "etcd has no leader")
-                if self.deny is not None:
-                    raise refusal(self.deny, "Forbidden", 'User "tests" cannot do that')
-                return self._service(method, route[2] or "", body)
+    def edit(self, name: str, change: Callable[[Json], None]) -> None:
+        """Change a service as somebody else would."""
+        with self._lock:
+            change(self.services[name])
+            self.services[name]["metadata"]["resourceVersion"] = self._next()
 
-        def edit(self, name: str, change: Callable[[Json], None]) -> None:
-            """Change a service as somebody else would."""
-            with self._lock:
-                change(self.services[name])
-                self.services[name]["metadata"]["resourceVersion"] = self._next()
+    def _service(self, method: str, name: str, body: Json | None) -> Json:
+        if method == "POST":
+            assert body is not None
+            name = body["metadata"]["name"]
+            if name in self.services:
+                raise Refusal(409, "AlreadyExists", f"{name} already exists")
+            _check(body)
+            body["metadata"] |= {"generation": 1, "resourceVersion": self._next(), "uid": name}
+            self._keep(name, body)
+        elif name not in self.services:
+            raise Refusal(404, "NotFound", f'inferenceservices "{name}" not found')
+        elif method == "PUT":
+            assert body is not None
+            there = self.services[name]
+            if body["metadata"].get("resourceVersion") != there["metadata"]["resourceVersion"]:
+                raise Refusal(409, "Conflict", "the object has been modified")
+            _check(body)
+            generation = there["metadata"]["generation"] + (body["spec"] != there["spec"])
+            body["metadata"] |= {"generation": generation, "resourceVersion": self._next()}
+            body["status"] = there.get("status", {})
+            self._keep(name, body)
+        else:
+            self._control(self.services[name])
+        return copy.deepcopy(self.services[name])
 
-        def _service(self, method: str, name: str, body: Json | None) -> Json:
-            if method == "POST":
-                assert body is not None
-                name = body["metadata"]["name"]
-                if name in self.services:
-                    raise refusal(409, "AlreadyExists", f"{name} already exists")
-                _check(body, refusal)
-                body["metadata"] |= {"generation": 1, "resourceVersion": self._next(), "uid": name}
-                self._keep(name, body)
-            elif name not in self.services:
-                raise refusal(404, "NotFound", f'inferenceservices "{name}" not found')
-            elif method == "PUT":
-                assert body is not None
-                there = self.services[name]
-                if body["metadata"].get("resourceVersion") != there["metadata"]["resourceVersion"]:
-                    raise refusal(409, "Conflict", "the object has been modified")
-                _check(body, refusal)
-                generation = there["metadata"]["generation"] + (body["spec"] != there["spec"])
-                body["metadata"] |= {"generation": generation, "resourceVersion": self._next()}
-                body["status"] = there.get("status", {})
-                self._keep(name, body)
-            else:
-                self._control(self.services[name])
-            return copy.deepcopy(self.services[name])
+    def _keep(self, name: str, service: Json) -> None:
+        self.services[name] = service
+        self.changes.append(copy.deepcopy(service["spec"]))
+        self._looks = 0
 
-        def _keep(self, name: str, service: Json) -> None:
-            self.services[name] = service
-            self.changes.append(copy.deepcopy(service["spec"]))
-            self._looks = 0
-
-        def _control(self, service: Json) -> None:
-            self._looks += 1
-            if self._looks <= self.lag:
-                return
-            spec = service["spec"]
-            canaries, predictor = spec.get("canary", []), spec["predictor"]
-            pins = [_bundle(each["predictor"]) for each in canaries] + [_bundle(predictor)]
-            ready = not self.unready & set(pins)
-            percent = predictor.get("canaryTrafficPercent")
-            traffic = [{"latestRevision": True, "percent": 100 if percent is None else percent}]
-            if percent is not None and percent < 100:
-                traffic.append({"revisionName": "before", "percent": 100 - percent})
-            knative = service["metadata"]["annotations"][MODE] == "Knative"
-            conditions = [
-                # KServe calls a service ready whose canary is not.
-                _condition("Ready", ready or not knative),
-                _condition("PredictorReady", True),
-            ]
-            if canaries:
-                conditions.append(_condition("CanaryPredictorReady", ready))
-            service["status"] = {
-                "observedGeneration": service["metadata"]["generation"],
-                "conditions": conditions,
-                "components": {"predictor": {"traffic": traffic if ready else []}},
-                "canaryStatuses": [
-                    {
-                        "name": each["predictor"]["name"],
-                        "ready": ready,
-                        "trafficPercent": each["trafficPercent"],
-                    }
-                    for each in canaries
-                ],
-            }
-
-    return KServeApi
+    def _control(self, service: Json) -> None:
+        self._looks += 1
+        if self._looks <= self.lag:
+            return
+        spec = service["spec"]
+        canaries, predictor = spec.get("canary", []), spec["predictor"]
+        pins = [_bundle(each["predictor"]) for each in canaries] + [_bundle(predictor)]
+        ready = not self.unready & set(pins)
+        percent = predictor.get("canaryTrafficPercent")
+        traffic = [{"latestRevision": True, "percent": 100 if percent is None else percent}]
+        if percent is not None and percent < 100:
+            traffic.append({"revisionName": "before", "percent": 100 - percent})
+        knative = service["metadata"]["annotations"][MODE] == "Knative"
+        conditions = [
+            # KServe calls a service ready whose canary is not.
+            _condition("Ready", ready or not knative),
+            _condition("PredictorReady", True),
+        ]
+        if canaries:
+            conditions.append(_condition("CanaryPredictorReady", ready))
+        service["status"] = {
+            "observedGeneration": service["metadata"]["generation"],
+            "conditions": conditions,
+            "components": {"predictor": {"traffic": traffic if ready else []}},
+            "canaryStatuses": [
+                {
+                    "name": each["predictor"]["name"],
+                    "ready": ready,
+                    "trafficPercent": each["trafficPercent"],
+                }
+                for each in canaries
+            ],
+        }
 
 
-def _check(service: Json, refusal: Any) -> None:
+def _check(service: Json) -> None:
     """Refuse what the models of KServe's own SDK do not know, or its webhook forbids."""
     spec, mode = service["spec"], service["metadata"].get("annotations", {}).get(MODE)
     if unknown := list(_unknown(spec, kserve.V1beta1InferenceServiceSpec)):
-        raise refusal(400, "BadRequest", f"strict decoding error: unknown field {unknown}")
+        raise Refusal(400, "BadRequest", f"strict decoding error: unknown field {unknown}")
     canaries = spec.get("canary", [])
     if mode not in ("Standard", "Knative"):
-        raise refusal(422, "Invalid", f"deploymentMode {mode}")
+        raise Refusal(422, "Invalid", f"deploymentMode {mode}")
     if canaries and mode != "Standard":
-        raise refusal(422, "Invalid", "spec.canary needs Standard mode")
+        raise Refusal(422, "Invalid", "spec.canary needs Standard mode")
     if "canaryTrafficPercent" in spec["predictor"] and mode != "Knative":
-        raise refusal(422, "Invalid", "canaryTrafficPercent needs Knative mode")
+        raise Refusal(422, "Invalid", "canaryTrafficPercent needs Knative mode")
     names = [each["predictor"].get("name", "") for each in canaries]
     if len({*names, spec["predictor"].get("name", "")}) <= len(names):
-        raise refusal(422, "Invalid", "predictors have the same name")
+        raise Refusal(422, "Invalid", "predictors have the same name")
     if any(SCALING & set(each["predictor"]) for each in canaries):
-        raise refusal(422, "Invalid", "a canary predictor has no autoscaling fields")
+        raise Refusal(422, "Invalid", "a canary predictor has no autoscaling fields")
     if sum(each["trafficPercent"] for each in canaries) > 100:
-        raise refusal(422, "Invalid", "more than all traffic")
+        raise Refusal(422, "Invalid", "more than all traffic")
 
 
 def _unknown(value: Any, kind: Any) -> Iterator[str]:

@@ -72,8 +72,8 @@ class CollectReport(Section):
         """The one thing to see."""
         of_all = f" of {self.window_rows:,}" if self.rows < self.window_rows else ""
         return (
-            f"{self.rows:,}{of_all} rows whose labels are not looked at yet, "
-            f"{self.labelled_rows:,} earlier ones with"
+            f"{self.rows:,}{of_all} rows, their labels not looked at yet, and "
+            f"{self.labelled_rows:,} earlier ones with labels"
         )
 
 

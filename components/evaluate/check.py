@@ -125,13 +125,19 @@ def of_difference(
         f"{words[verdict]}: difference {difference.gain:+.3f} in {interval}, "
         f"threshold {outcome.threshold:+.3f}"
     )
+    if verdict == "undecided" and difference.low > outcome.threshold:
+        reason += (
+            f"; the interval alone would do, but models that are equal come so far apart with "
+            f"probability {outcome.p_passed:.2f}, and evaluate.alpha allows {difference.alpha}"
+        )
     lacking = config.min_groups - difference.groups
     if lacking > 0:
         verdict = "undecided"
         needed = max(needed or 0, math.ceil(lacking * difference.rows / difference.groups))
         reason = (
-            f"not enough data for {name}: {difference.groups} groups of rows, "
-            f"evaluate.min_groups asks for {config.min_groups}"
+            f"not enough data for {name}: the {difference.rows:,} {rows} rows are "
+            f"{difference.groups:,} groups of rows, evaluate.min_groups asks for "
+            f"{config.min_groups}"
         )
     elif math.isnan(difference.gain):
         reason = f"these rows give {title_of(difference.metric)} no value"

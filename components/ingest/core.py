@@ -30,6 +30,9 @@ ROWS = "rows.parquet"
 UNREADABLE = "unreadable.parquet"
 MANIFEST = "manifest.json"
 LINEAGE = "openlineage.json"
+_PACKED: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
+"""A snapshot is read whole, once by each step: writing and unpacking count."""
+_BATCH = 1 << 12
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -178,7 +181,7 @@ def _write_rows(
     part = path.with_name(f".{path.name}")
     repeated = ["source", "label", WINDOW, *data.source.metadata]
     with (
-        pq.ParquetWriter(part, schema, use_dictionary=repeated) as writer,
+        pq.ParquetWriter(part, schema, use_dictionary=repeated, **_PACKED) as writer,
         ThreadPoolExecutor(1) as packer,
         ThreadPoolExecutor(1) as hasher,
     ):
@@ -252,13 +255,20 @@ def _keys(table: Any) -> NDArray[np.uint64]:
 
     Two among ten million different rows have the same one by a chance of 3 in a million.
     """
-    texts = folded(table["text"]).to_numpy(zero_copy_only=False)
+    texts = table["text"]
+    # Some at a time: memory that is used again and again is faster than new memory.
+    hashes = [
+        hash_array(
+            folded(texts.slice(start, _BATCH)).to_numpy(zero_copy_only=False), categorize=False
+        )
+        for start in range(0, len(texts), _BATCH)
+    ]
     labels = table["label"].combine_chunks().dictionary_encode()
     names = hash_array(np.array(labels.dictionary.to_pylist(), dtype=object), categorize=False)
     # The last one stands for rows without a label.
     places = pc.fill_null(labels.indices, len(names)).to_numpy()
     of_label = np.append(names, _SPREAD)[places]
-    return np.asarray(hash_array(texts, categorize=False) * _SPREAD + of_label)
+    return np.asarray(np.concatenate([np.empty(0, np.uint64), *hashes]) * _SPREAD + of_label)
 
 
 def _write_unreadable(source: Source, data: Data, path: Path) -> dict[str, int]:

@@ -237,8 +237,18 @@ def first_column(path: Path, wanted: Sequence[str]) -> str:
     Raises:
         BadInput: it is no Parquet file.
     """
-    names = _read(path).schema_arrow.names
+    names = column_names(path)
     return next((name for name in wanted if name in names), wanted[0])
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a Parquet file.
+
+    Raises:
+        BadInput: it is none.
+    """
+    names: list[str] = _read(path).schema_arrow.names
+    return names
 
 
 def _read(path: Path) -> pq.ParquetFile:

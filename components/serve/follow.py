@@ -22,6 +22,10 @@ from components.store import Store
 log = logging.getLogger(__name__)
 
 NO_CHAMPION = "no champion yet"
+WAITING = (
+    f"{NO_CHAMPION}: waiting for one, and not ready until then; tokiwa status PROJECT says how to "
+    "come by it"
+)
 FOLLOWER = "follow"
 """Begins the names of threads that follow the store."""
 FIRST_REST_S = 1.0
@@ -169,9 +173,12 @@ class Follower:
             self._take(head)
 
     def _follow(self, ready: Callable[[Served], None]) -> None:
-        told = False
+        told = waits = False
         while not self._stop.is_set():
             self.look()
+            if not waits and self.state == State():
+                waits = True
+                log.info(WAITING)
             if not told and (served := self.state.served) and not self._stop.is_set():
                 told = True
                 ready(served)

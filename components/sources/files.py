@@ -36,6 +36,7 @@ from components.sources.tables import (
     SEPARATORS,
     Block,
     Form,
+    Unreadable,
     blocks,
     kind_of,
     separator_in,
@@ -263,20 +264,27 @@ def separator_of(path: Path) -> str:
     return separator_in(sample.decode("utf-8-sig", "replace"), usual)
 
 
-def read_table(path: Path, separator: str) -> pd.DataFrame:
+def read_table(
+    path: Path, separator: str, encoding: str = "utf-8"
+) -> tuple[pd.DataFrame, list[Unreadable]]:
     """Read a whole file with every value as a string, None where one is missing.
 
+    Returns:
+        The rows, and what cannot be one.
+
     Raises:
-        SourceError: it, or a row of it, cannot be read.
+        SourceError: it, or each row of it, cannot be read.
     """
-    form = Form(separator)
+    form = Form(separator, encoding=encoding)
     frames: list[Any] = []
+    unreadable: list[Unreadable] = []
     try:
         for block in read_file(path, form, ()):
-            if block.unreadable:
-                row, reason, _ = block.unreadable[0]
-                raise ValueError(f"row {row} is {reason}")
+            unreadable += block.unreadable
             frames.append(block.table.to_pandas())
+        if unreadable and not sum(map(len, frames)):
+            row, reason, _ = unreadable[0]
+            raise ValueError(f"no row of it can be read; row {row} is {reason}")
     except UNREADABLE_CONTENT as error:
         likely = separator_of(path)
         hint = f"; is it separated by {likely!r}? See source.separator"
@@ -286,4 +294,4 @@ def read_table(path: Path, separator: str) -> pd.DataFrame:
     if not frames:
         raise SourceError(f"{path} is empty")
     frame = pd.concat(frames, ignore_index=True).astype(object)
-    return frame.where(frame.notna(), None)
+    return frame.where(frame.notna(), None), unreadable

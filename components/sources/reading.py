@@ -254,7 +254,11 @@ class TableSource(ABC):
         rows = pa.concat_tables(
             [kept_schema(self._config).empty_table(), *self._kept_rows(window, part)]
         )
-        return self._labelled(rows.sort_by([(name, "ascending") for name in ORDER]))
+        order = pc.sort_indices(rows, [(name, "ascending") for name in ORDER])
+        # What comes in order, as logs do, is not copied.
+        if not np.array_equal(order, np.arange(len(order))):
+            rows = rows.take(order)
+        return self._labelled(rows)
 
     def _kept_rows(self, window: Window, part: Window) -> Iterator[Any]:
         """Yield the kept rows of a part of a window, some at a time and in no order."""

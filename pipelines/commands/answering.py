@@ -10,7 +10,8 @@ import typer
 from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project
 from pipelines.commands.printing import print_json, print_table
-from pipelines.project import load
+from pipelines.progress import working
+from pipelines.project_file import load
 
 
 def serve(
@@ -47,14 +48,15 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts or images with the champion."""
-    from pipelines.history import champion_of, predictions_of
-
     config = load(project, overrides or ())
     asked = contents or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not asked:
         raise BadInput(f"there is no {config.task.content} to answer; name some or pipe lines in")
-    model, entry = champion_of(config, project)
-    rows = predictions_of(model, asked)
+    with working("loading the champion", quiet=as_json):
+        from pipelines.history import champion_of, predictions_of
+
+        model, entry = champion_of(config, project)
+        rows = predictions_of(model, asked)
     if as_json:
         print_json({"version": entry.version, "generation": entry.number, "predictions": rows})
         return

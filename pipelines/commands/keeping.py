@@ -9,7 +9,8 @@ import typer
 from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project, Reason, Window, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted
-from pipelines.project import load
+from pipelines.progress import working
+from pipelines.project_file import load
 
 SHOWN_ROWS = 50
 SHOWN_CHARACTERS = 60
@@ -21,7 +22,10 @@ def draft_schema(project: Project, window: Window = "latest", overrides: Overrid
     """Draft the section `validate` of a project from the rows of a window."""
     from pipelines.draft_schema import drafted
 
-    print(drafted(ready(project, overrides, window), window), end="")
+    config = ready(project, overrides, window)
+    with working("reading the rows"):
+        text = drafted(config, window)
+    print(text, end="")
 
 
 def list_rows(
@@ -67,6 +71,15 @@ def list_rows(
     print_table(("key", "window", "id", "reasons", "state"), lines[:SHOWN_ROWS])
     if len(lines) > SHOWN_ROWS:
         out.print(f"and {len(lines) - SHOWN_ROWS} more; --json shows all", style="dim")
+    if lines:
+        typed = quoted(project)
+        out.print(
+            f"see one whole: tokiwa quarantine show {typed} KEY\n"
+            "mend rows where they lie, or put one right: "
+            f"tokiwa quarantine readmit {typed} KEY --set column=value --reason …",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def show(
@@ -138,10 +151,11 @@ def forget(
     if bool(ids) == bool(groups):
         raise BadInput("name what to forget: --id or --group, one of the two")
     config = load(project, overrides or ())
-    if ids:
-        report = forget_rows(config, "id", ids, reason, dry_run=dry_run)
-    else:
-        report = forget_rows(config, "group", groups or [], reason, dry_run=dry_run)
+    with working("looking for the rows", quiet=as_json):
+        if ids:
+            report = forget_rows(config, "id", ids, reason, dry_run=dry_run)
+        else:
+            report = forget_rows(config, "group", groups or [], reason, dry_run=dry_run)
     if as_json:
         print_json(report.model_dump(mode="json"))
         return

@@ -12,7 +12,7 @@ from components.errors import BadInput
 from pipelines import progress
 from pipelines.commands.options import AsJson, Overrides, Project, Window, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted
-from pipelines.project import load
+from pipelines.project_file import load
 
 SHOWN_CONFLICTS = 20
 
@@ -36,7 +36,7 @@ def export(
     path = output or Path(f"{config.name}-{window}.jsonl")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}")
-    with progress.counting(quiet=as_json) as counted:
+    with progress.working("choosing the most telling rows", quiet=as_json) as counted:
         done = export_rows(config, project, window, rows, path, form, counted)
     if as_json:
         print_json({"file": str(path), **asdict(done)})
@@ -61,7 +61,9 @@ def import_labels(
     """Take labels in, and say where annotators disagree."""
     from pipelines.labelling import summary, take_in
 
-    report = take_in(load(project, overrides or ()), files)
+    config = load(project, overrides or ())
+    with progress.working("reading the labels", quiet=as_json):
+        report = take_in(config, files)
     if as_json:
         print_json(report.model_dump(mode="json"))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,33 +15,30 @@ from pipelines.commands.printing import (
     print_json,
     print_replays,
     print_table,
-    quoted,
+    print_warning,
     to_the_second,
 )
-from pipelines.project import load
+from pipelines.project_file import load
 
 if TYPE_CHECKING:
     from components.decisions import Decision
 
 
 def status(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Show the champion, open alerts, the last runs and open events."""
-    from components import home
+    """Show the champion, a candidate that waits, open alerts, the last runs and open events."""
     from components.alerts import Alert
     from components.freeze import Freeze
-    from components.registry import without_password
-    from pipelines.history import replay_of, state_of
+    from pipelines.history import awaiting, first_step, replay_of, state_of
 
-    state = state_of(load(project, overrides or ()))
+    config = load(project, overrides or ())
+    state = state_of(config)
     if as_json:
         print_json(state)
         return
     champion = state["champion"]
     if champion is None:
-        place = without_password(home.store_url())
         out.print(
-            f"{state['project']} has no champion yet; train one: tokiwa run {quoted(project)}\n"
-            f"(looked in {place}; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)",
+            f"{state['project']} has no champion yet; {first_step(config, project)}",
             markup=False,
             soft_wrap=True,
         )
@@ -53,6 +51,13 @@ def status(project: Project, overrides: Overrides = None, as_json: AsJson = Fals
             soft_wrap=True,
         )
         print_replays(project, [replay_of(champion)])
+        if waiting := awaiting(config):
+            out.print(
+                f"version {waiting.candidate.version} waits for approval: "
+                f"{waiting.way_to_promote(project)}",
+                markup=False,
+                soft_wrap=True,
+            )
     if state["frozen"]:
         out.print(Freeze(**state["frozen"]).words, style="yellow", markup=False, soft_wrap=True)
     for alert in state["alerts"]:
@@ -73,31 +78,37 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List all promotions and rollbacks, oldest first."""
-    from pipelines.history import costs_of, entries_of, replay_of
-    from pipelines.rollouts import served_at
+    from pipelines.history import costs_of, entries_of, first_step, replay_of
+    from pipelines.rollouts import moment_of, served_at
 
     config = load(project, overrides or ())
     if at and played:
         raise BadInput("--at asks the project's own ledger; leave out --replay")
     if at:
+        if moment_of(config, at) > datetime.now(UTC):
+            print_warning(f"{at} has not come yet; this is who serves now")
         entries = [each.model_dump(mode="json") for each in served_at(config, at)]
     else:
         entries = entries_of(config, played or "")
     costs = {} if played else costs_of(config)
-    for entry in entries:
-        if cost := costs.get(entry["version"] or entry["bundle"][:12]):
+    # What a version cost is of all the times that it served, and is told at the last of them.
+    last_of = {each["version"] or each["bundle"][:12]: each for each in entries}
+    for version, entry in last_of.items():
+        if cost := costs.get(version):
             entry["cost"] = cost
     if as_json:
         print_json(entries)
         return
     if not entries and at:
-        out.print(f"nobody served at {at}", markup=False)
+        first = next(iter(entries_of(config)), None)
+        if first:
+            since = f"the first champion serves since {to_the_second(first['at'])}"
+        else:
+            since = f"there was no champion ever; {first_step(config, project)}"
+        out.print(f"nobody served at {at}: {since}", markup=False, soft_wrap=True)
     elif not entries:
-        out.print(
-            f"the ledger is empty; train a first champion: tokiwa run {quoted(project)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        empty = f"the ledger is empty; {first_step(config, project)}"
+        out.print(empty, markup=False, soft_wrap=True)
     for entry in entries:
         # No table: on a narrow screen it would break the ids of runs, and the reasons.
         said = f"{entry['number']:<3} {to_the_second(entry['at'])}  {entry['action']:<8} "
@@ -147,7 +158,7 @@ def _print_decision(decision: Decision, played: str) -> None:
     mood = {"retrain": "green", "label": "yellow", "wait": "bold"}[decision.action]
     where = f" in the replay {played}" if played else ""
     out.print(f"window {decision.window}: [{mood}]{escape(decision.headline)}[/]", soft_wrap=True)
-    said = f"decided by run {decision.run} at {decision.at}{where}"
+    said = f"decided by run {decision.run} at {to_the_second(decision.at)}{where}"
     out.print(f"{said}\ndrift found: {decision.finding}\n", markup=False, soft_wrap=True)
     print_table(
         ("trigger", "says"),

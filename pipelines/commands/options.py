@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from components.errors import BadInput, ConfigError
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 
 Project = Annotated[str, typer.Argument(help="A shipped name, or the path of a YAML file.")]
 Overrides = Annotated[
@@ -45,7 +46,7 @@ def ready(project: str, overrides: list[str] | None, window: str = "latest") -> 
     """
     from components.evaluate.trusted import trusted_rows
     from components.packages import locate
-    from components.resolve.core import MOVING, known, known_windows, window_called
+    from components.resolve.core import known
 
     config = load(project, overrides or ())
     if config.resolve.start is not None and not config.source.timed:
@@ -53,11 +54,18 @@ def ready(project: str, overrides: list[str] | None, window: str = "latest") -> 
             f"{config.name}: resolve.start cuts rows into windows, but they carry no time; "
             "set source.columns.time, or `at` or `partition` of every file"
         )
-    if window not in MOVING:
-        window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)
+    refuse_unknown(window, config)
     for root, requirement in config.source.roots:
         locate(root, requirement)
     known(config.bases)
     if config.evaluate.holdout is not None:
         trusted_rows(config.evaluate.holdout, config.task)
     return config
+
+
+def refuse_unknown(window: str, config: ProjectConfig) -> None:
+    """Raise ``UserError`` if a project has no such window."""
+    from components.resolve.core import MOVING, known_windows, window_called
+
+    if window not in MOVING:
+        window_called(window, known_windows(config.resolve, datetime.now(UTC)), config.name)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False, emoji=False)
+from pipelines.console import err, out, plain_table, show_table
+
+__all__ = ["out"]
 
 _NEVER_WRAPPED = ("run", "window", "owner")
 
@@ -28,14 +28,19 @@ def print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     rows = list(rows)
     if not rows:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in _NEVER_WRAPPED)
+    table = plain_table(*columns)
+    for column in table.columns:
+        column.no_wrap = column.header in _NEVER_WRAPPED
     for row in rows:
         # Text, because what users wrote may look like rich's markup.
         cells = ("–" if row[column] is None else str(row[column]) for column in columns)
         table.add_row(*map(Text, cells))
-    out.print(table)
+    show_table(table)
+
+
+def print_warning(words: str) -> None:
+    """Say on standard error what is odd and stops nothing."""
+    err.print(f"warning: {words}", style="yellow", markup=False, soft_wrap=True)
 
 
 def print_replays(project: str, played: Iterable[str]) -> None:

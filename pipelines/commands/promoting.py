@@ -8,14 +8,17 @@ import typer
 
 from pipelines.commands.options import AsJson, Overrides, Project, Reason, Version
 from pipelines.commands.printing import out, print_json, print_table, to_the_second
-from pipelines.project import load
+from pipelines.progress import working
+from pipelines.project_file import load
 
 
 def candidates(project: Project, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """List the challengers that reached a verdict, and what became of each."""
-    from pipelines.promotion import standings
-
     config = load(project, overrides or ())
+    with working("reading the candidates", quiet=as_json):
+        from pipelines.history import standings
+
+        found = standings(config)
     rows = [
         {
             "version": each.candidate.version,
@@ -24,7 +27,7 @@ def candidates(project: Project, overrides: Overrides = None, as_json: AsJson = 
             "at": to_the_second(each.candidate.at),
             "detail": each.detail,
         }
-        for each in standings(config)
+        for each in found
     ]
     if as_json:
         print_json(rows)
@@ -45,10 +48,11 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a challenger champion, as a person decides."""
-    from pipelines.promotion import promote as promote_version
-
     config = load(project, overrides or ())
-    report = promote_version(config, project, version, reason, force)
+    with working(f"proving version {version} in the server's code", quiet=as_json):
+        from pipelines.promotion import promote as promote_version
+
+        report = promote_version(config, project, version, reason, force)
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
@@ -59,9 +63,11 @@ def sign(
     project: Project, version: Version, overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
     """Sign a version with the private key of register.signing_key_env."""
-    from pipelines.promotion import sign as sign_version
+    config = load(project, overrides or ())
+    with working(f"signing version {version}", quiet=as_json):
+        from pipelines.promotion import sign as sign_version
 
-    digest, key = sign_version(load(project, overrides or ()), version)
+        digest, key = sign_version(config, version)
     if as_json:
         print_json({"version": version, "bundle": digest, "key": key})
         return
@@ -76,9 +82,11 @@ def reject(
     as_json: AsJson = False,
 ) -> None:
     """Turn a challenger down that waits for approval."""
-    from pipelines.promotion import reject as reject_version
+    config = load(project, overrides or ())
+    with working(f"turning version {version} down", quiet=as_json):
+        from pipelines.promotion import reject as reject_version
 
-    said = reject_version(load(project, overrides or ()), version, reason)
+        said = reject_version(config, version, reason)
     if as_json:
         print_json(said.model_dump(mode="json"))
         return
@@ -108,10 +116,11 @@ def thaw(
 def _set_frozen(
     project: str, reason: str, overrides: list[str] | None, as_json: bool, *, frozen: bool
 ) -> None:
-    from pipelines.promotion import set_frozen
-
     config = load(project, overrides or ())
-    held, is_new = set_frozen(config, reason, frozen=frozen)
+    with working("writing it down", quiet=as_json):
+        from pipelines.promotion import set_frozen
+
+        held, is_new = set_frozen(config, reason, frozen=frozen)
     if as_json:
         print_json(held.model_dump(mode="json"))
         return

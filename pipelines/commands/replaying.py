@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from components.errors import BadInput
 from pipelines import progress
 from pipelines.commands.options import AsJson, NoCache, Overrides, Project, Verbose, ready
 from pipelines.commands.printing import out, print_json, print_table, quoted, relative
+from pipelines.console import plain_table, show_table
 from pipelines.project import ProjectConfig
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _compare_policies(
     from components import home
     from pipelines import replay as replays
     from pipelines.backtest import HEADER, rows_of, to_html
-    from pipelines.project import load_policy
+    from pipelines.project_file import load_policy
     from pipelines.simulation import backtest_of
 
     if len({path.stem for path in paths}) < len(paths):
@@ -96,7 +96,7 @@ def _compare_policies(
             config, policies, windows=windows, caching=caching, watching=watching
         )
     else:
-        with progress.counting(quiet=as_json) as counted:
+        with progress.working("drawing the history", quiet=as_json) as counted:
             found = backtest_of(config, policies, history, seed, windows, counted)
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -123,11 +123,11 @@ def _compare_policies(
 
 
 def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
     score = config.task.score_title
     header = ("window", "rows", "drift", "trained for", "decision", "version", score, "time")
-    for column in header:
-        table.add_column(column, no_wrap=column in ("window", score))
+    table = plain_table(*header)
+    for column in table.columns:
+        column.no_wrap = column.header in ("window", score)
     moods = {"promote": "green", "keep": "red", "inconclusive": "yellow"}
     for result in results:
         before, after = result.score_before, result.score_after
@@ -144,7 +144,7 @@ def _print_replay(config: ProjectConfig, results: Sequence[Any]) -> None:
             scores if before is not None and before != after else scores.split(" → ")[0],
             f"{result.seconds:.0f} s",
         )
-    out.print(table)
+    show_table(table)
     out.print(f"{score}: on the window's own test rows, before → after its run", style="dim")
 
 

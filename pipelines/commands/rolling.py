@@ -13,7 +13,8 @@ import typer
 from components.errors import BadInput
 from pipelines.commands.options import AsJson, Overrides, Project, Reason
 from pipelines.commands.printing import out, print_json, print_table, quoted, to_the_second
-from pipelines.project import load
+from pipelines.progress import working
+from pipelines.project_file import load
 
 if TYPE_CHECKING:
     from pipelines.rollouts import Standing
@@ -40,23 +41,26 @@ def rollout(
     as_json: AsJson = False,
 ) -> None:
     """Show how a challenger proves itself on real requests; begin or stop that."""
-    from pipelines import rollouts
-
     config = load(project, overrides or ())
     if (version or stop) and not reason:
         raise BadInput("say why, for those who read the history: --reason …")
     if version and stop:
         raise BadInput("a rollout either begins or is stopped")
+    with working("loading what rollouts need", quiet=as_json):
+        from pipelines import rollouts
     if version:
-        rollouts.start(config, project, version, reason, force)
+        with working(f"beginning the rollout of version {version}", quiet=as_json):
+            rollouts.start(config, project, version, reason, force)
     if stop:
         rollouts.stop(config, reason)
     shown = 0
     while True:
         stands = rollouts.standing(config)
         if stands is None:
+            stages = "say in deploy.rollout through which stages, then "
+            first = "" if config.deploy.rollout else stages
             raise BadInput(
-                f"{config.name} has had no rollout yet; begin one: "
+                f"{config.name} has had no rollout yet; {first}begin one: "
                 f"tokiwa rollout {quoted(project)} VERSION --reason …"
             )
         if watch and not as_json:
@@ -84,9 +88,11 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Make a former champion champion again; servers follow within seconds."""
-    from pipelines.rollouts import roll_back
+    config = load(project, overrides or ())
+    with working("rolling back", quiet=as_json):
+        from pipelines.rollouts import roll_back
 
-    done = roll_back(load(project, overrides or ()), version, reason)
+        done = roll_back(config, version, reason)
     entry, errors = done.entry, (done.alias_error, done.service_error)
     if as_json:
         alias_error, service_error = errors
@@ -121,12 +127,10 @@ def score(
     """Answer all rows of a Parquet file; a run that was killed carries on when run again."""
     from components import home
     from components.ledger import Ledger
-    from components.score.core import ScoreConfig, first_column
+    from components.score.core import ScoreConfig, column_names, first_column
     from components.score.core import score as score_rows
     from components.serve.model import BundleModel
     from pipelines.history import head_of
-    from pipelines.progress import counting
-    from pipelines.runners import interruptible
 
     def say(words: str) -> None:
         if not as_json:
@@ -138,8 +142,14 @@ def score(
     if named == ScoreConfig().column and not column:
         texts = [each.text for each in config.source.forms if each.text]
         named = first_column(input_file, [named, *texts])
+    if config.task.content == "record" and named not in column_names(input_file):
+        raise BadInput(
+            f"{input_file} has no column {named!r} of records, which are JSON objects of the "
+            "columns of the task; make one, such as with pandas: table[[…]].apply(lambda row: "
+            "row.to_json(), axis=1), and name it with --column"
+        )
     asked = config.score.model_copy(update={"column": named})
-    with interruptible(), counting(quiet=as_json) as progress:
+    with working("opening the champion", quiet=as_json) as told:
         report = score_rows(
             input_file,
             output_file,
@@ -147,7 +157,7 @@ def score(
             partial(BundleModel.load, store, trusted=asked.trusted_keys),
             asked,
             force=force,
-            progress=progress,
+            progress=told,
             say=say,
         )
     if as_json:

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from components.errors import BadInput
 from pipelines import runners
-from pipelines.commands.options import AsJson, Overrides, Project, Window
+from pipelines.commands.options import AsJson, Overrides, Project, Window, refuse_unknown
 from pipelines.commands.printing import out, print_json, print_table, quoted
-from pipelines.project import load, shipped_projects
+from pipelines.console import err
+from pipelines.project_file import load, shipped_projects
 
 
 def compile(
@@ -23,7 +23,7 @@ def compile(
     folder: Annotated[Path, typer.Option("--out", help="Where the YAML goes.")] = Path("build"),
     overrides: Overrides = None,
 ) -> None:
-    """Compile both graphs to IR YAML, with the project's settings as defaults."""
+    """Compile the graphs of a project to IR YAML, with its settings as their defaults."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is no folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,22 +47,28 @@ def submit(
     from pipelines.backend import Backend
 
     config = load(project, overrides or ())
-    backend = Backend.connect(config.cluster.namespace)
+    refuse_unknown(window, config)
     with TemporaryDirectory() as folder:
+        # First, because a mistake of the file needs no server to be told.
         package = runners.packages_of(config, Path(folder))[graph]
+        backend = Backend.connect(config.cluster.namespace)
         run, link = submission.submit(config, backend, graph, package, window)
     shown = {"run": run, "link": link}
     if not as_json:
         out.print(f"started {run}: {link}", markup=False, soft_wrap=True)
-    if wait:
-        quiet = Console(stderr=True, highlight=False, emoji=False)
-        submission.wait(backend, run, lambda state: quiet.print(state.lower(), style="dim"))
-        shown |= submission.verdict_of(config, run)
-        if not as_json:
-            reason = shown["reason"] or "its outcome is not in the store that TOKIWA_STORE names"
-            out.print(f"{shown['verdict']}: {reason}", markup=False, soft_wrap=True)
-    if as_json:
-        print_json(shown)
+    try:
+        if wait:
+            submission.wait(backend, run, lambda state: err.print(state.lower(), style="dim"))
+            shown |= next(submission.verdicts_of(config, [run]))
+    except KeyboardInterrupt:
+        err.print(f"stopped waiting; the run goes on: {link}", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    finally:
+        if as_json:
+            print_json(shown)
+    if wait and not as_json:
+        reason = shown["reason"] or "its outcome is not in the store that TOKIWA_STORE names"
+        out.print(f"{shown['verdict']}: {reason}", markup=False, soft_wrap=True)
 
 
 def apply(
@@ -82,10 +88,11 @@ def apply(
     from pipelines.backend import Backend
 
     config = load(project, overrides or ())
-    backend = Backend.connect(config.cluster.namespace)
     with TemporaryDirectory() as folder:
+        # First, because a mistake of the file needs no server to be told.
         packages = runners.packages_of(config, Path(folder))
         wanted = schedules.wanted_of(config, packages, datetime.now(UTC))
+        backend = Backend.connect(config.cluster.namespace)
         changes = schedules.difference(config, backend, wanted, prune=prune, force=force)
         if not as_json:
             for line in schedules.explained(config, wanted, changes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +14,10 @@ from rich.markup import escape
 from components.errors import ConfigError
 from pipelines import progress, runners
 from pipelines.commands.options import AsJson, NoCache, Overrides, Project, Verbose, Window, ready
-from pipelines.commands.printing import out, print_json, print_table, relative
-from pipelines.project import load
+from pipelines.commands.printing import out, print_json, print_table, quoted, relative
+from pipelines.console import show_table
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 
 
 def run(
@@ -91,7 +94,7 @@ def evaluate(
     from pipelines.repeatability import repeatability, to_html
 
     config = ready(project, overrides, window)
-    with progress.counting(quiet=as_json) as counted:
+    with progress.working("preparing the rows", quiet=as_json) as counted:
         report = repeatability(config, window, folds, seeds, by, counted)
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -127,7 +130,7 @@ def online(
 
     config = ready(project, overrides)
     while True:
-        with progress.counting(quiet=as_json) as counted:
+        with progress.working("looking for new labels", quiet=as_json) as counted:
             report = learn(config, project, counted)
         if as_json:
             print_json(report.model_dump(mode="json"))
@@ -150,7 +153,7 @@ def adopt(
     from pipelines.adopt import adopt as adopt_model
 
     config = ready(project, overrides, window)
-    with progress.counting(quiet=as_json) as counted:
+    with progress.working("reading the model", quiet=as_json) as counted:
         entry = adopt_model(config, project, model, window, counted)
     if as_json:
         print_json(entry.model_dump(mode="json"))
@@ -186,7 +189,35 @@ def _run_graph(
         print_json({key: value for key, value in outcome.items() if key != "records"})
         return
     out.print(f"[bold]{outcome['result']}[/]: {escape(outcome['reason'])}", soft_wrap=True)
+    for line in _ways_on(config, project, done):
+        out.print(line, markup=False, soft_wrap=True)
     out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _ways_on(config: ProjectConfig, project: str, done: runners.Run) -> Iterator[str]:
+    """Say what a person can do about a challenger that was not promoted."""
+    from components.split import TEST_SHARE
+
+    outcome = done.outcome
+    registered = outcome["records"].get("register")
+    if registered is None or outcome["result"] not in ("kept", "inconclusive"):
+        return
+    evaluated = done.steps.get("evaluate")
+    more = evaluated.content()["more_rows"] if evaluated and evaluated.report else None
+    if outcome["result"] == "inconclusive" and more is not None:
+        in_all = f"{round(more / TEST_SHARE):,} more rows in all, of which {TEST_SHARE:.0%} test"
+        yield (
+            f"next: more rows, and run again: about {more:,} more test rows would decide, so about "
+            f"{in_all}"
+        )
+    elif outcome["result"] == "inconclusive":
+        yield "next: more rows, and run again; how many would decide cannot be told from these"
+    if "evaluate.min_groups" in outcome["reason"]:
+        yield "or be content with less: lower evaluate.min_groups in the project file"
+    yield (
+        f"or promote it in spite of that: tokiwa promote {quoted(project)} "
+        f"{registered['version']} --force --reason …"
+    )
 
 
 def _print_search(found: dict[str, Any], page: Path, as_json: bool) -> None:
@@ -197,7 +228,7 @@ def _print_search(found: dict[str, Any], page: Path, as_json: bool) -> None:
         named = ("study", "metric", "trials")
         print_json({"best": best, **{name: found[name] for name in named}})
         return
-    out.print(progress.trials_table([{"metric": metric, **trial} for trial in found["trials"]]))
+    show_table(progress.trials_table([{"metric": metric, **trial} for trial in found["trials"]]))
     tree: dict[str, Any] = {}
     for key, value in best["values"].items():
         *path, last = key.split(".")

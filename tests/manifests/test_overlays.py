@@ -228,6 +228,17 @@ def test_what_one_pod_may_send_the_other_lets_in(objects, pods):
     assert pairs >= 2
 
 
+def test_a_step_reaches_the_figures_of_a_rollout(objects):
+    step = {"pipelines.kubeflow.org/v2_component": "true"}
+    ports = [
+        rule["ports"]
+        for rule in policies_for(objects, step, "egress")
+        for peer in rule["to"]
+        if "tokiwa.dev/monitoring" in str(peer.get("namespaceSelector"))
+    ]
+    assert ports == [[{"protocol": "TCP", "port": 9090}]], "deploy.kserve.prometheus"
+
+
 def open_ports(rules: list[Object], side: str, labels: dict[str, str]) -> set[int]:
     """Return the ports that rules open towards a pod of this namespace."""
     return {

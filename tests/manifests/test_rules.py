@@ -73,13 +73,17 @@ def dropped(rows: int) -> Series:
     return {f"tokiwa_request_log_dropped_total{{{MODEL}}}": f"0x30 {rows}x30"}
 
 
-def up(values: str, project: str = "sentiment") -> Series:
-    labels = f'namespace="tokiwa",service="tokiwa-servers",project="{project}"'
-    return {f'up{{{labels},pod="{project}-predictor-1"}}': values}
+def up(values: str, project: str = "sentiment", ready: str = "") -> Series:
+    """A server that is alive, and gets requests only if it is ready as well."""
+    pod = f'namespace="tokiwa",pod="{project}-predictor-1"'
+    return {
+        f'up{{{pod},service="tokiwa-servers",project="{project}"}}': values,
+        f'kube_pod_status_ready{{{pod},condition="true"}}': ready or values,
+    }
 
 
-def gpu(ratio: float) -> Series:
-    labels = 'Hostname="node-1",gpu="0"'
+def gpu(ratio: float, whose: str = 'namespace="tokiwa"') -> Series:
+    labels = f'Hostname="node-1",gpu="0",{whose}'
     return {
         f"DCGM_FI_DEV_FB_USED{{{labels}}}": f"{ratio * 1000:.0f}x60",
         f"DCGM_FI_DEV_FB_FREE{{{labels}}}": f"{1000 - ratio * 1000:.0f}x60",
@@ -102,21 +106,28 @@ def replicas(current: int) -> Series:
     }
 
 
-def failed(pod: str, count: int) -> Series:
+def failed(pod: str, count: int, minutes: int = 60) -> Series:
     labels = f'namespace="tokiwa",phase="Failed",pod="{pod}"'
-    return {f"kube_pod_status_phase{{{labels}}}": f"{count}x60"}
+    return {f"kube_pod_status_phase{{{labels}}}": f"{count}x{minutes}"}
 
 
-def killed(reason: str) -> Series:
+def killed(reason: str, which: str = "last_terminated") -> Series:
+    """A server is started again by its pod; of a step, the pod ends."""
     labels = f'{POD},container="kserve-container",reason="{reason}"'
-    return {f"kube_pod_container_status_last_terminated_reason{{{labels}}}": "1x60"}
+    return {f"kube_pod_container_status_{which}_reason{{{labels}}}": "1x60"}
 
 
-def started(days_ago: int, project: str = "sentiment") -> Series:
-    """Ten days, in half hours, after which a training had last been seen so long ago."""
-    seen = (10 - days_ago) * 48
-    labels = f'namespace="tokiwa",pod="{project}-training-abcde-1"'
-    return {f"kube_pod_start_time{{{labels}}}": f"1x{seen} _x{480 - seen}"}
+def started(days_ago: int, project: str = "sentiment", graph: str = "training") -> Series:
+    """Ten days, in half hours, at whose end a run had started so long ago; pods stay a week."""
+    before, kept = (10 - days_ago) * 48, min(7, days_ago) * 48
+    # As Kubeflow names the pods of a schedule: letters of its title, 25 at most.
+    title = f"{project}{graph}nowschedule"[:25]
+    pod = f'namespace="tokiwa",pod="{title}abcde-1-1234567-system-container-impl-1"'
+    labels = f'{pod},label_tokiwa_project="{project}",label_tokiwa_graph="{graph}"'
+    return {
+        f"kube_pod_start_time{{{pod}}}": f"_x{before} {before * 1800}x{kept} _x{480}",
+        f"kube_pod_labels{{{labels}}}": f"_x{before} 1x{kept} _x{480}",
+    }
 
 
 def ready(metric: str, labels: str, count: int) -> Series:
@@ -150,6 +161,7 @@ CASES = (
     Case("TokiwaDown", (), up("1x60")),
     Case("TokiwaDown", (3,), up("1x50 0x10")),
     Case("TokiwaDown", (3,), {}),
+    Case("TokiwaDown", (3,), up("1x60", ready="1x50 0x10")),
     Case("TokiwaDown", (3,), up("1x60") | up("1x50 0x10", "digits")),
     Case("TokiwaAvailability", (), up("1x1400 0 1x39"), minutes=DAY_MIN),
     Case("TokiwaAvailability", (2,), up("1x1400 0x9 1x30"), minutes=DAY_MIN),
@@ -159,13 +171,31 @@ CASES = (
     Case("TokiwaGpuMemory", (1,), gpu(0.85)),
     Case("TokiwaGpuMemory", (1, 2), gpu(0.95)),
     Case("TokiwaGpuMemory", (1, 2, 3), gpu(0.99)),
+    Case("TokiwaGpuMemory", (1, 2, 3), gpu(0.99, 'namespace="gpus",exported_namespace="tokiwa"')),
+    Case("TokiwaGpuMemory", (), gpu(0.99, 'namespace="gpus",exported_namespace="others"')),
     Case("TokiwaStepFailed", (), failed("sentiment-training-abcde-1", 0)),
-    Case("TokiwaStepFailed", (), failed("somebody-else", 1)),
+    Case("TokiwaStepFailed", (), failed("sentiment-predictor-1", 1)),
+    Case("TokiwaStepFailed", (), failed("tokiwa-store-0", 1)),
     Case("TokiwaStepFailed", (2,), failed("sentiment-training-abcde-1", 1)),
+    Case("TokiwaStepFailed", (2,), failed("sentimenttrainingnowschedabcde-1-1234567-1", 1)),
+    Case(
+        "TokiwaStepFailed",
+        (),
+        failed("sentiment-training-abcde-1", 1, minutes=2 * DAY_MIN),
+        minutes=2 * DAY_MIN,
+    ),
     Case("TokiwaOutOfMemory", (), killed("Completed")),
     Case("TokiwaOutOfMemory", (2,), killed("OOMKilled")),
+    Case("TokiwaOutOfMemory", (2,), killed("OOMKilled", "terminated")),
     Case("TokiwaTrainingMissed", (), started(7), minutes=10 * DAY_MIN, step_min=30),
     Case("TokiwaTrainingMissed", (2,), started(9), minutes=10 * DAY_MIN, step_min=30),
+    Case(
+        "TokiwaTrainingMissed",
+        (2,),
+        started(7, graph="monitoring"),
+        minutes=10 * DAY_MIN,
+        step_min=30,
+    ),
     Case("TokiwaTrainingMissed", (2,), {}, minutes=10 * DAY_MIN, step_min=30),
     Case(
         "TokiwaTrainingMissed",
@@ -226,7 +256,9 @@ def test_every_level_of_every_alert_has_a_case_that_fires_and_one_that_does_not(
 def test_every_alert_says_what_to_do(groups):
     for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
         assert rule["annotations"]["summary"] and rule["annotations"]["action"]
-        assert set(rule["labels"]) == {"level"}
+        # Without the namespace's label, the operator's routes would take none of them.
+        assert set(rule["labels"]) == {"level", "namespace"}
+        assert rule["labels"]["namespace"] == "tokiwa"
 
 
 def test_what_is_asked_of_the_server_is_what_it_tells(groups, shown):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.project import load
+from pipelines.project_file import load
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = (ROOT / "manifests" / "smoke.sh").read_text().replace("\\\n", " ")

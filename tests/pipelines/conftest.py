@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.project_files import SOUND
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
 LIMIT_S = 600
@@ -125,26 +125,14 @@ def toy_desk(desk: Desk, tiny_base: Path) -> Desk:
 Edit = Callable[[str], str]
 
 
-def _load_kfp_api() -> Any:
-    """Load the stand-in, which no package holds."""
-    name = "kfp_api"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, Path(__file__).parents[1] / f"{name}.py"
-        )
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
 @pytest.fixture
 def kfp_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Kubeflow Pipelines of the test's own, which kfp's client is led to."""
     for name in ("TOKIWA_KFP_TOKEN", "TOKIWA_KFP_COOKIE", "KF_PIPELINES_UI_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    with _load_kfp_api().KfpApi() as api:
+    from tests.kfp_api import KfpApi
+
+    with KfpApi() as api:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", api.address)
         yield api
 
@@ -157,3 +145,18 @@ def packages(tmp_path: Path) -> dict[str, Path]:
         made[graph] = tmp_path / f"{graph}.yaml"
         made[graph].write_text(f"pipelineInfo: {{name: {graph}}}\n")
     return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., str]:
+    """Write a project file, a sound one with some of its text exchanged; return its path."""
+
+    def write(*exchanges: tuple[str, str], text: str = SOUND) -> str:
+        for old, new in exchanges:
+            assert text.count(old) == 1, f"{old!r} must be there once"
+            text = text.replace(old, new)
+        path = tmp_path / "demo.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write

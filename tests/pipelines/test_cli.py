@@ -25,7 +25,8 @@ from components import bundle, home
 from components.ledger import Ledger
 from pipelines.cli import app, main
 from pipelines.commands.replaying import _print_next_steps, _print_replay
-from pipelines.project import ProjectConfig, load
+from pipelines.project import ProjectConfig
+from pipelines.project_file import load
 from pipelines.replay import WindowResult, publish_champion
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
@@ -297,30 +298,44 @@ def test_json_on_an_empty_home(project, tokiwa, empty_home):
         "status": {
             "project": "demo",
             "champion": None,
+            "candidate": None,
             "frozen": None,
             "alerts": [],
             "runs": [],
             "events": [],
         },
         "history": [],
-        "check": [
-            {
-                "window": "2026-01-05",
-                "rows": 39,
-                "labelled": 39,
-                "unlabelled": 0,
-                "unknown": 0,
-                "labels": "positive 26, negative 13",
-            },
-            {
+        "check": {
+            "windows": [
+                {
+                    "window": "2026-01-05",
+                    "rows": 39,
+                    "labelled": 39,
+                    "unlabelled": 0,
+                    "unknown": 0,
+                    "labels": "positive 26, negative 13",
+                },
+                {
+                    "window": "2026-01-12",
+                    "rows": 21,
+                    "labelled": 21,
+                    "unlabelled": 0,
+                    "unknown": 0,
+                    "labels": "positive 14, negative 7",
+                },
+            ],
+            "run": {
                 "window": "2026-01-12",
-                "rows": 21,
-                "labelled": 21,
-                "unlabelled": 0,
-                "unknown": 0,
-                "labels": "positive 14, negative 7",
+                "rows": 60,
+                "judged": 60,
+                "kept": 60,
+                "duplicates": 0,
+                "quarantined": 0,
+                "reasons": [],
+                "odd": {},
+                "refusal": "window 2026-01-12 has 21 usable rows, validate.min_rows asks for 50",
             },
-        ],
+        },
     }
     for command, content in expected.items():
         code, out, err = tokiwa(command, project, "--json")
@@ -334,13 +349,19 @@ def test_words_on_an_empty_home(project, tokiwa, empty_home):
         f"(looked in {empty_home}/objects; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)\n"
     )
     assert tokiwa("history", project)[1] == (
-        "the ledger is empty; train a first champion: tokiwa run demo.yaml\n"
+        "the ledger is empty; train one: tokiwa run demo.yaml\n"
+        f"(looked in {empty_home}/objects; set TOKIWA_HOME or TOKIWA_STORE to look elsewhere)\n"
     )
-    said, header, first, second = tokiwa("check", project)[1].splitlines()
+    said, header, first, second, *ahead = tokiwa("check", project)[1].splitlines()
     assert said == "demo: the file, the data and the base model are there"
     assert header.split() == ["window", "rows", "labelled", "unlabelled", "unknown", "labels"]
     assert first.split()[:2] == ["2026-01-05", "39"]
     assert second.split()[:2] == ["2026-01-12", "21"]
+    assert ahead == [
+        "a run on window 2026-01-12 would read 60 rows; 60 good",
+        "it would train nothing: window 2026-01-12 has 21 usable rows, "
+        "validate.min_rows asks for 50",
+    ]
 
 
 def test_a_check_counts_rows_without_a_label_and_with_one_that_is_unknown(project, tokiwa):
@@ -350,7 +371,7 @@ def test_a_check_counts_rows_without_a_label_and_with_one_that_is_unknown(projec
     labels = ("--set", "task.labels=[negative, positive, neutral]")
     code, out, err = tokiwa("check", project, *labels, "--json")
     assert code == 0
-    first, second = json.loads(out)
+    first, second = json.loads(out)["windows"]
     counts = ("rows", "labelled", "unlabelled", "unknown", "labels")
     assert [first[key] for key in counts] == [59, 37, 2, 20, "positive 26, negative 11"]
     assert [second[key] for key in counts] == [21, 21, 0, 0, "positive 14, negative 7"]

@@ -17,9 +17,17 @@ from kfp import components as kfp_components
 from components.attempts import NODE
 from components.errors import ConfigError
 from pipelines import runners
-from pipelines.cluster import MAX_GPUS, MAX_WAIT_S, STEPS, ClusterConfig, Pod, Retries
+from pipelines.cluster import (
+    MAX_GPUS,
+    MAX_WAIT_S,
+    STEPS,
+    WITH_MODEL,
+    ClusterConfig,
+    Pod,
+    Retries,
+)
 from pipelines.placement import RETRIED_FOR, TITLES
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "canary-access-key",
@@ -126,6 +134,12 @@ def test_what_a_step_leaves_out_comes_from_the_default_and_then_from_what_is_bui
     assert cluster.pod("prepare").memory == "6Gi"
 
 
+def test_a_list_without_anything_takes_what_is_built_in_away():
+    cluster = ClusterConfig.model_validate({"steps": {"drift": {"secrets": []}}})
+    assert cluster.pod("drift").secrets == () and cluster.pod("drift").config_maps
+    assert cluster.pod("trigger") == Pod()
+
+
 def test_every_setting_reaches_the_pod(tmp_path):
     package = runners.packages_of(project_with(), tmp_path)["training"]
     ir, platform = documents(package)
@@ -154,12 +168,18 @@ def test_every_setting_reaches_the_pod(tmp_path):
     assert "weight" not in required and preferred["weight"] == 80
     (scratch,) = pod["genericEphemeralVolume"]
     assert (scratch["size"], scratch["storageClassName"]) == ("100Gi", "fast")
-    (secret,), (config,) = pod["secretAsEnv"], pod["configMapAsEnv"]
+    secret, of_the_store = pod["secretAsEnv"]
+    config, *places = pod["configMapAsEnv"]
     assert secret["secretName"] == "hub" and not secret["optional"]
     assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
     assert config["configMapName"] == "places" and config["optional"]
+    # What is built in stays beside them, but for what they give.
+    assert of_the_store["secretName"] == "tokiwa-store"
+    given = [each["envVar"] for named in places for each in named["keyToEnv"]]
+    assert given == ["MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"]
     assert pod["podMetadata"]["labels"] == {
         "cost-center": "nlp",
+        "tokiwa/graph": "training",
         "tokiwa/project": "sentiment",
         "tokiwa/step": "finetune",
     }
@@ -232,6 +252,17 @@ def test_partitions_are_a_loop_only_where_loops_may_be(tmp_path):
     without = runners.packages_of(flat, tmp_path)["monitoring"].read_text()
     assert "parameterIterator" not in without and "exec-summarize" not in without
     assert '"partitions":4' in without  # collect reads them one after the other
+
+
+def test_a_gpu_of_the_default_goes_to_the_steps_that_load_a_model(tmp_path):
+    project = project_with("{default: {gpu: {type: nvidia.com/mig-1g.10gb}, memory: 1.5Gi}}")
+    steps = steps_of(runners.packages_of(project, tmp_path)["training"])
+    with_gpu = {name for name, (each, _) in steps.items() if "accelerator" in each["resources"]}
+    with_torch = {name for name, (each, _) in steps.items() if "python-train" in each["image"]}
+    assert with_gpu == with_torch == set(steps) & set(WITH_MODEL)
+    tolerated = [each["key"] for each in steps["finetune"][1]["tolerations"]]
+    assert tolerated == ["nvidia.com/gpu"], "the taint of the nodes, whatever their slices"
+    assert steps["notify"][0]["resources"]["resourceMemoryLimit"] == "1.5Gi"
 
 
 # --- the place is all that differs
@@ -332,7 +363,7 @@ pods = st.fixed_dictionaries(
         "cache": st.booleans(),
     },
 )
-clusters = st.fixed_dictionaries(
+clusters: Any = st.fixed_dictionaries(
     {},
     optional={
         "default": pods,
@@ -342,7 +373,7 @@ clusters = st.fixed_dictionaries(
         "keep_s": st.one_of(st.none(), st.integers(0, 10**6)),
         "timeout_s": st.integers(60, 10**6),
     },
-)
+).filter(lambda drawn: not ClusterConfig.model_validate(drawn).impossible())
 searches = st.one_of(
     st.none(),
     st.fixed_dictionaries(
@@ -436,6 +467,35 @@ def test_many_projects_compile_without_secrets_and_with_their_resources(drawn, p
         ("cluster.default.secrets=[{name: a, keys: {token: s3cr-et}}]", "cluster.default.secrets"),
         ("cluster.default.retries={factor: 1.5}", "cluster.default.retries.factor"),
         ("cluster.default.retries={most: 9, factor: 5}", "the last of 9 waits would take"),
+        ("cluster.default.cpu='２'", "is no quantity of CPU"),  # as a Japanese keyboard writes it
+        ("cluster.default.cpu='0.0001'", "is no quantity of CPU"),
+        ("cluster.default.cpu='5000'", "more than the 1024 cores"),
+        ("cluster.default.memory=500K", "is no quantity of bytes"),  # Kubernetes has k and Ki
+        ("cluster.default.memory='4'", "is the unit right?"),
+        ("cluster.default.memory=99Pi", "between 1Mi and 64Ti"),
+        ("cluster.steps.drift={gpu: {count: 1}}", "drift.gpu would lie idle"),
+        ("cluster.namespace=team.a", "cluster.namespace"),
+        ("cluster.service_account=a-.b", "cluster.service_account"),
+        ("cluster.default.labels={tokiwa/step: x}", "is a label that Kubeflow or Tokiwa sets"),
+        (
+            "cluster.default.labels={app.kubernetes.io/component: store}",
+            "network policies and quotas go by",
+        ),
+        ("cluster.default.labels={a..b/c: x}", "cluster.default.labels"),
+        (
+            "cluster.default.affinity=[{key: a, operator: Gt, values: [b]}]",
+            "by Gt compares with a whole number",
+        ),
+        ("cluster.default.scratch={size: 1Gi, mount: /dev/shm}", "would hide what a pod needs"),
+        ("cluster.default.scratch={size: 1Gi, mount: /kfp-launcher}", "would hide"),
+        ("cluster.default.scratch={size: 1Gi, mount: /x/../app}", "would hide"),
+        ("cluster.default.scratch={size: 1Gi, mount: //}", "would hide"),
+        ("cluster.default.secrets=[{name: a, keys: {b: TOKIWA_RUN}}]", "choose another"),
+        (
+            "cluster.default.secrets=[{name: a, keys: {b: HF_TOKEN, c: HF_TOKEN}}]",
+            "secrets and config_maps give HF_TOKEN more than once",
+        ),
+        ("name=ends-with-", "name: string should match"),  # which no label may
         ("cluster.default.image_pull_policy=Sometimes", "'Always', 'IfNotPresent' or 'Never'"),
         ("schedules.training={cron: 30 3 * * MON}", "write '0 30 3 * * MON'"),
         ("schedules.training={cron: 0 0 3 1 * *}", "cannot be said by the cluster's clock, UTC"),

@@ -44,6 +44,8 @@ def test_it_fires_when_the_scheduler_would(text, after, expected):
         ("0 0 */0 * * *", "no hour"),
         ("0 0 3 30 2 *", "never fires"),
         ("0 0 3 * * MON-", "no day of the week"),
+        ("0 0 3 */2 * MON", "name the days"),
+        ("0 0 3 1 * */2", "name the days"),
     ],
 )
 def test_what_the_scheduler_would_misread_is_refused(text, said):
@@ -51,13 +53,20 @@ def test_what_the_scheduler_would_misread_is_refused(text, said):
         Cron.parse(text)
 
 
+def test_all_days_by_number_are_not_a_star():
+    # With a star the scheduler wants a day that suits both fields: Mondays only.
+    assert str(Cron.parse("0 0 3 30-31,1-29 * MON")).split()[3].count(",") == 30
+    assert str(Cron.parse("0 0 3 1 * SUN-SAT")) == "0 0 3 1 * 0,1,2,3,4,5,6"
+    assert str(Cron.parse("0 0 3 ? * MON")) == "0 0 3 * * 1"
+
+
 WORDS = st.tuples(
     st.just("0"),
     st.sampled_from(["0", "30", "15,45", "*/20"]),
     st.sampled_from(["3", "*", "0-6", "23", "9-17/4"]),
-    st.sampled_from(["*", "?", "1", "2,15", "28"]),
+    st.sampled_from(["*", "?", "1", "2,15", "28", "1-31"]),
     st.sampled_from(["*", "JAN", "3-9"]),
-    st.sampled_from(["*", "MON", "SAT,SUN", "1-5"]),
+    st.sampled_from(["*", "MON", "SAT,SUN", "1-5", "SUN-SAT"]),
 )
 
 
@@ -73,8 +82,9 @@ def test_a_shifted_expression_fires_that_much_later(words, quarters, minutes):
     for _ in range(5):
         fires = cron.next_after(start)
         assert shifted.next_after(start + delay) == fires + delay
+        assert Cron.parse(str(shifted)).next_after(start + delay) == fires + delay
         start = fires
-    assert Cron.parse(str(shifted)) == shifted
+    assert str(Cron.parse(str(shifted))) == str(shifted)
 
 
 @pytest.mark.parametrize(

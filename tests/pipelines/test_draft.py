@@ -19,8 +19,9 @@ from components.errors import BadInput
 from components.sources.files import ColumnNames
 from components.tasks.text_regression import TextRegression
 from pipelines.cli import main
-from pipelines.draft import Columns, draft, window_days
-from pipelines.project import load
+from pipelines.draft import draft, window_days
+from pipelines.draft_columns import Columns
+from pipelines.project_file import load
 
 ROWS = 120
 TEXTS = ("the film was good", "a very dull story", "the story was not good", "an awful film")
@@ -282,10 +283,10 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
     assert main(["init", str(path), "--out", str(file)]) == 0
     assert f"text is {expected.text!r}, label is {expected.label!r}" in capsys.readouterr().out
 
-    text, columns, _ = draft(path, file)
-    assert columns == expected
-    assert file.read_text(encoding="utf-8") == text
-    assert text.splitlines()[0] == "# tokiwa run own.yaml"
+    drafted = draft(path, file)
+    assert drafted.columns == expected
+    assert file.read_text(encoding="utf-8") == drafted.text
+    assert drafted.text.splitlines()[0] == "# tokiwa run own.yaml"
     config = load(str(file))
     assert config.task.label_names == labels
     assert config.source.columns == ColumnNames(**asdict(expected))
@@ -293,7 +294,7 @@ def test_a_draft_guesses_right_loads_and_passes_the_check(case, tmp_path, tiny_b
     assert config.resolve.window_days is None
 
     assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
-    windows = json.loads(capsys.readouterr().out)
+    windows = json.loads(capsys.readouterr().out)["windows"]
     assert windows, "no window has rows"
     if expected.time is None:
         assert [window["window"] for window in windows] == ["all"]
@@ -316,7 +317,7 @@ def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
     assert load(str(file)).resolve.start == "2026-01-06"
     capsys.readouterr()
     assert main(["check", str(file), "--set", f"finetune.base={tiny_base}", "--json"]) == 0
-    windows = json.loads(capsys.readouterr().out)
+    windows = json.loads(capsys.readouterr().out)["windows"]
     assert [window["window"] for window in windows] == ["2026-01-06", "2026-01-13"]
     assert sum(window["rows"] for window in windows) == len(lines)
 
@@ -331,7 +332,6 @@ def test_the_first_window_holds_the_first_row(tmp_path, tiny_base, capsys):
         ("broken.jsonl", b'{"text": \n', "cannot read"),
         ("fake.parquet", b"text,label\n", "cannot read"),
         ("latin.csv", "text,label\nnaïveté,a\n".encode("latin-1"), "cannot read .*bad-encoding"),
-        ("ragged.csv", b"text,label\na,b\nc,d,e,f\n", "cannot read"),
         (
             "no-label.csv",
             as_csv([{"text": row["text"]} for row in table()]),
@@ -408,11 +408,11 @@ def test_a_separator_that_was_chosen_is_taken(tmp_path):
     path.write_bytes(as_csv(table(), "^"))
     with pytest.raises(BadInput, match="no column looks like"):
         draft(path, tmp_path / "own.yaml")
-    text, *_ = draft(path, tmp_path / "own.yaml", {}, "^")
-    (tmp_path / "own.yaml").write_text(text)
+    drafted = draft(path, tmp_path / "own.yaml", {}, "^")
+    (tmp_path / "own.yaml").write_text(drafted.text)
     assert load(str(tmp_path / "own.yaml")).source.separator == "^"
     path.write_bytes(as_csv(table(), "\t"))
-    assert 'separator: "\\t"' in draft(path, tmp_path / "own.yaml", {}, "tab")[0]
+    assert 'separator: "\\t"' in draft(path, tmp_path / "own.yaml", {}, "tab").text
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,10 @@ def test_a_separator_that_was_chosen_is_taken(tmp_path):
         (["--text", "zzzz"], "--text: the table has no column 'zzzz'; it has text, label, queue"),
         (["--label", "ref"], "--label: 'ref' has 120 different values; a label has 2 to 100"),
         (["--id", "tribe"], "--id: 'tribe' does not name each row"),
-        (["--time", "queue"], "--time: 'queue' does not hold an ISO 8601 time in each row"),
+        (
+            ["--time", "queue"],
+            "--time: 'queue' does not hold a time of one form in each row",
+        ),
         (["--id", "ref", "--group", "ref"], "'ref' cannot be two things at once"),
         (["--separator", "::"], "a separator is one character, or tab, not '::'"),
     ],
@@ -433,6 +436,15 @@ def test_columns_that_cannot_be_chosen_are_refused(options, why, tmp_path, monke
     assert main(["init", "data.csv", *options]) == 2
     assert why in capsys.readouterr().err
     assert not Path("data.yaml").exists()
+
+
+def test_a_folder_is_no_table_and_what_it_holds_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "."]) == 2
+    assert capsys.readouterr().err == "error: . is a folder; name a table\n"
+    Path("data.csv").write_bytes(as_csv(TICKETS))
+    assert main(["init", "."]) == 2
+    assert "name a table, such as data.csv" in capsys.readouterr().err
 
 
 def test_a_missing_table_is_named_before_a_file_in_the_way(tmp_path, monkeypatch, capsys):
@@ -454,7 +466,7 @@ def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_file_is_named_after_the_table(films, capsys):
     assert main(["init", str(films)]) == 0
     typed = "tokiwa run 'My Films 2026.yaml'"
-    assert f"next: {typed}, then" in capsys.readouterr().out
+    assert f"next: tokiwa check 'My Films 2026.yaml', {typed}, then" in capsys.readouterr().out
     assert Path("My Films 2026.yaml").read_text().startswith(f"# {typed}\n")
     assert load("My Films 2026.yaml").name == "my-films-2026"
 
@@ -521,8 +533,96 @@ def test_numbers_become_a_regression_where_nothing_is_a_class(tmp_path):
     ]
     path = tmp_path / "data.csv"
     path.write_text(as_csv(rows).decode())
-    text, columns, _ = draft(path, tmp_path / "own.yaml")
+    drafted = draft(path, tmp_path / "own.yaml")
+    columns = drafted.columns
     assert (columns.text, columns.label, columns.id) == ("text", "price", "key")
-    (tmp_path / "own.yaml").write_text(text)
+    (tmp_path / "own.yaml").write_text(drafted.text)
     task = load(str(tmp_path / "own.yaml")).task
     assert task == TextRegression(low=-2, high=8)
+
+
+def test_a_damaged_row_stops_no_draft_and_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = as_csv(table()) + b"one,a,too many\n" + "schön,good\n".encode("latin-1")
+    Path("data.csv").write_bytes(rows + b"a film without a label,\n,good\n")
+    assert main(["init", "data.csv"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        "2 of 124 rows cannot be read, and would go into quarantine: 1 wrong-column-count, "
+        "1 bad-encoding; the first is row 121: 'one,a,too many'; is the file written otherwise "
+        "than in UTF-8? See --encoding"
+    ) in said
+    assert "2 labels with their rows: good 61, bad 60" in said
+    assert "1 rows have nothing in 'text', and would go into quarantine" in said
+    assert "1 rows have nothing in 'label', and wait for labels" in said
+
+
+def test_odd_labels_are_named_and_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["good"] * 60 + ["bad"] * 50 + ["Good "] * 3 + ["god"] + ["?"] * 2 + ["BAD"] * 20
+    Path("data.csv").write_bytes(as_csv(table(names, rows=len(names))))
+    assert main(["init", "data.csv"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "3 labels with their rows: good 60, bad 50, BAD 20" in said
+    left_out = "'Good ' (3, like 'good'), '?' (2), 'god' (1, like 'good')"
+    assert (
+        f"left out of task.labels: {left_out}; 6 rows have these, and would go into quarantine: "
+        "mend them, or add the label to task.labels"
+    ) in said
+    assert any("'bad' and 'BAD' look the same" in line for line in said)
+    assert load("data.yaml").task.label_names == ("BAD", "bad", "good")
+    assert f"# left out: {left_out}\n" in Path("data.yaml").read_text()
+
+
+def test_a_table_without_texts_becomes_a_task_on_its_columns(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "sensor_id": f"s{n}",
+            "ts": f"{5 + n % 20:02d}.01.2026 08:30",
+            "load": n / 7,
+            "level": n % 11,
+            "grade": "ABC"[n % 3],
+            "failed": "yes" if n % 4 else "no",
+        }
+        for n in range(ROWS)
+    ]
+    Path("machines.parquet").write_bytes(as_parquet(rows))
+    assert main(["init", "machines.parquet", "--label", "failed"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "wrote machines.yaml: label is 'failed', id is 'sensor_id', time is 'ts', "
+        "learnt from load, level, grade"
+    )
+    config = load("machines.yaml")
+    assert config.task.kind == "tabular-classification"
+    assert config.task.columns == {"load": "number", "level": "number", "grade": "category"}
+    assert config.source.columns.record == ["load", "level", "grade"]
+    assert config.source.columns.time_format == "%d.%m.%Y %H:%M"
+    assert main(["init", "machines.parquet", "--label", "load", "--force"]) == 2
+    assert "'load' holds numbers, and of a table without texts" in capsys.readouterr().err
+
+
+def test_times_of_several_forms_are_told_and_not_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dates = ("2026-01-05", "06.01.2026", "2026-01-07T10:00:00+01:00")
+    Path("data.csv").write_bytes(as_csv(table(date=lambda n: dates[n % 3])))
+    assert main(["init", "data.csv"]) == 0
+    assert (
+        "'date' holds times, but not of one form in each row: iso in 40 rows, %d.%m.%Y in 40 rows, "
+        "iso with an offset in 40 rows; without times all rows are one window"
+    ) in capsys.readouterr().out.splitlines()
+    assert load("data.yaml").source.columns.time is None
+
+
+def test_a_file_in_another_encoding_is_read_as_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = as_csv(renamed(table(), text="Prüftext")).decode()
+    Path("data.csv").write_bytes(rows.replace("film", "Stück").encode("cp1252"))
+    assert main(["init", "data.csv"]) == 2
+    assert "such as --encoding cp1252" in capsys.readouterr().err
+    assert main(["init", "data.csv", "--encoding", "klingon"]) == 2
+    assert "there is no encoding 'klingon'" in capsys.readouterr().err
+    assert main(["init", "data.csv", "--encoding", "cp1252"]) == 0
+    assert load("data.yaml").source.encoding == "cp1252"
+    assert load("data.yaml").source.columns.text == "Prüftext"

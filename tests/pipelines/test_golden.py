@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipelines import runners
-from pipelines.project import load
+from pipelines.project_file import load
 
 GOLDEN = Path(__file__).parent / "golden"
 SEARCH = "finetune.search={space: {learning_rate: {choices: [0.0001, 0.001]}}, parallel: 2}"

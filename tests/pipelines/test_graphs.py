@@ -20,7 +20,7 @@ from kfp import components as kfp_components
 
 import components
 from pipelines import runners
-from pipelines.project import load, shipped_projects
+from pipelines.project_file import load, shipped_projects
 
 TOKIWA = Path(sysconfig.get_path("scripts")) / "tokiwa"
 GRAPHS = ("training", "monitoring")

@@ -12,7 +12,7 @@ from components.ledger import Ledger
 from components.resolve.core import known_windows
 from components.sources import open_source
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 PROJECT = """\
 name: demo
@@ -104,6 +104,17 @@ def test_labels_go_out_and_come_back_and_are_trained_on(desk, champion, tokiwa):
     assert (again["repeated"], again["changed"], again["labelled_rows"]) == (4, 0, 3)
     _, out, _ = tokiwa("label", "export", "demo.yaml", "--out", "more.jsonl", "--json")
     assert json.loads(out)["rows"] == 16
+
+
+def test_a_label_of_the_source_that_the_task_does_not_know_is_nothing_to_ask_about(
+    desk, champion, tokiwa
+):
+    path = desk / "rows.csv"
+    path.write_text(path.read_text().replace(",,2026-01-13", ",Positive,2026-01-13"))
+    code, _, err = tokiwa("label", "export", "demo.yaml", "--out", "ask.jsonl")
+    assert code == 2
+    assert "every row of window 2026-01-12 has a label; 19 have one that the task does not" in err
+    assert not (desk / "ask.jsonl").exists()
 
 
 def home_now():

@@ -21,7 +21,7 @@ from components.sources import open_source
 from components.split import is_test
 from components.windows import ALL_TIME
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 PROJECT = """\
 name: demo

@@ -18,8 +18,9 @@ from components.records import Records
 from components.tasks.text_classification import TextClassifier
 from pipelines.adopt import adopt
 from pipelines.cli import main
-from pipelines.project import load
-from pipelines.promotion import promote, reject, standings
+from pipelines.history import standings
+from pipelines.project_file import load
+from pipelines.promotion import promote, reject
 from pipelines.replay import publish_champion
 
 TEXTS = ["the film was good", "a very dull story", "awful and bad"]
@@ -71,6 +72,32 @@ def world(toy_desk, make_bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(toy_desk.folder)
     monkeypatch.setenv("TOKIWA_HOME", str(toy_desk.home))
     return World(load("toy.yaml"), make_bundle, tmp_path)
+
+
+def test_without_a_champion_all_name_the_candidate_and_the_command(world, tmp_path, capsys):
+    way = "version 2 waits for approval; promote it: tokiwa promote toy.yaml 2 --reason …"
+    for command, code in ((["status"], 0), (["history"], 0), (["predict", "a film"], 1)):
+        assert main([command[0], "toy.yaml", *command[1:]]) == code
+        assert way in "".join(capsys.readouterr())
+    world.keep("2", tmp_path / "2", verdict="inconclusive")
+    world.candidates.reject("1", "a person", "it is rude")
+    assert main(["status", "toy.yaml"]) == 0
+    assert (
+        "toy has no champion yet; version 2 is inconclusive (not told apart from champion); train "
+        "on more rows, or promote it in spite of that: tokiwa promote toy.yaml 2 --force --reason …"
+    ) in capsys.readouterr().out
+    assert main(["status", "toy.yaml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["candidate"]
+    assert (told["version"], told["state"]) == ("2", "inconclusive")
+
+
+def test_status_names_a_candidate_that_waits_beside_a_champion(world, tmp_path, capsys):
+    assert main(["promote", "toy.yaml", "1", "--reason", "it is kind"]) == 0
+    assert main(["status", "toy.yaml"]) == 0
+    assert "waits for approval" not in capsys.readouterr().out, "it was compared with another"
+    world.keep("2", tmp_path / "2", generation=1)
+    assert main(["status", "toy.yaml"]) == 0
+    assert "version 2 waits for approval: tokiwa promote toy.yaml 2" in capsys.readouterr().out
 
 
 def test_what_may_have_learnt_from_forgotten_rows_takes_force(world):

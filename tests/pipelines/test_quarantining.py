@@ -33,7 +33,7 @@ from components.validate.core import validate
 from pipelines.cli import main
 from pipelines.draft_schema import drafted
 from pipelines.forgetting import forget, summary
-from pipelines.project import load as load_project
+from pipelines.project_file import load as load_project
 from pipelines.quarantining import found, listed, readmit
 from pipelines.rows import prepared_rows
 
@@ -178,6 +178,7 @@ def test_a_row_whose_reason_a_person_waives_is_taken_as_it_is(shop, tmp_path):
         (["nobody"], {}, "no row in quarantine has the id or key 'nobody'"),
         (["r200"], {}, "the label is none of the task's. Put it right with --set"),
         (["r200"], {"mood": "x"}, "rows have no column mood; there are id, group"),
+        (["r200"], {"day": "x"}, "no column day; day is called time here; there are id, group"),
         (["twice"], {"id": "once"}, "2 rows cannot have one id; name a single one by its key"),
     ],
 )

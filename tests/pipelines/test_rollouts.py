@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from components.serving_costs import ServingCosts, Spent
 from components.signature import SigningKey
 from pipelines import rollouts
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 from pipelines.promotion import decided
 
 CONFIG = RolloutConfig(stages=[Stage(kind="shadow", requests=10), Stage(kind="canary", share=0.1)])
@@ -137,6 +138,41 @@ def test_the_history_tells_what_answers_cost_where_it_is_known(project, capsys):
     assert "    2 device-seconds per 1,000 of 500 predictions" in said
 
 
+def test_a_version_that_served_twice_is_told_its_cost_once(project, ledger, capsys):
+    rollouts.roll_back(project, "2", "it was better")
+    costs = ServingCosts(home.store(), project.ledger)
+    costs.keep("one", {"2": Spent(predictions=4000, device_seconds=10.0)})
+    assert main(["history", "demo.yaml"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("4,000 predictions") == 1
+    assert told.index("4   ") < told.index("4,000 predictions"), "at the last time"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_says_what_remains(number, project, record, monkeypatch, capsys):
+    begin(record)
+    # The command waits for the next look, and is told to stop meanwhile.
+    stop = "pipelines.commands.rolling.time.sleep"
+    monkeypatch.setattr(stop, lambda seconds: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    assert main(["rollout", "demo.yaml", "--watch"]) == 130
+    assert capsys.readouterr().err == (
+        "stopped; a rollout that began goes on: tokiwa rollout PROJECT shows it, --stop ends it\n"
+    )
+    assert signal.getsignal(number) == before
+    assert record.live() is not None
+
+
+def test_a_table_to_score_wants_a_column_of_records(project, capsys):
+    task = "{kind: tabular-classification, labels: [a, b], columns: {load: number}}"
+    source = "{files: [{path: rows.csv}], columns: {record: [load]}}"
+    base = "finetune: {base: components:tasks/blank_small}"
+    Path("table.yaml").write_text(f"name: demo\ntask: {task}\nsource: {source}\n{base}\n")
+    pd.DataFrame({"load": [1.0]}).to_parquet("x.parquet")
+    assert main(["score", "table.yaml", "--input", "x.parquet", "--output", "y.parquet"]) == 2
+    assert "x.parquet has no column 'text' of records, which are JSON" in capsys.readouterr().err
+
+
 def test_a_bundle_that_is_altered_is_not_gone_back_to(project, ledger, capsys):
     digest = ledger.entries()[1].bundle
     path = home.store().local_path(f"{bundle.key_of(digest)}/bundle.json")
@@ -249,8 +285,15 @@ def test_history_says_who_served_at_a_moment_and_on_a_day(project, capsys):
     assert [each["version"] for each in json.loads(capsys.readouterr().out)] == ["2"]
     for wrong in ("yesterday", "9999-12-31"):
         assert main(["history", "demo.yaml", "--at", wrong]) == 2
+    capsys.readouterr()
     assert main(["history", "demo.yaml", "--at", "2020-01-01"]) == 0
-    assert "nobody served" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "nobody served at 2020-01-01: the first champion serves since 2026-11-01T03:00:00Z\n"
+    )
+    assert main(["history", "demo.yaml", "--at", "9000-01-01"]) == 0
+    said, warned = capsys.readouterr()
+    assert warned == "warning: 9000-01-01 has not come yet; this is who serves now\n"
+    assert said.startswith("3   2026-11-03T03:00:00Z")
 
 
 def keep_candidate(project, tmp_path, verdict="promote"):
@@ -381,7 +424,7 @@ def test_a_score_that_is_told_to_stop_says_so_and_carries_on(project, capsys, mo
         assert main(words) == 130
     said = capsys.readouterr().err
     assert "loading version 3" in said
-    assert "stopped; nothing was left half-written, run it again" in said
+    assert "stopped; what had ended is kept: run it again, and it goes on" in said
     assert main(words) == 0
     assert "resumed at row 2 of 3" in capsys.readouterr().err
     assert len(pd.read_parquet("y.parquet")) == 3

@@ -13,7 +13,7 @@ from kfp import dsl
 
 from components.errors import StepFailed, UserError
 from pipelines import progress, runners
-from pipelines.progress import counting, watching
+from pipelines.progress import watching, working
 from pipelines.runners import Run, Step, failure, new_run_id, run_local
 
 IMAGE = "tokiwa-python-base:0"
@@ -255,7 +255,7 @@ def test_one_long_task_is_told_of_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(progress, "time", clock)
     for quiet, lines in ((False, ["  texts embedded 16/99"]), (True, [])):
         clock.now_s = 0.0
-        with counting(quiet=quiet) as tell:
+        with working("embedding", quiet=quiet) as tell:
             for clock.now_s in (1, 16, 17):
                 tell(int(clock.now_s), 99, "texts embedded")
         assert capsys.readouterr().err.splitlines() == lines

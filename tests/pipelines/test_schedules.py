@@ -14,7 +14,7 @@ from components.errors import BackendError, BadInput, EditedByHand
 from pipelines import schedules
 from pipelines.backend import Backend
 from pipelines.cron import SchedulesConfig
-from pipelines.project import load
+from pipelines.project_file import load
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 GRAPHS = ("training", "monitoring")
@@ -129,6 +129,18 @@ def test_a_changed_project_replaces_its_schedule_by_one_of_the_new_version(kfp_a
     applied(project, packages)
     names = Counter(each["display_name"] for each in kfp_api.schedules.values())
     assert set(names.values()) == {1} and len(kfp_api.versions) == 3
+
+
+def test_an_account_that_left_the_file_leaves_its_schedule(kfp_api, packages):
+    applied(project_with(account="trainer", **WEEKLY), packages)
+    changes, _ = shown(project_with(**WEEKLY), packages)
+    assert applied(project_with(**WEEKLY), packages) == []
+    assert [change.action for change in changes] == ["create", "create", "delete", "delete"]
+    accounts = {each["service_account"] for each in kfp_api.schedules.values()}
+    assert accounts == {"pipeline-runner"}, "Kubeflow's own"
+    before = len(mutations(kfp_api))
+    assert applied(project_with(**WEEKLY), packages) == []
+    assert len(mutations(kfp_api)) == before
 
 
 def test_what_left_the_file_goes_with_prune_only(kfp_api, packages):

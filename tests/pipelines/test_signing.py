@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from components.errors import ConfigError
-from pipelines.project import load
+from pipelines.project_file import load
 
 PROJECT = """\
 name: demo

@@ -8,13 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import home
-from components.errors import BackendError, BadInput, StepFailed, Unauthorised
+from components import home, images
+from components.errors import (
+    BackendError,
+    BadInput,
+    ConfigError,
+    StepFailed,
+    StoreError,
+    Unauthorised,
+)
 from components.records import Records
 from pipelines import runners, submission
 from pipelines.backend import Backend
 from pipelines.cli import main
-from pipelines.project import load
+from pipelines.project_file import load
 
 SCHEDULED = ["--set", "schedules.training={cron: 0 0 3 * * MON}"]
 
@@ -124,7 +131,37 @@ def test_a_failed_gate_is_no_failed_run(kfp_api, packages, project, store):
     run, _ = started(project, packages)
     submission.wait(Backend.connect(""), run, lambda state: None, lambda seconds: None)
     conclude(store, project, run, "kept", "the challenger is worse")
-    assert submission.verdict_of(project, run)["verdict"] == "kept"
+    (told,) = submission.verdicts_of(project, [run])
+    assert told["verdict"] == "kept"
+
+
+def test_a_server_that_is_away_for_a_minute_is_waited_for(kfp_api, packages, project):
+    run, _ = started(project, packages)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        kfp_api.garbles = {run: (503, "upgrading")} if sum(slept) < 60 else {}
+
+    submission.wait(Backend.connect(""), run, lambda state: None, sleep)
+    assert sum(slept) >= 60
+
+
+def test_a_server_that_stays_away_is_given_up(kfp_api, packages, project):
+    run, _ = started(project, packages)
+    backend = Backend.connect("")
+    slept: list[float] = []
+    kfp_api.garbles = {run: (503, "upgrading")}
+    with pytest.raises(BackendError, match="503 upgrading"):
+        submission.wait(backend, run, lambda state: None, slept.append)
+    assert submission.AWAY_S <= sum(slept) < 2 * submission.AWAY_S
+
+
+def test_a_run_that_somebody_deleted_is_not_waited_for(kfp_api, packages, project):
+    run, _ = started(project, packages)
+    kfp_api.runs.clear()
+    with pytest.raises(BackendError, match=r"404 Run .* not found"):
+        submission.wait(Backend.connect(""), run, lambda state: None)
 
 
 # --- listed
@@ -141,6 +178,18 @@ def test_runs_are_listed_newest_first_with_their_verdicts(kfp_api, packages, pro
         (first, "hand", "promoted"),
     ]
     assert [row["reason"] for row in rows] == ["", "better by 3 points"]
+
+
+def test_a_store_that_is_away_is_asked_once(store, project, monkeypatch):
+    asked = []
+
+    def away():
+        asked.append(1)
+        raise StoreError("no such machine")
+
+    monkeypatch.setattr(home, "store", away)
+    verdicts = list(submission.verdicts_of(project, ["one", "two", "three"]))
+    assert [each["verdict"] for each in verdicts] == ["–"] * 3 and len(asked) == 1
 
 
 def test_a_project_without_runs_lists_none_and_makes_nothing(kfp_api, project):
@@ -233,7 +282,142 @@ def test_a_refusal_says_what_the_server_said(kfp_api, packages, project):
     assert len(str(refused.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("garbled", "error", "said"),
+    [
+        ("<html>Log in</html>", Unauthorised, "a page for browsers"),
+        ('{"pipelines": [{"pipeline_id"', BackendError, "it broke off"),
+        ("null", BackendError, "holds no V2beta1ListPipelinesResponse"),
+        ("[]", BackendError, "holds no V2beta1ListPipelinesResponse"),
+    ],
+)
+def test_an_answer_that_is_none_is_not_taken_for_nothing(
+    kfp_api, packages, project, garbled, error, said
+):
+    backend = Backend.connect("")
+    kfp_api.garbles = {"/pipelines": (200, garbled)}
+    with pytest.raises(error, match=said) as refused:
+        submission.submit(project, backend, "training", packages["training"], "latest")
+    assert kfp_api.pipelines == {} and len(str(refused.value).splitlines()) == 1
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr("pipelines.backend.PATIENCE_S", (0.05, 0.05))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{port}")
+        with pytest.raises(BackendError, match="timed out"):
+            Backend.connect("")
+
+
+@pytest.mark.parametrize("made", ["experiment", "pipeline", "version"])
+def test_what_somebody_else_makes_meanwhile_is_taken(kfp_api, packages, project, monkeypatch, made):
+    method = {"experiment": "experiment", "pipeline": "pipeline", "version": "versions"}[made]
+    backend, look = Backend.connect(""), getattr(Backend, method)
+
+    def before_another(self, *given, **named):
+        seen = look(self, *given, **named)
+        if not seen and not kfp_api.runs:
+            monkeypatch.setattr(Backend, method, look)
+            started(project, packages)
+        return seen
+
+    monkeypatch.setattr(Backend, method, before_another)
+    submission.submit(project, backend, "training", packages["training"], "latest")
+    assert len(kfp_api.runs) == 2
+    assert len(kfp_api.pipelines) == len(kfp_api.versions) == len(kfp_api.experiments) == 1
+
+
+def test_a_password_in_the_address_is_not_told(kfp_api, packages, project, monkeypatch):
+    secret = kfp_api.address.replace("//", "//canary:word@")
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", secret)
+    _, link = started(project, packages)
+    kfp_api.old = True
+    with pytest.raises(BackendError) as refused:
+        Backend.connect("")
+    assert "canary" not in link + str(refused.value) and kfp_api.address in link
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TOKIWA_KFP_TOKEN", "canary\ncanary"),
+        ("TOKIWA_KFP_COOKIE", "canary=…"),
+        ("KF_PIPELINES_ENDPOINT", "canary:8888"),
+        ("KF_PIPELINES_ENDPOINT", "http://"),
+    ],
+)
+def test_what_cannot_be_sent_is_the_users_mistake(kfp_api, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadInput, match=variable) as refused:
+        Backend.connect("")
+    assert "canary" not in str(refused.value)
+
+
+def test_a_token_may_end_with_a_line(kfp_api, monkeypatch):
+    kfp_api.token = "from-a-file"
+    monkeypatch.setenv("TOKIWA_KFP_TOKEN", "from-a-file\n")
+    assert Backend.connect("").schedules() == []
+
+
 # --- as commands
+
+
+@pytest.mark.parametrize("command", ["submit", "apply"])
+def test_a_mistake_of_the_file_needs_no_server_to_be_told(command, monkeypatch, capsys):
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
+    assert main([command, "sentiment", "--set", "cluster.default.cpu=two"]) == 2
+    assert "is no quantity of CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REGISTRY", "https://registry.example.com"),
+        ("REGISTRY", "canary:word@registry.example.com"),
+        ("REGISTRY", "registry.example.com/Team A"),
+        ("TAG", ""),
+        ("TAG", "sha256:0123"),
+    ],
+)
+def test_a_name_that_no_image_can_have_is_refused(project, monkeypatch, tmp_path, variable, value):
+    monkeypatch.setattr(images, variable, value)
+    with pytest.raises(ConfigError, match=f"TOKIWA_IMAGE_{variable}") as refused:
+        runners.packages_of(project, tmp_path)
+    assert "canary" not in str(refused.value)
+
+
+def test_an_image_may_come_from_any_registry(monkeypatch):
+    for place in ("", "localhost:5000", "registry.example.com:5000/team/ml_ops"):
+        monkeypatch.setattr(images, "REGISTRY", place)
+        assert images.malformed() == ""
+
+
+def test_a_window_that_is_not_there_starts_nothing(kfp_api, store, capsys):
+    assert main(["submit", "sentiment", "--window", "last week"]) == 2
+    assert "has no window 'last week'" in capsys.readouterr().err and kfp_api.runs == {}
+
+
+def test_who_stops_waiting_is_told_that_the_run_goes_on(
+    kfp_api, store, packages, capsys, monkeypatch
+):
+    monkeypatch.setattr(runners, "packages_of", lambda project, folder: packages)
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submission, "wait", interrupted)
+    assert main(["submit", "sentiment", "--wait", "--json"]) == 130
+    told = capsys.readouterr()
+    (run,) = kfp_api.runs
+    assert json.loads(told.out)["run"] == run and "the run goes on" in told.err
+
+
+def test_a_run_that_failed_is_named_to_programs_too(kfp_api, store, packages, capsys, monkeypatch):
+    monkeypatch.setattr(runners, "packages_of", lambda project, folder: packages)
+    kfp_api.states = ["FAILED"]
+    assert main(["submit", "sentiment", "--wait", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["run"] in kfp_api.runs
 
 
 def test_the_commands_submit_and_list(kfp_api, store, capsys):

@@ -12,7 +12,7 @@ import yaml
 from components.errors import ConfigError
 from pipelines import runners
 from pipelines.progress import watching
-from pipelines.project import load
+from pipelines.project_file import load
 
 SEARCH = """\
   search:

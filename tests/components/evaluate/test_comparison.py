@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import os
 from dataclasses import replace
 
@@ -19,11 +18,12 @@ from components.evaluate.comparison import (
     holm,
     mcnemar,
     non_inferiority,
-    permutation_test,
     superiority,
 )
 from components.evaluate.metrics import METRICS, Scored, score
 
+LONG = ["roc_auc", "log_loss"]
+"""Of the metrics, those that take longest to resample."""
 CLASSIFICATION = [name for name, metric in METRICS.items() if "classification" in metric.kinds]
 
 
@@ -361,7 +361,7 @@ def test_equal_models_are_promoted_no_more_often_than_alpha_says(condition):
     assert promoted(500, **condition) <= binom.isf(1e-3, 500, 0.05)
 
 
-@pytest.mark.parametrize("alpha", [0.01, 0.2])
+@pytest.mark.parametrize("alpha", [pytest.param(0.01, marks=pytest.mark.slow), 0.2])
 def test_alpha_is_what_it_says(alpha):
     low, high = binom.ppf([1e-3, 1 - 1e-3], 600, alpha)
     # Permutations of a few hundred rows are a little conservative.
@@ -397,7 +397,9 @@ def test_a_loss_as_large_as_the_margin_is_seldom_called_kept(rows, groups, share
     assert kept <= binom.isf(1e-3, 600, 0.06)
 
 
-@pytest.mark.parametrize("name", ["macro_f1", "roc_auc", "log_loss"])
+@pytest.mark.parametrize(
+    "name", ["macro_f1", *(pytest.param(each, marks=pytest.mark.slow) for each in LONG)]
+)
 def test_the_interval_covers_the_true_gain_as_often_as_it_promises(name):
     truth = difference(*models(200_000, (0.78, 0.84), seed=1), metric=name, resamples=1).gain
     covered = 0
@@ -410,19 +412,6 @@ def test_the_interval_covers_the_true_gain_as_often_as_it_promises(name):
 
 
 # --- the tests on their own ---
-
-
-def test_permutations_are_those_of_all_signs():
-    added = np.array([3.0, -1, 0.5, 2, 0, -0.25, 1])
-    sums = [np.dot(signs, added) for signs in itertools.product((1, -1), repeat=7)]
-    (above,), (below,) = permutation_test(added[:, None], seed=0)
-    assert above == pytest.approx(np.mean(np.array(sums) >= added.sum()), abs=0.012)
-    assert below == pytest.approx(np.mean(np.array(sums) <= added.sum()), abs=0.012)
-
-
-def test_without_contributions_nothing_is_shown():
-    above, below = permutation_test(np.zeros((5, 2)), seed=0)
-    assert above.tolist() == below.tolist() == [1, 1]
 
 
 def test_mcnemar_is_the_exact_binomial():

@@ -247,6 +247,15 @@ def test_with_few_groups_of_rows_nothing_is_shown(low, high):
     assert found.more_rows and found.more_rows >= 1
 
 
+def test_an_interval_that_a_permutation_test_does_not_bear_out_says_so():
+    difference = replace(difference_of(0.01, 0.5, groups=40), p_better=0.12)
+    found = of_difference(
+        "F1", "primary", difference, superiority(difference), WORDS, EvaluateConfig()
+    )
+    assert found.verdict == "undecided"
+    assert "with probability 0.12, and evaluate.alpha allows 0.05" in found.reason
+
+
 def test_the_groups_that_lack_are_told_in_rows():
     difference = replace(difference_of(-0.5, -0.4, groups=20), rows=200)
     outcome = superiority(difference)

@@ -52,12 +52,19 @@ def check(taken, deaths):
         assert child[0] == (death - 1) // INTERVAL * INTERVAL + 1
 
 
-@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "gradual"])
-def test_a_killed_training_resumes_and_ends_with_the_same_weights(killed, method):
+@pytest.mark.parametrize(
+    ("method", "deaths"),
+    [
+        pytest.param("full", [2, INTERVAL + 1, 2 * INTERVAL, -1], marks=pytest.mark.slow),
+        ("gradual", [INTERVAL + 1, -1]),
+    ],
+    ids=["full", "gradual"],
+)
+def test_a_killed_training_resumes_and_ends_with_the_same_weights(killed, method, deaths):
     whole, expected = killed("whole", method, [])
     total = whole[0][-1]
     assert whole == [list(range(1, total + 1))]
-    deaths = [2, INTERVAL + 1, 2 * INTERVAL, total - 1]
+    deaths = [total + death if death < 0 else death for death in deaths]
     taken, weights = killed("killed", method, deaths)
     check(taken, deaths)
     assert weights == expected

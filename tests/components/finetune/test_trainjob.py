@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from components.finetune.launch import Order
 from components.finetune.start import Start
 from components.plan import Base
 from components.store import LocalStore, open_store
+from tests import kubernetes_api
 
 # Kubeflow's SDK, on import.
 pytestmark = pytest.mark.filterwarnings(
@@ -34,22 +34,6 @@ pytestmark = pytest.mark.filterwarnings(
 REPOSITORY = Path(components.__file__).parents[1]
 TRAINING = "0123456789abcdef" * 4
 PATIENCE_S = 50
-
-
-def _load_kubernetes_api():
-    """Load the stand-in, which no package holds."""
-    name = "kubernetes_api"
-    if name not in sys.modules:
-        path = Path(__file__).parents[2] / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-kubernetes_api = _load_kubernetes_api()
 
 
 class Watching:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
+import time
 
 import pytest
 
 from components.errors import StoreError
 from components.serve import follow
-from components.serve.follow import NO_CHAMPION, Follower
+from components.serve.follow import NO_CHAMPION, WAITING, Follower
 from components.serve.model import BundleModel
 
 
@@ -64,6 +66,18 @@ def test_waits_for_the_first_champion(world, loads):
     assert word(follower) == "serving"
     assert served(follower).entry == entry
     assert loads.digests == [entry.bundle]
+
+
+def test_who_waits_for_a_champion_says_so_once(world, loads, caplog):
+    caplog.set_level("INFO")
+    follower = Follower(world.store, world.prefix, poll_s=0.01, load=loads)
+    told = threading.Event()
+    with follower.following(lambda served: told.set()):
+        while WAITING not in caplog.messages:
+            time.sleep(0.01)
+        world.promote(world.publish(1))
+        assert told.wait(60)
+    assert caplog.messages.count(WAITING) == 1
 
 
 def test_same_bundle_under_a_new_generation_is_not_loaded_again(world, loads):

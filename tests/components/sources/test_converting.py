@@ -39,7 +39,9 @@ def found(source):
     try:
         rows, left_out = source.table(ALL_TIME)
         unreadable = source.unreadable(ALL_TIME, with_undated=True)
-        return rows.to_pylist(), left_out, unreadable.to_pylist(), source.listing(ALL_TIME)
+        # A version tells of the disk as well, such as how lately a file was written.
+        listed = [(name, count) for name, _, count in source.listing(ALL_TIME)]
+        return rows.to_pylist(), left_out, unreadable.to_pylist(), listed
     except TokiwaError as error:
         return type(error), str(error)
 
