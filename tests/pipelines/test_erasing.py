@@ -10,7 +10,7 @@ from components.errors import StoreError
 from components.request_log import digest_of_content
 from components.store import LocalStore
 from pipelines.erasing import Traces, erase
-from pipelines.project import load
+from pipelines.project_file import load
 
 HERS = "a content that nobody else writes"
 
