@@ -10,16 +10,19 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.erasures import LINE, Forgotten, digest_of_name
+from components.errors import StoreError
 from components.quarantine import Readmissions, keys_of
 from components.request_log import RequestLog, digest_of_content
 from components.store import Store
@@ -126,7 +129,13 @@ def _clean_tables(store: Store, project: ProjectConfig, traces: Traces) -> tuple
             # An empty object is what is left of a training that is through.
             if not (raw := store.get(key)):
                 continue
-            frame = pd.read_parquet(io.BytesIO(raw))
+            try:
+                frame = pd.read_parquet(io.BytesIO(raw))
+            except pa.ArrowException as error:
+                raise StoreError(
+                    f"{store.uri(key)} is damaged, so that nobody can tell whose rows it holds: "
+                    "delete it, and give the command again"
+                ) from error
             hit = traces.rows(frame)
             if not hit.any():
                 continue
@@ -175,22 +184,46 @@ def _clean_artifacts(home: Path, traces: Traces) -> tuple[int, list[str]]:
     erased, deleted = 0, []
     for part in ("artifacts", "runs", "reports"):
         for path in sorted((home / part).rglob("*")):
-            if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            if not path.is_file():
                 continue
-            raw = path.read_bytes()
-            if raw[:4] == b"PAR1":
-                frame = pd.read_parquet(path)
-                hit = traces.rows(frame)
-                if hit.any():
-                    erased += int(hit.sum())
-                    frame[~hit].to_parquet(path, index=False)
-                    vectors = path.with_name(_VECTORS)
-                    if vectors.is_file():
-                        vectors.write_bytes(_left(vectors.read_bytes(), hit))
-            elif any(form in raw for form in forms):
+            if _is_table(path):
+                try:
+                    erased += _clean_table(path, traces)
+                except pa.ArrowException:  # a step that was killed left half of it
+                    path.unlink()
+                    deleted.append(str(path))
+            elif path.stat().st_size <= MAX_BYTES and _shows(path, forms):
                 path.unlink()
                 deleted.append(str(path))
     return erased, deleted
+
+
+def _is_table(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _shows(path: Path, forms: Sequence[bytes]) -> bool:
+    raw = path.read_bytes()
+    return any(form in raw for form in forms)
+
+
+def _clean_table(path: Path, traces: Traces) -> int:
+    """Take rows out of a file of Parquet, however large, and out of the embeddings beside it."""
+    with pq.ParquetFile(path) as file:
+        hits = [traces.rows(each.to_pandas()) for each in file.iter_batches()]
+        hit = np.concatenate([np.zeros(0, bool), *hits])
+        if not hit.any():
+            return 0
+        draft = path.with_name(f".{path.name}.part")
+        with pq.ParquetWriter(draft, file.schema_arrow) as left:
+            for each, theirs in zip(file.iter_batches(), hits, strict=True):
+                left.write_batch(each.filter(pa.array(~theirs)))
+    vectors = path.with_name(_VECTORS)
+    if vectors.is_file():
+        vectors.write_bytes(_left(vectors.read_bytes(), hit))
+    draft.replace(path)
+    return int(hit.sum())
 
 
 def _as_parquet(frame: pd.DataFrame) -> bytes:

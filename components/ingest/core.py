@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ class IngestConfig(Section):
     """Section ``ingest``."""
 
     drop_duplicates: bool = True
-    """Keep the first of rows whose text (case and spaces folded) and label are equal."""
+    """Keep the first of rows whose text (case and spaces folded) and label are equal; rows
+    without a text, an image or a record are never equal."""
     near_duplicates: float | None = Field(default=None, ge=0.5, le=1)
     """Keep the first of rows with one label whose texts have at least this share of their
     pieces of five letters in common, such as 0.9. None keeps them all."""
@@ -192,13 +195,12 @@ def _write_rows(
                 written.left_out[reason] = written.left_out.get(reason, 0) + count
             written.read += table.num_rows
             if config.drop_duplicates:
-                new = seen.add(_keys(table)) == 1
+                new = _are_new(table, lambda rows: seen.add(_keys(rows)) == 1)
                 if twice := int(np.count_nonzero(~new)):
                     written.duplicates += twice
                     table = table.filter(pa.array(new))
             if near is not None:
-                texts, labels = (table[name].to_pylist() for name in ("text", "label"))
-                new = near.are_new([text or "" for text in texts], labels)
+                new = _are_new(table, partial(_are_far, near))
                 written.near_duplicates += int(np.count_nonzero(~new))
                 table = table.filter(pa.array(new))
             name = planned.window.name
@@ -248,6 +250,28 @@ def _told_apart(table: Any, source: SourceConfig, seen: Occurrences) -> Any:
     mask = pa.array(numbers > 1)
     ids = pc.replace_with_mask(ids, mask, pa.array(new, pa.string()))
     return table.set_column(table.column_names.index("id"), "id", ids)
+
+
+def _are_new(table: Any, look: Callable[[Any], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return which rows repeat none before them; one that holds nothing never does ``[n]``.
+
+    As duplicates such rows would go without a word, where images are missing from their folder.
+
+    Args:
+        table: rows of a window.
+        look: tells it of rows that hold something.
+    """
+    there = np.asarray(pc.is_valid(table["text"]))
+    if there.all():
+        return look(table)
+    new = np.ones(len(there), bool)
+    new[there] = look(table.filter(pa.array(there)))
+    return new
+
+
+def _are_far(near: NearDuplicates, table: Any) -> NDArray[np.bool_]:
+    texts, labels = (table[name].to_pylist() for name in ("text", "label"))
+    return near.are_new(texts, labels)
 
 
 def _keys(table: Any) -> NDArray[np.uint64]:

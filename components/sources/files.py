@@ -202,6 +202,8 @@ def _tree(folder: Path) -> str:
 
 
 def _picture(root: Path, folder: Path, name: str) -> bytes | None:
+    if "\0" in name:  # no path holds it
+        return None
     path = (folder / name).resolve()
     if not path.is_relative_to((root if root.is_dir() else folder).resolve()):
         raise SourceError(f"the image {name} lies outside of {root}, see source.root")

@@ -73,6 +73,25 @@ class S3Config(TableConfig):
         return found[1], found[2] or ""
 
 
+class _Whole(io.RawIOBase):
+    """The body of an answer, which says so where it ends too early."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
 class S3Source(TableSource):
     """Reads objects, many small ones at the same time."""
 
@@ -121,11 +140,18 @@ class S3Source(TableSource):
     def _asking(self, key: str) -> Iterator[None]:
         """Turn what boto3 raises into one clear line."""
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            IncompleteReadError,
+            ResponseStreamingError,
+        )
 
         try:
             yield
         except (ClientError, Boto3Error, BotoCoreError) as error:
+            if isinstance(error, IncompleteReadError | ResponseStreamingError):
+                raise SourceError(f"{key} broke off while it was read: {error}") from error
             answer = getattr(error, "response", {})
             code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code in (404, 412) and answer["Error"]["Code"] != "NoSuchBucket":
@@ -150,15 +176,15 @@ class S3Source(TableSource):
             return
         name = f"s3://{bucket}/{key}"
         if size <= SMALL_BYTES:
-            with unpacked(io.BytesIO(self._content(bucket, key, etag)), key, size) as content:
+            with unpacked(io.BytesIO(self._content(bucket, key, etag, size)), key, size) as content:
                 yield from blocks(content, key, form, wanted)
             return
         with self._asking(name):
-            answer = self._client.get_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
-            body = answer["Body"]
+            body = self._body(bucket, key, etag, size)
             seekable = kind_of(key) in PARQUET or PurePosixPath(key).suffix.lower() == ".zip"
             with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
-                stream: Any = body
+                # Opened by itself it gives what is beneath, which breaks off without a word.
+                stream: Any = io.BufferedReader(_Whole(body), 1 << 20)
                 if seekable:
                     for chunk in body.iter_chunks(1 << 20):
                         file.write(chunk)
@@ -169,18 +195,28 @@ class S3Source(TableSource):
                         content = cast(BinaryIO, io.BytesIO(content.read()))
                     yield from blocks(content, key, form, wanted)
 
-    def _content(self, bucket: str, key: str, etag: str) -> bytes:
+    def _body(self, bucket: str, key: str, etag: str, size: int) -> Any:
+        """Return the content of an object as a stream, which is as long as it was listed."""
+        answer = self._client.get_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
+        length = answer.get("ContentLength")
+        # Some stores unpack what they send, and say another length, or none.
+        if length not in (None, size) and not answer.get("ContentEncoding"):
+            raise SourceError(
+                f"s3://{bucket}/{key} is sent with {length:,} bytes, and is listed with {size:,}"
+            )
+        return answer["Body"]
+
+    def _content(self, bucket: str, key: str, etag: str, size: int) -> bytes:
         """Return a small object, past boto3 if that goes well.
 
         boto3 works longer on a request than the store does. What goes wrong is asked for
         again through it, for it knows when to try again, and what to say.
         """
         content = self._direct.get(key, etag) if self._direct else None
-        if content is not None:
+        if content is not None and len(content) == size:
             return content
         with self._asking(f"s3://{bucket}/{key}"):
-            wanted = {"Bucket": bucket, "Key": key, "IfMatch": f'"{etag}"'}
-            content = self._client.get_object(**wanted)["Body"].read()
+            content = self._body(bucket, key, etag, size).read()
             assert isinstance(content, bytes)
             return content
 

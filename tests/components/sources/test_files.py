@@ -640,6 +640,14 @@ def test_image_files_are_found_beside_the_table(source, tmp_path):
     assert absent is None and unnamed is None
 
 
+@pytest.mark.parametrize("name", ["none.png", "a\0.png", "x" * 5000, "."])
+def test_a_picture_that_is_not_there_costs_its_row_alone(source, tmp_path, name):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    opened = source(f"path,label\na.png,x\n{name},x\n", columns={"image": "path"})
+    found = values(opened, "text")
+    assert len(found) == 2 and sum(each is None for each in found) == 1
+
+
 def test_another_picture_under_the_same_name_is_another_fingerprint(source, tmp_path):
     table = "file,label\none.png,x\n"
     found = []
