@@ -16,9 +16,9 @@ import yaml
 
 from components.errors import BadInput, SourceError
 from components.finetune.config import FinetuneConfig
+from components.sources.block import Unreadable
 from components.sources.columns import ISO
 from components.sources.files import read_table, separator_of
-from components.sources.tables import Unreadable
 from pipelines.draft_columns import (
     TIME_NAMES,
     Columns,

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from components.settings import Section
+from components.sources.block import Form
 from components.sources.rows import Metadata, MetadataColumn, MetadataName
-from components.sources.tables import Form
 from components.tasks.model import Content
 from components.windows import Day, ZoneName
 

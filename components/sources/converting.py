@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from components.errors import ConfigError, SourceError
+from components.sources.block import Block, Form, Unreadable
 from components.sources.columns import Part, TableConfig
 from components.sources.kept import PartWriter
 from components.sources.mapping import TABLE, Mapper, wanted_columns
 from components.sources.packed import is_packed
-from components.sources.tables import Block, Form, Unreadable
 
 READERS = 16
 """Small tables that are read at the same time."""

@@ -26,21 +26,13 @@ from pydantic import Field
 from components.errors import ConfigError, SourceError
 from components.packages import locate
 from components.settings import digest_of
+from components.sources.block import Block, Form, Unreadable
 from components.sources.columns import ColumnNames, Part, Pixels, TableConfig
 from components.sources.converting import UNREADABLE_CONTENT, Changed, Table
+from components.sources.delimited import SEPARATORS, separator_in
 from components.sources.packed import is_packed, unpacked
 from components.sources.reading import TableSource
-from components.sources.tables import (
-    JSON_LINES,
-    PARQUET,
-    SEPARATORS,
-    Block,
-    Form,
-    Unreadable,
-    blocks,
-    kind_of,
-    separator_in,
-)
+from components.sources.tables import JSON_LINES, PARQUET, blocks, kind_of
 from components.windows import Window
 
 __all__ = ["ColumnNames", "FilesConfig", "FilesSource", "Part", "Pixels"]

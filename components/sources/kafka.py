@@ -22,12 +22,12 @@ from pydantic import Field, model_validator
 
 from components.errors import ConfigError, MissingPackage, SourceError, UserError
 from components.settings import digest_of
+from components.sources.block import Block, Form
 from components.sources.columns import Part, TableConfig
 from components.sources.converting import Changed, Table
 from components.sources.files import read_file
 from components.sources.reading import TableSource
 from components.sources.sql import Variable
-from components.sources.tables import Block, Form
 from components.windows import Window
 
 RANGE = 50_000

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from components.settings import Section, digest_of
+from components.sources.block import Unreadable
 from components.sources.mapping import INSTANT, MOMENT, ROW, TABLE
-from components.sources.tables import Unreadable
 from components.store import ObjectMissing, Store
 
 GROUP_ROWS = 1 << 15

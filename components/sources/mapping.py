@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from components.errors import ConfigError, SourceError
 from components.occurrences import Occurrences
+from components.sources.block import Block, Unreadable, shown_row
 from components.sources.columns import EPOCHS, ISO, ColumnNames, Part, Pixels, TableConfig
+from components.sources.delimited import SEPARATORS
 from components.sources.rows import COLUMNS
-from components.sources.tables import SEPARATORS, Block, Unreadable, shown_row
 from components.split import content_digests, unit_interval
 from components.tasks.columns import records_of
 from components.tasks.image_classification import encode_png

@@ -17,10 +17,11 @@ from components import home
 from components.errors import ConfigError
 from components.request_log import RequestLog
 from components.settings import digest_of
+from components.sources.block import Block, Form
 from components.sources.columns import ColumnNames, Part, TableConfig
 from components.sources.converting import SMALL_BYTES, Table
 from components.sources.reading import TableSource
-from components.sources.tables import Block, Form, blocks
+from components.sources.tables import blocks
 from components.windows import Window
 
 LABEL = "label"

@@ -22,13 +22,14 @@ from pydantic import AfterValidator
 
 from components.errors import SourceError
 from components.settings import digest_of
+from components.sources.block import Block, Form
 from components.sources.columns import Part, TableConfig
 from components.sources.converting import SMALL_BYTES, Changed, Table
 from components.sources.direct_get import DirectGet
 from components.sources.files import day_of, is_hidden
 from components.sources.packed import is_packed, unpacked
 from components.sources.reading import TableSource
-from components.sources.tables import JSON_LINES, PARQUET, Block, Form, blocks, kind_of
+from components.sources.tables import JSON_LINES, PARQUET, blocks, kind_of
 from components.store import explained_s3, s3_client
 from components.windows import Day, Window
 

@@ -22,10 +22,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from components.errors import ConfigError, SourceError, UserError
 from components.settings import digest_of
+from components.sources.block import Block
 from components.sources.columns import Part, TableConfig
 from components.sources.converting import Changed, Table
 from components.sources.reading import TableSource
-from components.sources.tables import Block
 from components.windows import ALL_TIME, Window
 
 ROWS = 20_000

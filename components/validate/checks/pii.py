@@ -17,7 +17,8 @@ _PHONE = re.compile(
     r"(?<![\w.])(?:\+\d[\d ().-]{6,18}\d|\(\d{2,5}\)[ -]?\d{2,4}[ -]\d{3,4}"
     r"|0\d{1,4}-\d{1,4}-\d{3,4}|\d{3}[-.]\d{3}[-.]\d{4})(?![\w-])"
 )
-_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+# The digits of a fraction, of which measurements have as many, are none.
+_CARD = re.compile(r"(?<!\d)(?<!\d\.)\d(?:[ -]?\d){12,18}(?!\d|\.\d)")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
 
 
@@ -56,6 +57,8 @@ def has_card(text: str) -> bool:
 
     Examples:
         >>> has_card("4111 1111 1111 1111"), has_card("4111 1111 1111 1112")
+        (True, False)
+        >>> has_card("by 4111-1111-1111-1111."), has_card("0.4111111111111111")
         (True, False)
     """
     found = (re.sub(r"\D", "", match.group()) for match in _CARD.finditer(text))

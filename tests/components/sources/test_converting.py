@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import TokiwaError
-from components.sources import open_source, parse_source, tables
+from components.sources import json_lines, open_source, parse_source
+from components.sources.block import Form
 from components.sources.converting import Converter
 from components.sources.mapping import Mapper
-from components.sources.tables import Form, blocks
+from components.sources.tables import blocks
 from components.windows import ALL_TIME
 
 ROW = {"id": "1", "text": "a text", "label": "x", "when": "2026-01-05T10:00:00"}
@@ -118,5 +119,5 @@ def test_plain_json_lines_are_read_as_all_others(lines, wanted):
 
     quickly = read()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_plain_json_rows", lambda data: None)
+        patch.setattr(json_lines, "_plain_json_rows", lambda data: None)
         assert read() == quickly

@@ -26,7 +26,10 @@ from hypothesis import strategies as st
 from components.errors import TokiwaError
 from components.ingest.core import IngestConfig, ingest
 from components.plan import Data, WindowData
-from components.sources import open_source, parse_source, tables
+from components.sources import lines as text_lines
+from components.sources import open_source, parse_source
+from components.sources.block import Form
+from components.sources.tables import blocks
 from components.tasks.text_classification import TextClassification
 from components.validate.core import ValidateConfig, validate
 from components.windows import ALL_TIME
@@ -343,15 +346,18 @@ def test_rows_are_found_between_torn_ones_however_the_file_is_cut_into_blocks(ro
         more = ",more" if number in torn else ""
         written.append(f"{quoted(text)},{quoted(label)}{more}")
     data = ("\n".join(written) + "\n").encode()
-    before, tables.BLOCK_BYTES = tables.BLOCK_BYTES, max(size, 2 * max(map(len, written)) * 4)
+    before, text_lines.BLOCK_BYTES = (
+        text_lines.BLOCK_BYTES,
+        max(size, 2 * max(map(len, written)) * 4),
+    )
     try:
         found: list[tuple[Any, ...]] = []
         bad_rows: list[tuple[int, str]] = []
-        for block in tables.blocks(io.BytesIO(data), "rows.csv", tables.Form(), ()):
+        for block in blocks(io.BytesIO(data), "rows.csv", Form(), ()):
             found += zip(block.rows.tolist(), *block.table.to_pydict().values(), strict=True)
             bad_rows += [(each.row, each.reason) for each in block.unreadable]
     finally:
-        tables.BLOCK_BYTES = before
+        text_lines.BLOCK_BYTES = before
     expected = [
         (number, text or None, label or None)
         for number, (text, label) in enumerate(rows, start=1)
