@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -229,6 +230,7 @@ def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
     try:
         # A session of its own: boto3's default one is not made for threads.
         core = botocore.session.get_session()
+        core.register_component("data_loader", _service_models())
         # Nobody reads the times in a listing, and to parse them takes most of its time.
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         session = boto3.session.Session(botocore_session=core)
@@ -236,6 +238,14 @@ def _s3_clients(endpoint_url: str | None, *attempts: int) -> list[Any]:
     except (BotoCoreError, ValueError) as error:
         reason = type(error).__name__
         raise StoreError(f"the S3 settings in the environment are wrong: {reason}") from error
+
+
+@cache
+def _service_models() -> Any:
+    """Return botocore's descriptions of services: read once, for it takes a fifth of a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _status(error: Any) -> int:
