@@ -47,9 +47,26 @@ TAKEN = (
 )
 """Where KFP's launcher, the image and Kubernetes have their files."""
 _NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-ObjectName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(\.{_NAME})*$", max_length=253)]
+
+
+def _object_name(name: str) -> str:
+    if not re.fullmatch(rf"{_NAME}(\.{_NAME})*", name) or len(name) > 253:
+        raise ValueError("is no name of Kubernetes: small letters, digits, - and . between them")
+    return name
+
+
+def _object_name_or_none(name: str) -> str:
+    return _object_name(name) if name else name
+
+
+def _namespace(name: str) -> str:
+    if name and (not re.fullmatch(_NAME, name) or len(name) > 63):
+        raise ValueError("is no namespace: up to 63 small letters, digits, and - between them")
+    return name
+
+
+ObjectName = Annotated[str, AfterValidator(_object_name)]
 """Name of an object of Kubernetes."""
-Namespace = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=63)]
 NAMED = r"[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 LabelKey = Annotated[
     str, StringConstraints(pattern=rf"^({_NAME}(\.{_NAME})*/)?{NAMED}$", max_length=317)
@@ -342,9 +359,9 @@ WITH_MODEL = tuple(_BUILT_IN)
 class ClusterConfig(Section):
     """Section ``cluster``."""
 
-    namespace: Namespace | Literal[""] = ""
+    namespace: Annotated[str, AfterValidator(_namespace)] = ""
     """Of the profile, where Kubeflow has several; empty where it has none."""
-    service_account: ObjectName | Literal[""] = ""
+    service_account: Annotated[str, AfterValidator(_object_name_or_none)] = ""
     """Under which runs work; Kubeflow's own by default."""
     fan_out: bool = True
     """Compile loops. Some servers stumble over a loop under an exit handler

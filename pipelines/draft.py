@@ -167,8 +167,18 @@ def _notes(
                 f"{len(words):,} rows have what is no number in {columns.label!r}, such as "
                 f"{words.iloc[0]!r}, and would go into quarantine"
             )
+    if columns.time and (form := form_of(frame[columns.time])):
+        none = frame[columns.time][moments_of(frame[columns.time], form).isna()]
+        if len(none):
+            such = next((f", such as {each!r}" for each in none.dropna()), "")
+            yield (
+                f"{len(none):,} rows have no time in {columns.time!r}{such}, and would go into "
+                "quarantine"
+            )
+    if columns.id and (again := len(frame) - frame[columns.id].nunique()):
+        yield f"{again:,} values of {columns.id!r} come again or are missing: see tokiwa check"
     for name in frame:
-        again = len(frame) - frame[name].nunique()
+        again = 0 if name == columns.id else len(frame) - frame[name].nunique()
         if again and name != columns.group and re.fullmatch("id|key|uuid", name.lower()):
             yield f"{name!r} names no rows: {again:,} of its values come again, or are missing"
     for role in ("text", "label"):

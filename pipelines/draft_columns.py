@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from components.errors import BadInput
-from pipelines.draft_times import form_of, forms_in_words, forms_of
+from pipelines.draft_times import LEAST_SHARE, form_of, forms_in_words, forms_of
 
 MAX_CLASSES = 100
 MAX_FRACTIONS = 20
@@ -166,12 +166,16 @@ def _check(frame: pd.DataFrame, named: Mapping[str, str]) -> None:
                 f"--label: {name!r} has {values:,} different values; a label has 2 to "
                 f"{MAX_CLASSES}, or is a number"
             )
-        if role == "id" and values < len(column):
-            raise BadInput(f"--id: {name!r} does not name each row: values repeat or are missing")
+        if role == "id" and values < LEAST_SHARE * len(column):
+            again = column[column.duplicated() & column.notna()]
+            such = f", such as {again.iloc[0]!r}" if len(again) else ""
+            raise BadInput(
+                f"--id: {name!r} does not name each row: {len(column) - values:,} of "
+                f"{len(column):,} values come again{such}, or are missing"
+            )
         if role == "time" and not form_of(column):
             raise BadInput(
-                f"--time: {name!r} does not hold a time of one form in each row: "
-                f"{forms_in_words(column)}"
+                f"--time: {name!r} does not hold times of one form: {forms_in_words(column)}"
             )
 
 

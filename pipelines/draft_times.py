@@ -47,18 +47,24 @@ def forms_of(column: pd.Series[str]) -> dict[str, int]:
     return dict(sorted(((f, n) for f, n in counts.items() if n), key=lambda each: -each[1]))
 
 
+LEAST_SHARE = 0.95
+"""So many of a column's values must be times of one form, if it holds times."""
+
+
 def form_of(column: pd.Series[str]) -> str | None:
-    """Return the one form that reads each value of a column; None if none or several do.
+    """Return the form that reads nearly each value of a column; None if none or several do.
 
     >>> form_of(pd.Series(["13/01/2026", "02/03/2026"])), form_of(pd.Series(["02/03/2026"]))
     ('%d/%m/%Y', None)
     """
-    if column.isna().any():
+    counts = forms_of(column)
+    most = max(counts.values(), default=0)
+    if most < LEAST_SHARE * len(column) or {ISO, AWARE} <= set(counts):
         return None
-    whole = [form for form, count in forms_of(column).items() if count == len(column)]
-    if ISO in whole or AWARE in whole:
+    first = [form for form, count in counts.items() if count == most]
+    if ISO in first or AWARE in first:
         return ISO
-    return whole[0] if len(whole) == 1 else None
+    return first[0] if len(first) == 1 else None
 
 
 def forms_in_words(column: pd.Series[str]) -> str:

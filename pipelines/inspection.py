@@ -19,10 +19,11 @@ from components.plan import Plan
 from components.quarantine import REASONS, UNREAD, Readmissions
 from components.resolve import core as resolve
 from components.settings import Section
-from components.sources import open_source
+from components.sources import Source, open_source
 from components.store import LocalStore
 from components.validate import core as validate
 from components.validate.reasons import explained
+from components.windows import ALL_TIME, Window
 from pipelines.project import ProjectConfig
 
 JUDGED_ROWS = 20_000
@@ -186,9 +187,11 @@ def _reasons(counts: dict[str, int], rows: pd.DataFrame, has_ids: bool) -> Itera
 
 def _example(code: str, row: pd.Series[Any], has_ids: bool) -> str:
     """Return what a row holds that is wrong, and what tells the row: its id, place or text."""
+    if row["source"] == UNREAD:
+        return f"{str(row['id']).rpartition('/')[2]}: {_shown(row['text'])}"
     about = next((name for name in row.index if code.endswith(f"-{name}")), "text")
     about = "label" if "label" in code else about
-    if has_ids or row["source"] == UNREAD:
+    if has_ids:
         return f"{str(row['id']).rpartition('/')[2]}: {_shown(row[about])}"
     return _shown(row["text"]) + (f" with {_shown(row[about])}" if about != "text" else "")
 
@@ -196,7 +199,7 @@ def _example(code: str, row: pd.Series[Any], has_ids: bool) -> str:
 def _shown(value: object) -> str:
     if value is None or value != value:
         return "nothing"
-    text = " ".join(str(value).split())
+    text = str(value)
     return repr(text if len(text) <= EXAMPLE_CHARACTERS else f"{text[: EXAMPLE_CHARACTERS - 1]}…")
 
 
@@ -212,7 +215,9 @@ def _counts(project: ProjectConfig, scratch: LocalStore) -> tuple[list[dict[str,
     unknown: Counter[str] = Counter()
     values: dict[str, set[str]] = {name: set() for name in project.source.metadata}
     labelled = 0
-    for window in resolve.known_windows(project.resolve, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    known_windows = resolve.known_windows(project.resolve, now)
+    for window in known_windows:
         table, _ = source.table(window)
         if not table.num_rows:
             continue
@@ -242,7 +247,24 @@ def _counts(project: ProjectConfig, scratch: LocalStore) -> tuple[list[dict[str,
     odd = _oddities(project, labelled, known_labels, pd.Series(list(unknown.elements())))
     same = [name for name, seen in values.items() if len(seen) < 2]
     odd += [f"all rows have the same in {name}: it tells nothing apart" for name in same]
-    return windows, odd
+    return windows, [*odd, *_outside(source, known_windows, now)]
+
+
+def _outside(source: Source, windows: list[Window], now: datetime) -> Iterator[str]:
+    """Say how many rows are in no window yet, or in none ever."""
+    if windows == [ALL_TIME]:
+        return
+    whole, today = source.outside(windows[0].begins, windows[-1].ends), source.outside(now, now)
+    if whole is None or today is None:
+        return
+    before, after, future = *whole, today[1]
+    if before:
+        yield f"{before:,} rows are of before resolve.start, {windows[0].name}: no run reads them"
+    if waiting := after - future:
+        yield f"{waiting:,} rows are of a window that is not whole yet, and wait for its end"
+    if future:
+        last = (source.span() or ("", ""))[1]
+        yield f"{future:,} rows are of the future, up to {last}: no run reads them before"
 
 
 def _oddities(

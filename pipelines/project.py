@@ -28,6 +28,7 @@ from components.score.core import ScoreConfig
 from components.serve.config import ServeConfig
 from components.settings import Section
 from components.sources import SourceConfig
+from components.sources.files import FilesConfig
 from components.sources.rows import COLUMNS, WINDOW
 from components.tasks import TASKS, TaskConfig
 from components.tasks.tabular_classification import TabularClassification
@@ -202,6 +203,14 @@ class ProjectConfig(Section):
         teacher, synonyms = self.finetune.distill.teacher, self.finetune.augment.synonyms
         read = [place for place in (teacher, synonyms) if place not in ("", CHAMPION)]
         return Bases(models=self.finetune.base, others=dict.fromkeys(read, ""))
+
+    @property
+    def places_here(self) -> list[str]:
+        """Files and folders of this machine that the steps read."""
+        files = self.source.roots if isinstance(self.source, FilesConfig) else []
+        roots = [root for root, _ in files]
+        places = [*roots, *(each.place for each in self.bases.models), *self.bases.others]
+        return [each for each in dict.fromkeys(places) if each.startswith("/")]
 
     @property
     def ledger(self) -> str:

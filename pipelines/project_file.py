@@ -132,7 +132,7 @@ def load(project: str, overrides: Sequence[str] = ()) -> ProjectConfig:
             for problem in _problems(each, origins)
         ]
     else:
-        config = _trusting(_anchored(config, path.parent, origins, problems))
+        config = _trusting(_anchored(_timed(config), path.parent, origins, problems))
     if problems or config is None:
         raise ConfigError(_all_of(path, problems))
     return config
@@ -314,6 +314,14 @@ def _keys_at(place: Place) -> list[str]:
     if isinstance(section, UnionType):
         section = get_args(section)[0]
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _timed(config: ProjectConfig) -> ProjectConfig:
+    """Read times without an offset by the clock of the windows, unless the source names its own."""
+    if "timezone" in config.source.model_fields_set:
+        return config
+    source = config.source.model_copy(update={"timezone": config.resolve.timezone})
+    return config.model_copy(update={"source": source})
 
 
 def _trusting(config: ProjectConfig) -> ProjectConfig:

@@ -203,6 +203,23 @@ class TableSource(ABC):
         last = [table.last for table in tables if table.last]
         return (min(first), max(last)) if first else None
 
+    def outside(self, begins: datetime, ends: datetime) -> tuple[int, int] | None:
+        """Return how many rows are of before a span of time, and of its end or later.
+
+        None for a source that is asked for the rows of a window only.
+        """
+        if self.by_window:
+            return None
+        before = after = 0
+        for file, tables, whole in self._opened(ALL_TIME, ALL_TIME):
+            rows = file.read(columns=[MOMENT, TABLE])
+            if not whole:
+                rows = rows.filter(pc.is_in(rows[TABLE], tables))
+            first, last = (pa.scalar(each, INSTANT) for each in (begins, ends))
+            before += pc.sum(pc.less(rows[MOMENT], first)).as_py() or 0
+            after += pc.sum(pc.greater_equal(rows[MOMENT], last)).as_py() or 0
+        return before, after
+
     def listing(self, window: Window) -> list[list[Any]]:
         """Return name, version and rows of each table that may hold rows of a window."""
         return sorted(

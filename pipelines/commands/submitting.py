@@ -15,6 +15,7 @@ from pipelines import runners
 from pipelines.commands.options import AsJson, Overrides, Project, Window, refuse_unknown
 from pipelines.commands.printing import out, print_json, print_table, quoted
 from pipelines.console import err
+from pipelines.project import ProjectConfig
 from pipelines.project_file import load, shipped_projects
 
 
@@ -28,8 +29,22 @@ def compile(
         raise BadInput(f"{folder} is no folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name in [project] if project else shipped_projects():
-        for path in runners.packages_of(load(name, overrides or ()), folder).values():
+        for path in _compiled(load(name, overrides or ()), folder).values():
             out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _compiled(config: ProjectConfig, folder: Path) -> dict[str, Path]:
+    """Compile the graphs of a project, and tell of what its pods may not see."""
+    for place in config.places_here:
+        err.print(
+            f"{place} lies on this machine: a pod sees it only where its image, or the claim of "
+            "cluster.default.scratch, has it under the same path; else name a source that pods "
+            "can reach, such as s3, sql or http",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return runners.packages_of(config, folder)
 
 
 def submit(
@@ -50,7 +65,7 @@ def submit(
     refuse_unknown(window, config)
     with TemporaryDirectory() as folder:
         # First, because a mistake of the file needs no server to be told.
-        package = runners.packages_of(config, Path(folder))[graph]
+        package = _compiled(config, Path(folder))[graph]
         backend = Backend.connect(config.cluster.namespace)
         run, link = submission.submit(config, backend, graph, package, window)
     shown = {"run": run, "link": link}
@@ -87,7 +102,7 @@ def apply(
     config = load(project, overrides or ())
     with TemporaryDirectory() as folder:
         # First, because a mistake of the file needs no server to be told.
-        packages = runners.packages_of(config, Path(folder))
+        packages = _compiled(config, Path(folder))
         wanted = schedules.wanted_of(config, packages, datetime.now(UTC))
         backend = Backend.connect(config.cluster.namespace)
         changes = schedules.difference(config, backend, wanted, prune=prune, force=force)

@@ -564,6 +564,7 @@ def _reference() -> Iterator[str]:
     yield "|---|---|"
     yield "| `TOKIWA_HOME` | folder of everything, `./.tokiwa` by default |"
     yield "| `TOKIWA_STORE` | objects: a folder or `s3://bucket/prefix`, with the usual `AWS_…` |"
+    yield "| `TOKIWA_IMAGE_REGISTRY` | where the images of compiled graphs are pulled from |"
     yield "| `TOKIWA_IMAGE_TAG` | tag of the images in compiled graphs |"
     yield "| `MLFLOW_TRACKING_URI` | MLflow: a database in the home folder by default |"
     yield "| `TOKIWA_STUDIES` | searches: in the store by default, or a database's address |"

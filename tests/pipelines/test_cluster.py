@@ -474,8 +474,8 @@ def test_many_projects_compile_without_secrets_and_with_their_resources(drawn, p
         ("cluster.default.memory='4'", "is the unit right?"),
         ("cluster.default.memory=99Pi", "between 1Mi and 64Ti"),
         ("cluster.steps.drift={gpu: {count: 1}}", "drift.gpu would lie idle"),
-        ("cluster.namespace=team.a", "cluster.namespace"),
-        ("cluster.service_account=a-.b", "cluster.service_account"),
+        ("cluster.namespace=team.a", "cluster.namespace: is no namespace: up to 63 small letters"),
+        ("cluster.service_account=a-.b", "cluster.service_account: is no name of Kubernetes"),
         ("cluster.default.labels={tokiwa/step: x}", "is a label that Kubeflow or Tokiwa sets"),
         (
             "cluster.default.labels={app.kubernetes.io/component: store}",

@@ -169,8 +169,14 @@ TABLES: dict[str, tuple[str, bytes, Columns, tuple[str, ...]]] = {
     ),
     "moments with gaps are not relied upon": (
         "data.csv",
-        as_csv(table(date=lambda n: day(n) if n else "")),
+        as_csv(table(date=lambda n: day(n) if n % 10 else "")),
         Columns("text", "label", None, None, None),
+        ("bad", "good"),
+    ),
+    "a moment that is none costs its row alone": (
+        "data.csv",
+        as_csv(table(date=lambda n: day(n) if n else "soon")),
+        Columns("text", "label", None, None, "date"),
         ("bad", "good"),
     ),
     "times of no standard are not relied upon": (
@@ -424,7 +430,7 @@ def test_a_separator_that_was_chosen_is_taken(tmp_path):
         (["--id", "tribe"], "--id: 'tribe' does not name each row"),
         (
             ["--time", "queue"],
-            "--time: 'queue' does not hold a time of one form in each row",
+            "--time: 'queue' does not hold times of one form: none is known",
         ),
         (["--id", "ref", "--group", "ref"], "'ref' cannot be two things at once"),
         (["--separator", "::"], "a separator is one character, or tab, not '::'"),
@@ -656,3 +662,20 @@ def test_what_is_no_table_is_refused_with_what_to_do(name, why, tmp_path, monkey
     Path(name).write_text("[]")
     assert main(["init", name]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_few_bad_times_and_ids_cost_their_rows_alone_and_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = table(key=lambda n: f"k{max(n, 2)}", date=lambda n: day(n) if n > 1 else "32/13/2026")
+    Path("data.csv").write_bytes(as_csv(rows))
+    assert main(["init", "data.csv", "--id", "key"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        "2 rows have no time in 'date', such as '32/13/2026', and would go into quarantine" in said
+    )
+    assert "2 values of 'key' come again or are missing: see tokiwa check" in said
+    columns = load("data.yaml").source.columns
+    assert (columns.id, columns.time) == ("key", "date")
+    assert main(["check", "data.yaml"]) == 0
+    told = capsys.readouterr().out
+    assert "unreadable-time" in told and "32/13/2026" in told

@@ -158,3 +158,27 @@ def test_too_few_rows_to_train_on_are_told_of_before_a_run(
     told = json.loads(capsys.readouterr().out)
     assert told["run"]["reasons"][0]["reason"] == "unknown-label"
     assert told["run"]["refusal"].startswith("window all has 2 usable rows")
+
+
+def test_rows_that_are_in_no_window_are_counted(project):
+    days = {"2025-12-31": 3, "2026-01-05": 40, "2026-01-12": 40, "2199-01-01": 2}
+    rows = [f"a film of {day} {n},{'ab'[n % 2]},{day}" for day in days for n in range(days[day])]
+    described = project("\n".join(["text,label,day", *rows]).encode(), time="day")
+    resolve = {"window_days": 7, "start": "2026-01-05"}
+    found = inspect(
+        ProjectConfig.model_validate(
+            described.model_dump(mode="json", by_alias=True) | {"resolve": resolve}
+        )
+    )
+    assert [each["rows"] for each in found.windows] == [40, 40]
+    assert found.warnings == [
+        "3 rows are of before resolve.start, 2026-01-05: no run reads them",
+        "2 rows are of the future, up to 2199-01-01T00:00:00+00:00: no run reads them before",
+    ]
+
+
+def test_a_bad_value_is_shown_as_it_is_written(project):
+    found = inspect(project(f"text,label,id\n{GOOD}a text,a  ,u\n".encode(), id="id"))
+    assert found.foresight is not None
+    (reason,) = found.foresight.reasons
+    assert (reason.reason, reason.example) == ("unknown-label", "u: 'a  '")

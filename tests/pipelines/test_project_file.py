@@ -329,3 +329,10 @@ def test_all_problems_of_a_policy_come_at_once_with_their_lines(tmp_path):
         load_policy(path)
     with pytest.raises(ConfigError, match="there is no policy file"):
         load_policy(tmp_path / "none.yaml")
+
+
+def test_times_without_an_offset_are_of_the_windows_clock_unless_the_source_has_one(project):
+    windows = ("timezone: UTC", "timezone: Asia/Tokyo")
+    assert load(project(windows)).source.timezone == "Asia/Tokyo"
+    own = ("  root: data\n", "  root: data\n  timezone: UTC\n")
+    assert load(project(windows, own)).source.timezone == "UTC"

@@ -455,3 +455,13 @@ def test_an_id_that_the_server_leaves_out_is_no_success(kfp_api, monkeypatch, pa
     monkeypatch.setattr(backend._client, "run_pipeline", lambda *given, **named: empty)
     with pytest.raises(BackendError, match="without an id"):
         submission.submit(project, backend, "training", packages["training"], "latest")
+
+
+def test_files_that_pods_may_not_see_are_told_of(tmp_path, capsys):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    out = str(tmp_path / "out")
+    assert main(["compile", "sentiment", "--out", out]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["compile", "sentiment", "--out", out, "--set", f"source.root={rows}"]) == 0
+    assert f"{rows} lies on this machine: a pod sees it only where" in capsys.readouterr().err
