@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +15,17 @@ from components.finetune.history import Silent
 from components.finetune.methods import METHODS
 from components.profile import Profile
 from components.tasks import TASKS
+from tests.fixtures.cases import KINDS
 
 
-@pytest.mark.parametrize("method", METHODS)
+def every_kind_with_every_method():
+    """Images train for seconds: all but two methods of theirs are left to the slow tests."""
+    for kind, method in itertools.product(KINDS, METHODS):
+        is_long = kind == "image-classification" and method not in ("full", "head")
+        yield pytest.param(kind, method, marks=[pytest.mark.slow] if is_long else [])
+
+
+@pytest.mark.parametrize(("kind", "method"), list(every_kind_with_every_method()))
 def test_what_is_trained_and_saved_answers_the_same_when_loaded(case_of, kind, method, tmp_path):
     case = case_of(kind)
     config = FinetuneConfig(method=method, epochs=1, head_epochs=1, threads=1)
