@@ -254,13 +254,13 @@ def _outside(source: Source, windows: list[Window], now: datetime) -> Iterator[s
     """Say how many rows are in no window yet, or in none ever."""
     if windows == [ALL_TIME]:
         return
-    whole, today = source.outside(windows[0].begins, windows[-1].ends), source.outside(now, now)
-    if whole is None or today is None:
+    counts = source.counts_between([windows[0].begins, windows[-1].ends, now])
+    if counts is None:
         return
-    before, after, future = *whole, today[1]
+    before, _, waiting, future = counts
     if before:
         yield f"{before:,} rows are of before resolve.start, {windows[0].name}: no run reads them"
-    if waiting := after - future:
+    if waiting:
         yield f"{waiting:,} rows are of a window that is not whole yet, and wait for its end"
     if future:
         last = (source.span() or ("", ""))[1]

@@ -203,22 +203,23 @@ class TableSource(ABC):
         last = [table.last for table in tables if table.last]
         return (min(first), max(last)) if first else None
 
-    def outside(self, begins: datetime, ends: datetime) -> tuple[int, int] | None:
-        """Return how many rows are of before a span of time, and of its end or later.
+    def counts_between(self, moments: Sequence[datetime]) -> list[int] | None:
+        """Return how many rows are of before the first of ascending moments, between, and after.
 
         None for a source that is asked for the rows of a window only.
         """
         if self.by_window:
             return None
-        before = after = 0
+        bounds = pa.array(moments, INSTANT).cast(pa.int64()).to_numpy()
+        counts = np.zeros(len(moments) + 1, np.int64)
         for file, tables, whole in self._opened(ALL_TIME, ALL_TIME):
             rows = file.read(columns=[MOMENT, TABLE])
             if not whole:
                 rows = rows.filter(pc.is_in(rows[TABLE], tables))
-            first, last = (pa.scalar(each, INSTANT) for each in (begins, ends))
-            before += pc.sum(pc.less(rows[MOMENT], first)).as_py() or 0
-            after += pc.sum(pc.greater_equal(rows[MOMENT], last)).as_py() or 0
-        return before, after
+            times = rows[MOMENT].drop_null().cast(pa.int64()).to_numpy()
+            places = np.searchsorted(bounds, times, side="right")
+            counts += np.bincount(places, minlength=len(counts))
+        return counts.tolist()
 
     def listing(self, window: Window) -> list[list[Any]]:
         """Return name, version and rows of each table that may hold rows of a window."""

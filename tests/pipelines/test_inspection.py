@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -161,7 +162,9 @@ def test_too_few_rows_to_train_on_are_told_of_before_a_run(
 
 
 def test_rows_that_are_in_no_window_are_counted(project):
-    days = {"2025-12-31": 3, "2026-01-05": 40, "2026-01-12": 40, "2199-01-01": 2}
+    now = datetime.now(UTC).isoformat()
+    days = {"2025-12-31": 3, "2026-01-05": 40, "2026-01-12": 40, "2199-01-01": 2, now: 1}
+    days = {f"{day}T00:00:00+00:00" if day != now else day: rows for day, rows in days.items()}
     rows = [f"a film of {day} {n},{'ab'[n % 2]},{day}" for day in days for n in range(days[day])]
     described = project("\n".join(["text,label,day", *rows]).encode(), time="day")
     resolve = {"window_days": 7, "start": "2026-01-05"}
@@ -173,6 +176,7 @@ def test_rows_that_are_in_no_window_are_counted(project):
     assert [each["rows"] for each in found.windows] == [40, 40]
     assert found.warnings == [
         "3 rows are of before resolve.start, 2026-01-05: no run reads them",
+        "1 rows are of a window that is not whole yet, and wait for its end",
         "2 rows are of the future, up to 2199-01-01T00:00:00+00:00: no run reads them before",
     ]
 
